@@ -1,0 +1,10 @@
+"""jaxgd: gradient descent that can be seen. Each module is a room that answers one question.
+
+``jaxgd.plots``, which needs Matplotlib, is imported by whoever draws.
+"""
+
+from jaxgd import chains, descent, losses, neurons, planes, surfaces, types
+
+__version__ = "0.1.0"
+
+__all__ = ["chains", "descent", "losses", "neurons", "planes", "surfaces", "types"]

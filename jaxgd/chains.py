@@ -1,0 +1,346 @@
+"""How gradients flow: a chain of functions, run forwards and then backwards.
+
+A chain is a sequence of stages; stage l maps x_l to x_{l+1}, and the last output x_L is a
+scalar. Backwards flow the adjoints ``d x_L / d x_l``, the trunk; where a stage has
+parameters, ``d x_L / d p_l`` branches off. Dividing an error of x_L by an adjoint says how
+far x_l is off, to first order: repeated, that is Newton's method.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd import _checks
+from jaxgd.types import Array, ArrayLike, Stage, Status
+
+
+class Trace(NamedTuple):
+    """What a chain computed on its way forwards and backwards.
+
+    Attributes:
+      primals: ``(x_0, ..., x_L)``; x_L is a scalar.
+      adjoints: ``d x_L / d x_l``, shaped like ``primals[l]``: the trunk. The last is 1.
+      param_adjoints: ``d x_L / d p_l``, shaped like ``params[l]``: the branches; None for
+        stages without parameters.
+    """
+
+    primals: tuple[Any, ...]
+    adjoints: tuple[Any, ...]
+    param_adjoints: tuple[Any, ...] | None
+
+
+class Correction(NamedTuple):
+    """How far each value of a chain is off, to first order.
+
+    Attributes:
+      primals: ``(x_0, ..., x_L)``; x_L is a scalar.
+      deltas: ``(x_L - target) / (n_l * d x_L / d x_l)``, shaped like ``primals[l]``, with
+        n_l the number of entries of x_l. To be subtracted.
+    """
+
+    primals: tuple[Any, ...]
+    deltas: tuple[Any, ...]
+
+
+class Solution(NamedTuple):
+    """The iterates of a solve, N being its ``max_steps``.
+
+    Attributes:
+      path: the iterates of x, leading axis N + 1, the start first, frozen after the last step.
+      outputs: shape (N + 1,): ``outputs[t]`` is x_L at ``path[t]``.
+      residuals: shape (N + 1,): ``outputs - target``.
+      num_steps: int32 (): the number of steps taken; ``path[num_steps]`` is the last iterate.
+      status: int32 (), a ``descent.Status`` value.
+    """
+
+    path: Any
+    outputs: Array
+    residuals: Array
+    num_steps: Array
+    status: Array
+
+
+def compose(*stages: Stage) -> Stage:
+    """Makes one stage of several, the first applied first.
+
+    Args:
+      *stages: functions, each from one pytree to the next.
+
+    Returns:
+      The function ``x -> stages[-1](... stages[0](x))``.
+
+    Raises:
+      TypeError: if a stage is not callable.
+      ValueError: if there is none.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import chains
+      >>> chains.compose(jnp.square, jnp.log, jnp.sqrt)(2.0).round(3)
+      Array(1.177, dtype=float32, weak_type=True)
+    """
+    _checks.functions("chains.compose", "stages", stages)
+
+    def composed(x: Any) -> Any:
+        for stage in stages:
+            x = stage(x)
+        return x
+
+    return composed
+
+
+def backprop(stages: Sequence[Stage], x: Any, *, params: Sequence[Any] | None = None) -> Trace:
+    """Runs a chain forwards, then its adjoints backwards, and keeps everything.
+
+    The backward rule is ``adjoint_l = adjoint_{l+1} * d x_{l+1} / d x_l``. What leaves at
+    ``adjoints[0]`` is ``jax.grad`` of the composed chain.
+
+    Args:
+      stages: L functions; ``stage(x)``, or ``stage(p_l, x)`` when ``params`` are given.
+        The last one returns a scalar.
+      x: the input x_0, a pytree of floating-point arrays.
+      params: one pytree of floating-point arrays per stage, () for a stage without any.
+
+    Returns:
+      A Trace with L + 1 primals, L + 1 adjoints and, with ``params``, L param_adjoints.
+
+    Raises:
+      TypeError: if a stage is not callable, or ``x`` or ``params`` are not floating-point.
+      ValueError: if there is no stage, ``params`` has another length, or x_L is no scalar.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import chains
+      >>> trace = chains.backprop([lambda x: x**2, lambda a: 3 * a], 2.0)
+      >>> [float(primal) for primal in trace.primals]
+      [2.0, 4.0, 12.0]
+      >>> [float(adjoint) for adjoint in trace.adjoints]
+      [12.0, 3.0, 1.0]
+
+    Source:
+      Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, 1986.
+    """
+    return _backprop("chains.backprop", stages, x, params)
+
+
+def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any] | None) -> Trace:
+    _checks.functions(where, "stages", stages)
+    primals = [_checks.params(where, "x", x)]
+    pullbacks = []
+    if params is None:
+        for stage in stages:
+            primal, pullback = jax.vjp(stage, primals[-1])
+            primals.append(primal)
+            pullbacks.append(pullback)
+    else:
+        _checks.instance(where, "params", params, Sequence)
+        _checks.length(where, "params", params, len(stages), "one per stage")
+        for index, (stage, p) in enumerate(zip(stages, params, strict=True)):
+            if jax.tree.leaves(p):
+                p = _checks.params(where, f"params[{index}]", p)
+            primal, pullback = jax.vjp(stage, p, primals[-1])
+            primals.append(primal)
+            pullbacks.append(pullback)
+    output = _checks.scalar_output(where, "the last stage", primals[-1])
+
+    adjoints, param_adjoints = [jnp.ones_like(output)], []
+    for pullback in reversed(pullbacks):
+        *param_adjoint, adjoint = pullback(adjoints[0])
+        adjoints.insert(0, adjoint)
+        param_adjoints[:0] = param_adjoint
+    return Trace(
+        primals=tuple(primals),
+        adjoints=tuple(adjoints),
+        param_adjoints=None if params is None else tuple(param_adjoints),
+    )
+
+
+def local_derivatives(stages: Sequence[Stage], x: Any) -> tuple[Any, ...]:
+    """Computes the derivative of each stage at its own input.
+
+    Their product, taken from the last to the first, is the derivative of the chain.
+
+    Args:
+      stages: L functions from one pytree to the next; the last output may be of any shape.
+      x: the input x_0, a pytree of floating-point arrays.
+
+    Returns:
+      L Jacobians ``d x_{l+1} / d x_l``, as by ``jax.jacobian``: shape
+      ``shape(x_{l+1}) + shape(x_l)`` for arrays, a pytree of such for pytrees.
+
+    Raises:
+      TypeError: if a stage is not callable, or ``x`` is not floating-point.
+      ValueError: if there is no stage.
+
+    Example:
+      >>> from jaxgd import chains
+      >>> [float(d) for d in chains.local_derivatives([lambda x: x**2, lambda a: 3 * a], 2.0)]
+      [4.0, 3.0]
+    """
+    where = "chains.local_derivatives"
+    _checks.functions(where, "stages", stages)
+    x = _checks.params(where, "x", x)
+    jacobians = []
+    for stage in stages:
+        jacobians.append(jax.jacrev(stage)(x))
+        x = stage(x)
+    return tuple(jacobians)
+
+
+def correct(stages: Sequence[Stage], x: Any, target: ArrayLike) -> Correction:
+    """Sends the error of a chain's output back to each of its values.
+
+    To first order, subtracting ``deltas[l]`` from x_l brings x_L to the target: each of
+    the n_l entries of x_l repairs an equal share of the error. On a chain of scalars that is
+    ``deltas[l] = deltas[l + 1] / (d x_{l+1} / d x_l)``, an error divided by one local
+    derivative per stage. An adjoint of 0 gives an infinite delta.
+
+    Args:
+      stages: functions from one pytree to the next; the last one returns a scalar. To hold
+        an input fixed, close over it.
+      x: the input x_0, a pytree of floating-point arrays.
+      target: what x_L should be, a scalar.
+
+    Returns:
+      A Correction with L + 1 primals and L + 1 deltas; the last delta is ``x_L - target``.
+
+    Raises:
+      TypeError: if a stage is not callable, or ``x`` is not floating-point.
+      ValueError: if there is no stage, or x_L or ``target`` is no scalar.
+
+    Example:
+      >>> from jaxgd import chains
+      >>> correction = chains.correct([lambda x: x**2, lambda a: 3 * a], 2.0, 15.0)
+      >>> [float(delta) for delta in correction.deltas]
+      [-0.25, -1.0, -3.0]
+    """
+    where = "chains.correct"
+    target = _checks.scalar(where, "target", target)
+    trace = _backprop(where, stages, x, None)
+    residual = trace.primals[-1] - target
+    deltas = [_share(residual, adjoint) for adjoint in trace.adjoints]
+    return Correction(primals=trace.primals, deltas=tuple(deltas))
+
+
+def _share(residual: Array, adjoint: Any) -> Any:
+    """The change of each entry that repairs an equal share of the residual."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(adjoint))
+    return jax.tree.map(lambda leaf: (residual / (size * leaf)).astype(leaf.dtype), adjoint)
+
+
+def solve(
+    stages: Sequence[Stage],
+    x: Any,
+    target: ArrayLike,
+    *,
+    tolerance: ArrayLike,
+    max_steps: int,
+    refresh: bool = True,
+    project: Callable[[Any], Any] | None = None,
+) -> Solution:
+    """Finds an input for which a chain's output is the target.
+
+    Each step subtracts the first delta of ``correct``. For a scalar x that is Newton's
+    method, ``x - (f(x) - target) / f'(x)``; for several unknowns every entry repairs an
+    equal share of the error, which leads to one of the many solutions, not to the nearest.
+
+    Args:
+      stages: functions from one pytree to the next; the last one returns a scalar. To hold
+        an input fixed, close over it.
+      x: the start, a pytree of floating-point arrays.
+      target: the wanted output, a scalar.
+      tolerance: stop when ``|f(x) - target| <= tolerance``, at least 0.
+      max_steps: N, the largest number of steps, static.
+      refresh: whether to compute the derivatives anew at each iterate; with False those
+        of the start serve throughout (the chord method); static.
+      project: maps an iterate back into the domain after each step; static.
+
+    Returns:
+      A Solution. Its status is CONVERGED, MAX_STEPS, NON_FINITE (an output, an iterate or a
+      derivative in use is infinite or NaN, which beats CONVERGED) or STALLED (a step
+      changed nothing although the residual is above the tolerance).
+
+    Raises:
+      TypeError: if a stage or ``project`` is not callable, ``x`` is not floating-point, or
+        ``max_steps`` is no static int.
+      ValueError: if there is no stage, x_L, ``target`` or ``tolerance`` is no scalar, a
+        number is negative, or ``project`` changes a shape.
+
+    Example:
+      >>> from jaxgd import chains
+      >>> solution = chains.solve([lambda x: x**2], 1.0, 2.0, tolerance=1e-6, max_steps=20)
+      >>> solution.path[solution.num_steps].round(4), int(solution.status)
+      (Array(1.4142, dtype=float32), 0)
+
+    Source:
+      Ortega and Rheinboldt, Iterative Solution of Nonlinear Equations, 1970, Sec. 7.1.
+    """
+    where = "chains.solve"
+    _checks.functions(where, "stages", stages)
+    start = _checks.params(where, "x", x)
+    target = _checks.scalar(where, "target", target)
+    _checks.above(where, "tolerance", tolerance, 0)
+    tolerance = _checks.scalar(where, "tolerance", tolerance)
+    max_steps = _checks.count(where, "max_steps", max_steps)
+    if project is not None:
+        _checks.function(where, "project", project)
+
+    def look(x: Any) -> tuple[Array, Any]:
+        trace = _backprop(where, stages, x, None)
+        return trace.primals[-1], trace.adjoints[0]
+
+    def advance(x: Any, output: Array, adjoint: Any) -> Any:
+        moved = jax.tree.map(jnp.subtract, x, _share(output - target, adjoint))
+        if project is None:
+            return moved
+        projected = project(moved)
+        _checks.like(where, "the output of project", projected, "x", x)
+        return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), projected, x)
+
+    def judge(x: Any, output: Array, adjoint: Any) -> Array:
+        finite = _all_finite((x, output, adjoint))
+        converged = jnp.abs(output - target) <= tolerance
+        status = jnp.where(converged, Status.CONVERGED, Status.MAX_STEPS)
+        return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
+
+    def go_on(carry: Any) -> Array:
+        t, _, _, _, status, _ = carry
+        return (t < max_steps) & (status == Status.MAX_STEPS)
+
+    def one_step(carry: Any) -> Any:
+        t, x, output, adjoint, _, rows = carry
+        new_x = advance(x, output, adjoint)
+        if refresh:
+            new_output, new_adjoint = look(new_x)
+        else:
+            new_output, new_adjoint = compose(*stages)(new_x), adjoint
+        still = jax.tree.reduce(
+            jnp.logical_and, jax.tree.map(lambda a, b: (a == b).all(), new_x, x)
+        )
+        status = judge(new_x, new_output, new_adjoint)
+        status = jnp.where(still & (status == Status.MAX_STEPS), Status.STALLED, status)
+        rows = jax.tree.map(lambda row, new: row.at[t + 1].set(new), rows, (new_x, new_output))
+        return t + 1, new_x, new_output, new_adjoint, status.astype(jnp.int32), rows
+
+    output, adjoint = look(start)
+    rows = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (max_steps + 1, *leaf.shape)), (start, output)
+    )
+    carry = (jnp.int32(0), start, output, adjoint, judge(start, output, adjoint), rows)
+    num_steps, _, _, _, status, rows = jax.lax.while_loop(go_on, one_step, carry)
+    last = jnp.minimum(jnp.arange(max_steps + 1), num_steps)
+    path, outputs = jax.tree.map(lambda row: row[last], rows)
+    return Solution(
+        path=path,
+        outputs=outputs,
+        residuals=outputs - target,
+        num_steps=num_steps,
+        status=status,
+    )
+
+
+def _all_finite(tree: Any) -> Array:
+    finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
+    return jax.tree.reduce(jnp.logical_and, finite)

@@ -1,0 +1,384 @@
+"""How parameters move: gradient descent, by hand and with Optax, with its whole trace.
+
+The rule is ``params - learning_rate * grads``; around it stands one loop, which looks at
+each point (loss, gradient), records it, judges it, and steps. A run that has ended stands
+still while others, under ``jax.vmap``, go on.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.custom_batching import custom_vmap
+
+from jaxgd import _checks
+from jaxgd.types import Array, ArrayLike, LossFn, Params, Status
+
+DIVERGENCE_FACTOR = 1e6
+"""A run is DIVERGED once its loss has risen by this multiple of its start (at least of 1)."""
+
+
+class Trajectory(NamedTuple):
+    """A descent, point by point, N being its ``num_steps`` argument.
+
+    Row t of ``path``, ``losses`` and ``grad_norms`` belongs to the same point: row 0 to the
+    start, row t to the params after t steps. Rows past the last step taken repeat it.
+
+    Attributes:
+      params: the params after the last step taken.
+      path: ``record(params)`` at each point, leading axis N + 1; the params by default.
+      losses: shape (N + 1,).
+      grad_norms: shape (N + 1,): the largest absolute entry of the gradient.
+      num_steps: int32 (): the number of steps taken.
+      status: int32 (), a ``Status``: how the run ended.
+    """
+
+    params: Params
+    path: Any
+    losses: Array
+    grad_norms: Array
+    num_steps: Array
+    status: Array
+
+
+def step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
+    """Takes one step of gradient descent: ``params - learning_rate * grads``.
+
+    Args:
+      params: a pytree of floating-point arrays.
+      grads: the gradient, of the same structure and shapes.
+      learning_rate: a scalar; under ``jax.vmap``, one per run.
+
+    Returns:
+      The new params, with the dtypes of the old ones.
+
+    Raises:
+      TypeError: if ``params`` are not floating-point arrays.
+      ValueError: if ``grads`` do not fit ``params`` or ``learning_rate`` is no scalar.
+
+    Example:
+      >>> from jaxgd import descent
+      >>> descent.step({"w": 3.0}, {"w": 2.0}, learning_rate=0.5)
+      {'w': Array(2., dtype=float32)}
+
+    Source:
+      Cauchy, Méthode générale pour la résolution des systèmes d'équations simultanées, 1847.
+    """
+    params = _checks.params("descent.step", "params", params)
+    _checks.like("descent.step", "grads", grads, "params", params)
+    learning_rate = _learning_rate("descent.step", learning_rate)
+    return jax.tree.map(lambda p, g: (p - learning_rate * g).astype(p.dtype), params, grads)
+
+
+def gradient_descent(
+    loss_fn: LossFn,
+    params: Params,
+    *data: Any,
+    learning_rate: ArrayLike,
+    num_steps: int,
+    tolerance: ArrayLike | None = None,
+    record: Callable[[Params], Any] | None = None,
+) -> Trajectory:
+    """Descends by hand: ``params - learning_rate * grads`` at every step.
+
+    Args:
+      loss_fn: ``loss_fn(params, *data) -> scalar``; static.
+      params: the start, a pytree of floating-point arrays.
+      *data: passed on to ``loss_fn``.
+      learning_rate: a scalar, may be traced: ``jax.vmap`` over it runs many descents.
+      num_steps: N, the largest number of steps, static.
+      tolerance: stop when every ``|gradient entry| <= tolerance``; a scalar, may be traced.
+        None takes all N steps, unless the run ends as NON_FINITE or DIVERGED; then the
+        result can be differentiated in reverse mode, too.
+      record: what to keep of the params at each point, a pytree of arrays; None keeps the
+        params. ``lambda params: None`` keeps nothing; static.
+
+    Returns:
+      A Trajectory with N + 1 rows. Its status, per run under vmap, is the first to apply of
+
+      * NON_FINITE: the loss, the gradient or the params became infinite or NaN;
+      * DIVERGED: the loss rose by more than ``DIVERGENCE_FACTOR`` times its start, or ended
+        above it, by more than rounding, at the last step;
+      * CONVERGED: the gradient is within ``tolerance``;
+      * STALLED: a step changed nothing, and none to come can, although the gradient is
+        above the tolerance; or nothing moved during the second half of the run. (Without a
+        tolerance, a gradient below sqrt(epsilon) of the first counts as small.)
+      * MAX_STEPS: all N steps were taken.
+
+    Raises:
+      TypeError: if ``loss_fn`` or ``record`` is not callable, the params or the loss are not
+        floating-point, or ``num_steps`` is no static int.
+      ValueError: if there are no params, the loss, ``learning_rate`` or ``tolerance`` is no
+        scalar, or a number is negative.
+
+    Example:
+      >>> from jaxgd import descent
+      >>> trajectory = descent.gradient_descent(
+      ...     lambda x: x**2, 1.2, learning_rate=0.3, num_steps=4
+      ... )
+      >>> [round(float(x), 4) for x in trajectory.path]
+      [1.2, 0.48, 0.192, 0.0768, 0.0307]
+      >>> descent.Status(int(trajectory.status)).name
+      'MAX_STEPS'
+
+    Source:
+      Nocedal and Wright, Numerical Optimization, 2006, Sec. 2.2.
+    """
+    where = "descent.gradient_descent"
+    learning_rate = _learning_rate(where, learning_rate)
+
+    def advance(params: Params, grads: Params, _: Array, state: Any) -> tuple[Params, Any]:
+        return step(params, grads, learning_rate), state
+
+    params = _checks.params(where, "params", params)
+    return _descend(where, loss_fn, params, data, advance, (), num_steps, tolerance, record)
+
+
+def optimize(
+    loss_fn: LossFn,
+    params: Params,
+    *data: Any,
+    optimizer: optax.GradientTransformation,
+    num_steps: int,
+    tolerance: ArrayLike | None = None,
+    record: Callable[[Params], Any] | None = None,
+) -> Trajectory:
+    """Descends with any Optax optimizer, line searches included.
+
+    Args:
+      loss_fn: ``loss_fn(params, *data) -> scalar``; static.
+      params: the start, a pytree of floating-point arrays.
+      *data: passed on to ``loss_fn``.
+      optimizer: an ``optax.GradientTransformation``. It may be made of traced numbers, as in
+        ``jax.vmap(lambda rate: optimize(..., optimizer=optax.sgd(rate)))``.
+      num_steps: N, the largest number of steps, static.
+      tolerance: stop when every ``|gradient entry| <= tolerance``; None takes all N steps.
+      record: what to keep of the params at each point; None keeps the params; static.
+
+    Returns:
+      A Trajectory with N + 1 rows; its status as in ``gradient_descent``. A line search that
+      has set its own step to 0 is STALLED.
+
+    Raises:
+      TypeError: if ``loss_fn`` or ``record`` is not callable, ``optimizer`` is not one, the
+        params or the loss are not floating-point, or ``num_steps`` is no static int.
+      ValueError: if there are no params, the loss or ``tolerance`` is no scalar, or a number
+        is negative.
+
+    Example:
+      >>> import optax
+      >>> from jaxgd import descent
+      >>> trajectory = descent.optimize(
+      ...     lambda x: x**2, 1.2, optimizer=optax.sgd(0.3), num_steps=100, tolerance=1e-3
+      ... )
+      >>> int(trajectory.num_steps), descent.Status(int(trajectory.status)).name
+      (9, 'CONVERGED')
+    """
+    where = "descent.optimize"
+    _checks.optimizer(where, "optimizer", optimizer)
+    update = optax.with_extra_args_support(optimizer).update
+
+    def advance(params: Params, grads: Params, loss: Array, state: Any) -> tuple[Params, Any]:
+        updates, state = update(
+            grads, state, params, value=loss, grad=grads, value_fn=lambda p: loss_fn(p, *data)
+        )
+        return optax.apply_updates(params, updates), state
+
+    params = _checks.params(where, "params", params)
+    state = optimizer.init(params)
+    return _descend(where, loss_fn, params, data, advance, state, num_steps, tolerance, record)
+
+
+def _descend(
+    where: str,
+    loss_fn: LossFn,
+    params: Params,
+    data: tuple[Any, ...],
+    advance: Callable[[Params, Params, Array, Any], tuple[Params, Any]],
+    state: Any,
+    num_steps: int,
+    tolerance: ArrayLike | None,
+    record: Callable[[Params], Any] | None,
+) -> Trajectory:
+    """The loop around a rule: ``advance(params, grads, loss, state) -> (params, state)``."""
+    _checks.function(where, "loss_fn", loss_fn)
+    num_steps = _checks.count(where, "num_steps", num_steps)
+    if record is not None:
+        _checks.function(where, "record", record)
+    value_and_grad = jax.value_and_grad(_checks.trainable(where, "loss_fn", loss_fn))
+
+    def look(params: Params) -> tuple[Params, _Row]:
+        loss, grads = value_and_grad(params, *data)
+        kept = params if record is None else jax.tree.map(jnp.asarray, record(params))
+        return grads, _Row(kept, loss, optax.tree.norm(grads, ord="inf"))
+
+    def move(run: _Run, grads: Params, loss: Array) -> _Run:
+        params, state = advance(run.params, grads, loss, run.state)
+        still = jnp.where(_same(params, run.params), run.still + 1, 0)
+        return _Run(params, state, run.num_steps + 1, still, run.status)
+
+    start = _Run(params, state, jnp.int32(0), jnp.int32(0), jnp.int32(Status.MAX_STEPS))
+    if tolerance is None:
+        run, rows = _take_all_steps(start, look, move, num_steps, hold=record is not None)
+        floor = jnp.sqrt(jnp.finfo(rows.loss.dtype).eps) * rows.grad_norm[0]
+    else:
+        _checks.above(where, "tolerance", tolerance, 0)
+        floor = _checks.scalar(where, "tolerance", tolerance)
+        run, rows = _stop_at_tolerance(start, look, move, num_steps, floor)
+
+    first, last = rows.loss[0], rows.loss[-1]
+    stood = (2 * run.still >= num_steps) & (rows.grad_norm[-1] > floor) & (num_steps > 0)
+    above = last - first > num_steps * jnp.finfo(last.dtype).eps * jnp.abs(first)
+    at_last = jnp.where(above, Status.DIVERGED, jnp.where(stood, Status.STALLED, run.status))
+    return Trajectory(
+        params=run.params,
+        path=rows.kept,
+        losses=rows.loss,
+        grad_norms=rows.grad_norm,
+        num_steps=run.num_steps,
+        status=jnp.where(run.status == Status.MAX_STEPS, at_last, run.status).astype(jnp.int32),
+    )
+
+
+class _Row(NamedTuple):
+    """What is recorded of one point."""
+
+    kept: Any
+    loss: Array
+    grad_norm: Array
+
+
+class _Run(NamedTuple):
+    """Where a run stands. Its status is MAX_STEPS until it ends before that."""
+
+    params: Params
+    state: Any
+    num_steps: Array
+    still: Array  # how many steps in a row have changed nothing
+    status: Array
+
+
+def _take_all_steps(
+    start: _Run, look: Any, move: Any, num_steps: int, hold: bool
+) -> tuple[_Run, _Row]:
+    """Takes every step in a scan, which reverse mode can differentiate.
+
+    Most runs end well, so the rows are judged once, after the loop, which costs a few
+    percent where judging each point costs a third. Where a run went bad, its rows and its
+    params are set back to the point where it did. The rows hold those params, unless the
+    caller keeps something else of them: then a run is held as it goes.
+    """
+    first_loss: Any = look(start.params)[1].loss if hold else None
+
+    def one_step(run: _Run, _: None) -> tuple[_Run, _Row]:
+        grads, row = look(run.params)
+        moved = move(run, grads, row.loss)
+        if hold:
+            going = _judge(row, first_loss) == Status.MAX_STEPS
+            moved = jax.tree.map(lambda new, old: jnp.where(going, new, old), moved, run)
+        return moved, row
+
+    run, rows = jax.lax.scan(one_step, start, length=num_steps)
+    row = look(run.params)[1]
+    rows = jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, row)
+
+    statuses = _judge(rows, rows.loss[0])
+    indices = jnp.arange(num_steps + 1)
+    end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, num_steps, indices))
+    rows = jax.lax.cond(
+        end < num_steps,
+        lambda rows: jax.tree.map(lambda rs: rs[jnp.minimum(indices, end)], rows),
+        lambda rows: rows,
+        rows,
+    )
+    if not hold:
+        same = jax.vmap(_same, in_axes=(0, None))(rows.kept, run.params)
+        still = num_steps - 1 - jnp.max(jnp.where(same, -1, indices))
+        params = jax.tree.map(lambda rs: rs[end], rows.kept)
+        run = run._replace(params=params, still=still)
+    finite = jnp.isfinite(optax.tree.norm(run.params, ord="inf"))
+    status = jnp.where(finite, statuses[end], Status.NON_FINITE)
+    return run._replace(num_steps=end, status=status), rows
+
+
+def _stop_at_tolerance(
+    start: _Run, look: Any, move: Any, num_steps: int, tolerance: Array
+) -> tuple[_Run, _Row]:
+    """Stops with the last run to end: the cost follows the steps taken.
+
+    A run that has ended is held where it is, so that its rows repeat themselves.
+    """
+    shapes = jax.eval_shape(lambda run: look(run.params)[1], start)
+    rows = jax.tree.map(lambda row: jnp.zeros((num_steps + 1, *row.shape), row.dtype), shapes)
+
+    def unfinished(carry: tuple[Array, _Run, _Row]) -> Array:
+        t, run, _ = carry
+        return (t <= num_steps) & _in_any_lane(run.status == Status.MAX_STEPS)
+
+    def one_step(carry: tuple[Array, _Run, _Row]) -> tuple[Array, _Run, _Row]:
+        t, run, rows = carry
+        grads, row = look(run.params)
+        put = jax.lax.dynamic_update_index_in_dim
+        rows = jax.tree.map(lambda rs, r: put(rs, r, t, 0), rows, row)
+
+        status = _judge(row, rows.loss[0])
+        done = (row.grad_norm <= tolerance) & (status == Status.MAX_STEPS)
+        status = jnp.where(done, Status.CONVERGED, status)
+        finite = jnp.isfinite(optax.tree.norm(run.params, ord="inf"))
+        status = jnp.where(finite, status, Status.NON_FINITE)
+        status = jnp.where(run.status == Status.MAX_STEPS, status, run.status)
+
+        moved = move(run, grads, row.loss)
+        stuck = (moved.still > 0) & _same(moved.state, run.state)
+        moved = moved._replace(status=jnp.where(stuck, Status.STALLED, status))
+        going = (status == Status.MAX_STEPS) & (t < num_steps)
+        held = run._replace(status=status)
+        return t + 1, jax.tree.map(lambda new, old: jnp.where(going, new, old), moved, held), rows
+
+    carry = jax.lax.while_loop(unfinished, one_step, (jnp.int32(0), start, rows))
+    t, run, rows = carry
+    last = jnp.minimum(jnp.arange(num_steps + 1), t - 1)
+    return run, jax.tree.map(lambda rs: rs[last], rows)
+
+
+def _judge(row: _Row, first_loss: Array) -> Array:
+    """NON_FINITE, DIVERGED, or MAX_STEPS for a run that may go on; elementwise."""
+    limit = first_loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first_loss), 1)
+    status = jnp.where(row.loss > limit, Status.DIVERGED, Status.MAX_STEPS)
+    finite = jnp.isfinite(row.loss) & jnp.isfinite(row.grad_norm)
+    return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
+
+
+def _any_lane(_: int, in_batched: list[bool], flags: Array) -> tuple[Array, bool]:
+    """The batching rule of ``_in_any_lane``."""
+    return _in_any_lane(jnp.any(flags, axis=0) if in_batched[0] else flags), False
+
+
+_in_any_lane = custom_vmap(lambda flag: flag)
+"""The flag itself; under vmap, whether it is set in any lane, one answer for all lanes.
+
+A loop whose condition differs by lane is batched by selecting its whole carry, all recorded
+rows included, at every step. One condition for all avoids that.
+"""
+_in_any_lane.def_vmap(_any_lane)
+
+
+def _same(new: Any, old: Any) -> Array:
+    """Whether nothing changed; NaN equals NaN."""
+
+    def equal(a: Array, b: Array) -> Array:
+        return jnp.array_equal(a, b, equal_nan=jnp.issubdtype(a.dtype, jnp.inexact))
+
+    same = jax.tree.map(equal, new, old)
+    return jax.tree.reduce(jnp.logical_and, same, jnp.bool_(True))
+
+
+def _learning_rate(where: str, value: Any) -> Array:
+    if callable(value):
+        cure = "A schedule goes into an optimizer: descent.optimize, optax.sgd(schedule)."
+    else:
+        cure = "For several rates use jax.vmap."
+    _checks.that(not callable(value), where, "learning_rate must be a scalar", "a function", cure)
+    return _checks.scalar(where, "learning_rate", value, cure)

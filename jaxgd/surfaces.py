@@ -1,0 +1,86 @@
+"""What we see there: a function's values over a grid."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd import _checks
+from jaxgd.types import Array, ArrayLike
+
+
+class Surface(NamedTuple):
+    """A function's values over a grid.
+
+    ``values[i, j]`` is the value at ``(coordinates[0][i], coordinates[1][j])``.
+
+    Attributes:
+      coordinates: one 1-D array per axis, the very numbers the values were computed at.
+      values: shape ``tuple(len(c) for c in coordinates)``, or a pytree of such arrays.
+    """
+
+    coordinates: tuple[Array, ...]
+    values: Any
+
+
+def sweep(
+    fn: Callable[..., Any], *coordinates: ArrayLike, batch_size: int | None = None
+) -> Surface:
+    """Computes a function of k scalars at every point of a grid, in one vmap.
+
+    The function may be anything that JAX can trace: a loss restricted to a plane, a cost of
+    (w, b), the final loss of a descent as a function of its learning rate. Under ``jax.jit``
+    the whole grid is one compiled program; without, each operation is dispatched by itself.
+
+    Args:
+      fn: k scalars -> a scalar, or a pytree of scalars (a loss and an accuracy, say).
+      *coordinates: k axes, each 1-D and not empty; k = 1 gives a line, 2 a surface.
+      batch_size: how many points are computed at once, static, at least 1; bounds the
+        memory. None computes all of them at once.
+
+    Returns:
+      A Surface whose values have the shape ``(len(coordinates[0]), ...)``.
+
+    Raises:
+      TypeError: if ``fn`` is not callable or ``batch_size`` is no static int.
+      ValueError: if an axis is not 1-D or is empty, if there is none, if ``fn`` returns
+        anything but scalars, or if ``batch_size`` is below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import surfaces
+      >>> surface = surfaces.sweep(lambda a, b: 10 * a + b, jnp.arange(3.0), jnp.arange(2.0))
+      >>> surface.values
+      Array([[ 0.,  1.],
+             [10., 11.],
+             [20., 21.]], dtype=float32)
+    """
+    where = "surfaces.sweep"
+    _checks.function(where, "fn", fn)
+    axes = _checks.axes(where, coordinates)
+
+    def value(point: tuple[Array, ...]) -> Any:
+        values = fn(*point)
+        _checks.scalar_outputs(where, "fn", values)
+        return values
+
+    shape = tuple(axis.size for axis in axes)
+    points = tuple(grid.ravel() for grid in jnp.meshgrid(*axes, indexing="ij"))
+    if batch_size is None:
+        values = jax.vmap(value)(points)
+    else:
+        batch_size = _checks.count(where, "batch_size", batch_size, least=1)
+        values = _in_batches(value, points, batch_size)
+    return Surface(coordinates=axes, values=jax.tree.map(lambda rows: rows.reshape(shape), values))
+
+
+def _in_batches(fn: Callable[[Any], Any], points: tuple[Array, ...], batch_size: int) -> Any:
+    """Maps over batches of one size, so that one program serves all; the last is padded."""
+    num_points = points[0].size
+    batch_size = min(batch_size, num_points)
+    num_batches = -(-num_points // batch_size)
+    padding = (0, num_batches * batch_size - num_points)
+    batches = [jnp.pad(p, padding, mode="edge").reshape(num_batches, -1) for p in points]
+    values = jax.lax.map(jax.vmap(fn), tuple(batches))
+    return jax.tree.map(lambda rows: rows.reshape(-1)[:num_points], values)

@@ -1,0 +1,29 @@
+"""The nouns that every room uses."""
+
+import enum
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import chex
+import jax
+import jax.typing
+
+Array: TypeAlias = jax.Array
+ArrayLike: TypeAlias = jax.typing.ArrayLike
+PRNGKey: TypeAlias = chex.PRNGKey
+Params: TypeAlias = Any
+"""Any pytree of floating-point arrays: tuples, dicts, Flax, Haiku or Equinox params."""
+LossFn: TypeAlias = Callable[..., Array]
+"""``loss_fn(params, *data)``, a scalar to be minimized over params."""
+Stage: TypeAlias = Callable[..., Any]
+"""A function from one pytree to the next: ``stage(x)``, or ``stage(params, x)``."""
+
+
+class Status(enum.IntEnum):
+    """How an iteration ended; carried through jit and vmap as an int32 per run."""
+
+    CONVERGED = 0
+    MAX_STEPS = 1
+    NON_FINITE = 2
+    DIVERGED = 3
+    STALLED = 4
