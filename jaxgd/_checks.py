@@ -267,10 +267,14 @@ def length(where: str, name: str, values: Sequence[Any], wanted: int, reason: st
         raise ValueError(_say(where, f"{name} must be {wanted}, {reason}", str(len(values))))
 
 
-def instance(where: str, name: str, value: Any, kind: type, cure: str = "") -> None:
+def instance(
+    where: str, name: str, value: Any, kind: type | tuple[type, ...], cure: str = ""
+) -> None:
     """One of this library's own values."""
     if not isinstance(value, kind):
-        raise TypeError(_say(where, f"{name} must be a {kind.__name__}", _kind(value), cure))
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = f"{name} must be a {' or '.join(k.__name__ for k in kinds)}"
+        raise TypeError(_say(where, wanted, _kind(value), cure))
 
 
 def last_axis(where: str, name: str, value: Array, size: int, reason: str) -> None:

@@ -16,14 +16,14 @@ from jaxgd import _checks
 from jaxgd.types import Array, ArrayLike, LossFn
 
 
-def _difference(where: str, predictions: Array, targets: Array) -> Array:
+def _difference(where: str, predictions: ArrayLike, targets: ArrayLike) -> Array:
     predictions = _checks.floating(where, "predictions", predictions)
     targets = _checks.real(where, "targets", targets)
     _checks.same_shape(where, predictions=predictions, targets=targets)
     return predictions - targets
 
 
-def squared_error(predictions: Array, targets: Array) -> Array:
+def squared_error(predictions: ArrayLike, targets: ArrayLike) -> Array:
     """Computes ``(z - y)^2``.
 
     Args:
@@ -46,7 +46,7 @@ def squared_error(predictions: Array, targets: Array) -> Array:
     return jnp.square(_difference("losses.squared_error", predictions, targets))
 
 
-def half_squared_error(predictions: Array, targets: Array) -> Array:
+def half_squared_error(predictions: ArrayLike, targets: ArrayLike) -> Array:
     """Computes ``(z - y)^2 / 2``, whose derivative is the residual ``z - y``.
 
     Args:
@@ -69,7 +69,7 @@ def half_squared_error(predictions: Array, targets: Array) -> Array:
     return 0.5 * jnp.square(_difference("losses.half_squared_error", predictions, targets))
 
 
-def absolute_error(predictions: Array, targets: Array) -> Array:
+def absolute_error(predictions: ArrayLike, targets: ArrayLike) -> Array:
     """Computes ``|z - y|``, with derivative 0 where they are equal.
 
     (``jax.numpy.abs`` has the derivative 1 there.)
@@ -95,7 +95,7 @@ def absolute_error(predictions: Array, targets: Array) -> Array:
     return difference * jnp.sign(difference)
 
 
-def sigmoid_binary_cross_entropy(logits: Array, labels: Array) -> Array:
+def sigmoid_binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
     """Computes the cross-entropy of binary labels under sigmoid probabilities.
 
     For a label y and a logit z with ``p = sigmoid(z)``, the loss is
@@ -140,7 +140,7 @@ def _entry_of_label(scores: Array, labels: Array) -> Array:
     return jnp.where(known, entry, jnp.nan)
 
 
-def softmax_cross_entropy_with_integer_labels(logits: Array, labels: Array) -> Array:
+def softmax_cross_entropy_with_integer_labels(logits: ArrayLike, labels: ArrayLike) -> Array:
     """Computes the cross-entropy of class labels under softmax probabilities.
 
     For logits h and the true class y the loss is ``-log(exp(h_y) / sum_j exp(h_j))``,
@@ -174,7 +174,7 @@ def softmax_cross_entropy_with_integer_labels(logits: Array, labels: Array) -> A
     return -_entry_of_label(jax.nn.log_softmax(logits), labels)
 
 
-def hinge(margins: Array) -> Array:
+def hinge(margins: ArrayLike) -> Array:
     """Computes ``max(0, 1 - m)``, with derivative 0 at the kink ``m = 1``.
 
     (``optax.losses.hinge_loss`` has -1/2 there, scikit-learn -1.) The margin is whatever
@@ -202,7 +202,7 @@ def hinge(margins: Array) -> Array:
     return jax.nn.relu(1 - _checks.floating("losses.hinge", "margins", margins))
 
 
-def squared_hinge(margins: Array) -> Array:
+def squared_hinge(margins: ArrayLike) -> Array:
     """Computes ``max(0, 1 - m)^2``, which is differentiable at ``m = 1`` too.
 
     Args:
@@ -223,7 +223,7 @@ def squared_hinge(margins: Array) -> Array:
     return jnp.square(jax.nn.relu(1 - _checks.floating("losses.squared_hinge", "margins", margins)))
 
 
-def ramp(margins: Array, cut: ArrayLike) -> Array:
+def ramp(margins: ArrayLike, cut: ArrayLike) -> Array:
     """Computes ``max(0, 1 - m) - max(0, s - m)``: the hinge, cut off at ``1 - s``.
 
     Past the cut s an example costs no more however wrong it is, so a wrong label cannot
@@ -258,7 +258,7 @@ def ramp(margins: Array, cut: ArrayLike) -> Array:
     return jnp.where(margins <= cut, 1 - cut, jax.nn.relu(1 - margins))
 
 
-def true_class_score(scores: Array, labels: Array) -> Array:
+def true_class_score(scores: ArrayLike, labels: ArrayLike) -> Array:
     """Picks ``h_y``, the score of the true class.
 
     The note plugs it into the hinge and the ramp. As a margin it has two faults: it
@@ -287,7 +287,7 @@ def true_class_score(scores: Array, labels: Array) -> Array:
     return _entry_of_label(scores, _checks.class_labels(where, "scores", scores, labels))
 
 
-def binary_margin(scores: Array, labels: Array) -> Array:
+def binary_margin(scores: ArrayLike, labels: ArrayLike) -> Array:
     """Computes ``y f(x)`` for labels of -1 and +1.
 
     Args:
@@ -315,7 +315,7 @@ def binary_margin(scores: Array, labels: Array) -> Array:
     return jnp.where(jnp.abs(labels) == 1, labels * scores, jnp.nan)
 
 
-def multiclass_margin(scores: Array, labels: Array) -> Array:
+def multiclass_margin(scores: ArrayLike, labels: ArrayLike) -> Array:
     """Computes ``h_y - max_{j != y} h_j``: how far the true class leads the others.
 
     Where several other classes share the maximum, they share its derivative equally.

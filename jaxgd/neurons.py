@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd.types import Array, PRNGKey
+from jaxgd.types import Array, ArrayLike, PRNGKey
 
 
 class Neuron(NamedTuple):
@@ -65,7 +65,7 @@ def init(key: PRNGKey, num_inputs: int, num_outputs: int | None = None) -> Neuro
     return Neuron(weights=weights, bias=jnp.zeros(outputs, weights.dtype))
 
 
-def weighted_sum(neuron: Neuron, x: Array) -> Array:
+def weighted_sum(neuron: Neuron, x: ArrayLike) -> Array:
     """Computes ``z = x @ w + b``.
 
     Args:
@@ -89,7 +89,7 @@ def weighted_sum(neuron: Neuron, x: Array) -> Array:
     return _weighted_sum("neurons.weighted_sum", neuron, x)
 
 
-def _weighted_sum(where: str, neuron: Neuron, x: Array) -> Array:
+def _weighted_sum(where: str, neuron: Neuron, x: ArrayLike) -> Array:
     _checks.instance(
         where, "neuron", neuron, Neuron, "Write neurons.Neuron(weights=..., bias=...)."
     )
@@ -108,7 +108,7 @@ def _weighted_sum(where: str, neuron: Neuron, x: Array) -> Array:
 
 
 def apply(
-    neuron: Neuron, x: Array, *, activation: Callable[[Array], Array] = jax.nn.sigmoid
+    neuron: Neuron, x: ArrayLike, *, activation: Callable[[Array], Array] = jax.nn.sigmoid
 ) -> Array:
     """Computes the output ``a(x @ w + b)`` of a neuron or a layer.
 
@@ -139,7 +139,7 @@ def apply(
     return activation(_weighted_sum("neurons.apply", neuron, x))
 
 
-def step(z: Array) -> Array:
+def step(z: ArrayLike) -> Array:
     """Fires or not: 1 where ``z >= 0``, else 0, and NaN where z is NaN.
 
     With ``b = -t``, a neuron with this activation fires exactly when its weighted input
@@ -199,7 +199,7 @@ def init_network(key: PRNGKey, sizes: Sequence[int]) -> tuple[Neuron, ...]:
 
 def apply_network(
     network: Sequence[Neuron],
-    x: Array,
+    x: ArrayLike,
     *,
     activation: Callable[[Array], Array] = jnp.tanh,
     output_activation: Callable[[Array], Array] | None = None,

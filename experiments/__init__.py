@@ -1,0 +1,20 @@
+"""The experiments of the note, one file each: ``python -m experiments``.
+
+An experiment is a module with
+
+* a docstring that asks a question and says what to expect,
+* ``compute(seed=0) -> results``: everything computed, jitted, nothing printed or drawn,
+* ``tables(results)``: what it found, as tables for the terminal,
+* ``draw(figure, results)``: its picture, on an empty Matplotlib figure of ``FIGURE_SIZE``,
+* ``numbers(results)``: its share of ``numbers.json``, by id.
+"""
+
+NAMES = (
+    "neuron",
+    "linear_backprop",
+    "nonlinear_backprop",
+    "gradient_descent",
+    "loss_functions",
+    "loss_surface",
+    "trunk_and_branches",
+)

@@ -1,0 +1,84 @@
+"""The shell around the experiments: arguments, precision, seeds, figures, files."""
+
+import argparse
+import importlib
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments import NAMES, _report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs experiments and tells what they found; 1 if a number of the note is off."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments",
+        description="Recompute the study note: its numbers, its errors, its pictures.",
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="experiments; all if none is named"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="list the experiments and their questions"
+    )
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"), metavar="DIR")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="for what is drawn at random"
+    )
+    options = parser.parse_args(arguments)
+
+    unknown = [name for name in options.names if name not in NAMES]
+    if unknown:
+        parser.error(f"no experiment named {', '.join(unknown)}; known: {', '.join(NAMES)}")
+    if options.seed < 0:
+        parser.error(f"--seed must be at least 0, got {options.seed}")
+    if options.list:
+        for name in NAMES:
+            print(f"{name:20}{_question(name)}")
+        return 0
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "numbers.json").touch()
+    except OSError as error:
+        parser.error(f"cannot write to {options.out}: {error.strerror}")
+
+    jax.config.update("jax_enable_x64", True)  # the published digits are those of float64
+    names = [name for name in NAMES if name in options.names or not options.names]
+    computed = {}
+    for index, name in enumerate(names, start=1):
+        print(f"[{index}/{len(names)}] {name}: {_question(name)}", flush=True)
+        experiment = importlib.import_module(f"experiments.{name}")
+        results = experiment.compute(options.seed)
+        for table in experiment.tables(results):
+            print(f"\n{_report.render(table)}")
+        figure = Figure(figsize=experiment.FIGURE_SIZE, layout="constrained")
+        FigureCanvasAgg(figure)
+        experiment.draw(figure, results)
+        picture = options.out / f"{name}.png"
+        figure.savefig(picture, dpi=120)
+        print(f"\n    -> {picture}\n", flush=True)
+        computed |= experiment.numbers(results)
+
+    verdicts = _report.verdicts(computed)
+    (options.out / "numbers.json").write_text(_report.numbers_json(verdicts), encoding="utf-8")
+    print(_report.render(_report.numbers_table(verdicts)))
+    counts = {kind: sum(v.kind == kind for v in verdicts) for kind in ("match", "erratum", "OFF")}
+    print(
+        f"\n{len(verdicts)} numbers: {counts['match']} match, {counts['erratum']} are errata of "
+        f"the note, {counts['OFF']} are off. Written to {options.out}."
+    )
+    return 1 if counts["OFF"] else 0
+
+
+def _question(name: str) -> str:
+    """The first line of an experiment's docstring."""
+    docstring = importlib.import_module(f"experiments.{name}").__doc__ or ""
+    return docstring.strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""How results are told: tables for the terminal, and the note's numbers held against ours."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NUMBERS_FILE = pathlib.Path(__file__).parent / "numbers.json"
+
+
+class Table(NamedTuple):
+    """A title, a header, and rows of cells; numbers are right-aligned."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+class Verdict(NamedTuple):
+    """A record of ``numbers.json`` beside the value that was computed for it."""
+
+    record: Mapping[str, Any]
+    value: Any
+    kind: str  # "match", "erratum", or "OFF"
+    reason: str
+
+
+def render(table: Table) -> str:
+    """Lays a table out in columns."""
+    cells = [[str(cell) for cell in row] for row in (table.header, *table.rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
+    numeric = [
+        all(_is_number(row[i]) for row in cells[1:] if row[i]) for i in range(len(table.header))
+    ]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([table.title, *lines])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def records() -> list[dict[str, Any]]:
+    """Every number of the note."""
+    return json.loads(NUMBERS_FILE.read_text(encoding="utf-8"))
+
+
+def verdicts(computed: Mapping[str, Any]) -> list[Verdict]:
+    """Holds computed values against their records, in the order of the note."""
+    known = {record["id"]: record for record in records()}
+    unknown = sorted(set(computed) - set(known))
+    if unknown:
+        raise KeyError(f"numbers.json has no record {', '.join(unknown)}")
+    return [_verdict(record, computed[id_]) for id_, record in known.items() if id_ in computed]
+
+
+def _verdict(record: Mapping[str, Any], value: Any) -> Verdict:
+    """A match agrees with the note and with the exact value; an erratum with the latter only.
+
+    A value the note does not print, or prints as a formula, has the exact one to agree with.
+    """
+    tolerance = record["tolerance"]
+    printed, exact = record["seed_value"], record["exact_value"]
+    if not _agrees(value, exact, 1e-9 if tolerance is None else tolerance):
+        return Verdict(record, value, "OFF", f"should be {_brief(exact)}")
+    if "erratum" in record:
+        return Verdict(record, value, "erratum", record["erratum"])
+    numeric = isinstance(printed, (int, float, list))
+    if numeric and not _agrees(value, printed, tolerance or 0):
+        return Verdict(record, value, "OFF", f"the note prints {_brief(printed)}")
+    return Verdict(record, value, "match", "")
+
+
+def _agrees(value: Any, wanted: Any, tolerance: float) -> bool:
+    if isinstance(wanted, str) or isinstance(value, str):
+        return value == wanted
+    value, wanted = np.asarray(value, float), np.asarray(wanted, float)
+    if value.shape != wanted.shape:
+        return False
+    # The note's decimals are exact in base 10 only: half a unit may come out an ulp wider.
+    return bool(np.all(np.abs(value - wanted) <= tolerance + 4e-16 * np.abs(wanted)))
+
+
+def _brief(value: Any) -> str:
+    """A value in a few characters."""
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return "[" + " ".join(_brief(entry) for entry in np.asarray(value).tolist()) + "]"
+    return f"{value:.9g}"
+
+
+def _clip(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def numbers_table(results: Iterable[Verdict]) -> Table:
+    """The one table: each number of the note, the computed one, and the verdict."""
+    rows = [
+        (
+            verdict.record["id"],
+            _clip(verdict.record["quantity"], 50),
+            _clip(_brief(verdict.record["seed_value"]), 24),
+            _clip(_brief(verdict.value), 24),
+            verdict.kind + (f": {verdict.reason}" if verdict.reason else ""),
+        )
+        for verdict in results
+    ]
+    header = ("id", "quantity", "the note", "computed", "verdict")
+    return Table("The numbers of the note", header, rows)
+
+
+def numbers_json(results: Iterable[Verdict]) -> str:
+    """The same table for machines."""
+    rows = [
+        {
+            **verdict.record,
+            "computed": np.asarray(verdict.value).tolist(),
+            "verdict": verdict.kind,
+            "reason": verdict.reason,
+        }
+        for verdict in results
+    ]
+    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"

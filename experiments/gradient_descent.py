@@ -1,0 +1,219 @@
+"""Where does descent lead on the note's 20 points, and how large may its step be?
+
+The note sets up a line through 20 points and never descends. Expect the published fit after
+4,035 updates, by hand and by Optax alike; and a sharp limit of the learning rate, 2 divided by
+the largest eigenvalue of the Hessian: 0.0138 converges, 0.0139 runs away. On y = x^2, on
+x^2 + sin^2 y and on (x - 1)^2 + 0.1 the error shrinks at each step by the factor that the
+second derivative and the learning rate give.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+
+from experiments._report import Table
+from jaxgd import descent, losses, neurons, planes, plots, surfaces
+
+FIGURE_SIZE = (12, 10.5)
+X = np.arange(1.0, 21.0)
+Y = np.array([3, 4, 5, 5, 2, 4, 7, 8, 11, 8, 12, 11, 13, 13, 16, 17, 18, 17, 19, 21], float)
+LEARNING_RATE, TOLERANCE, MAX_STEPS = 0.01, 1e-5, 10_000
+CRITICAL_RATES = (0.0138, 0.0139)
+PICTURE_RATES = (1.1, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1)
+COST = losses.empirical_risk(neurons.weighted_sum, losses.half_squared_error)
+
+
+class Results(NamedTuple):
+    """What was computed.
+
+    Attributes:
+      by_hand: the descent with the hand-written rule.
+      with_optax: the same with ``optax.sgd``.
+      gradient: at the start.
+      hessian: (2, 2), in the order weight, bias.
+      critical: descents at 0.0138 and at 0.0139, one lane each.
+      surface: the cost over (bias, weight).
+      one_variable: x^2 from 1.2 at 0.3.
+      two_variables: x^2 + sin^2 y from (3, 1) at 0.1.
+      rates: (x - 1)^2 + 0.1 from -0.8, one lane per learning rate.
+      plot_points: how many points the note draws its line through.
+    """
+
+    by_hand: descent.Trajectory
+    with_optax: descent.Trajectory
+    gradient: neurons.Neuron
+    hessian: jax.Array
+    critical: descent.Trajectory
+    surface: surfaces.Surface
+    one_variable: descent.Trajectory
+    two_variables: descent.Trajectory
+    rates: descent.Trajectory
+    plot_points: int
+
+
+def compute(seed: int = 0) -> Results:
+    """Computes every descent of the note and of its sources."""
+    del seed  # nothing here is random
+    results = jax.jit(_compute)(X[:, None], Y)
+    return results._replace(plot_points=np.arange(0, 21, 0.2).size)
+
+
+def _compute(x: jax.Array, y: jax.Array) -> Results:
+    start = neurons.Neuron(weights=jnp.ones(1), bias=jnp.ones(()))
+    wide: Any = {"num_steps": MAX_STEPS, "tolerance": TOLERANCE}
+
+    def cost_of(bias: Any, weight: Any) -> jax.Array:
+        return COST(planes.point(plane, bias, weight), x, y)
+
+    plane = planes.coordinate(start, ("bias",), ("weights", 0))
+    return Results(
+        by_hand=descent.gradient_descent(COST, start, x, y, learning_rate=LEARNING_RATE, **wide),
+        with_optax=descent.optimize(COST, start, x, y, optimizer=optax.sgd(LEARNING_RATE), **wide),
+        gradient=jax.grad(COST)(start, x, y),
+        hessian=jax.hessian(cost_of, argnums=(0, 1))(0.0, 0.0),
+        critical=jax.vmap(
+            lambda rate: descent.gradient_descent(
+                COST, start, x, y, learning_rate=rate, num_steps=2000
+            )
+        )(jnp.array(CRITICAL_RATES)),
+        surface=surfaces.sweep(cost_of, jnp.linspace(-1.5, 2.5, 81), jnp.linspace(0.78, 1.16, 77)),
+        one_variable=descent.gradient_descent(lambda x: x**2, 1.2, learning_rate=0.3, num_steps=4),
+        two_variables=descent.gradient_descent(
+            lambda p: p[0] ** 2 + jnp.sin(p[1]) ** 2, (3.0, 1.0), learning_rate=0.1, num_steps=16
+        ),
+        rates=jax.vmap(
+            lambda rate: descent.gradient_descent(
+                lambda x: (x - 1) ** 2 + 0.1, -0.8, learning_rate=rate, num_steps=9
+            )
+        )(jnp.array(PICTURE_RATES)),
+        plot_points=0,
+    )
+
+
+def tables(results: Results) -> list[Table]:
+    """The fit, the stability bound, and the small examples."""
+    fits = [
+        (name, str(t.num_steps), *(f"{v:.8f}" for v in (t.params.bias, t.params.weights[0])),
+         f"{t.losses[-1]:.15f}", descent.Status(int(t.status)).name)
+        for name, t in (("by hand", results.by_hand), ("optax.sgd", results.with_optax))
+    ]  # fmt: skip
+    bias, weight = np.linalg.lstsq(np.stack([np.ones(20), X], axis=1), Y, rcond=None)[0]
+    least = np.mean((weight * X + bias - Y) ** 2) / 2
+    fits.append(("least squares", "", f"{bias:.8f}", f"{weight:.8f}", f"{least:.15f}", ""))
+
+    bound = 2 / np.linalg.eigvalsh(np.asarray(results.hessian))[-1]
+    stability = [
+        (f"{rate:g}", f"{rate / bound:.4f}", f"{costs[0]:.4f}", f"{costs[-1]:.4g}",
+         descent.Status(int(status)).name)
+        for rate, costs, status in zip(
+            CRITICAL_RATES, results.critical.losses, results.critical.status, strict=True
+        )
+    ]  # fmt: skip
+    one, two = results.one_variable, results.two_variables
+    return [
+        Table(
+            "The 20 points, from (1, 1) at 0.01 until every |gradient entry| <= 1e-5",
+            ("", "updates", "theta0", "theta1", "cost", "status"),
+            fits,
+        ),
+        Table(
+            f"The learning rate's bound, 2 / lambda_max = {bound:.7f}: 2,000 steps",
+            ("rate", "of the bound", "first cost", "last cost", "status"),
+            stability,
+        ),
+        Table(
+            "y = x^2, from 1.2 at 0.3",
+            ("step", "x", "y"),
+            [(t, f"{one.path[t]:.6f}", f"{one.losses[t]:.6f}") for t in range(5)],
+        ),
+        Table(
+            "x^2 + sin^2 y, from (3, 1) at 0.1",
+            ("step", "x", "y", "J"),
+            [
+                (t, *(f"{v[t]:.6f}" for v in (*two.path, two.losses)))
+                for t in range(int(two.num_steps) + 1)
+            ],
+        ),
+        Table(
+            "(x - 1)^2 + 0.1, from -0.8: x after each step",
+            ("rate", *(str(t) for t in range(10))),
+            [
+                (f"{rate:g}", *(f"{x:.4g}" for x in path))
+                for rate, path in zip(PICTURE_RATES, results.rates.path, strict=True)
+            ],
+        ),
+    ]
+
+
+def draw(figure: Figure, results: Results) -> None:
+    """The fit, the path on the cost, the bound, and the learning-rate pictures."""
+    grid = figure.add_gridspec(3, 1, height_ratios=(1.2, 1, 1))
+    top, middle, bottom = (figure.add_subfigure(row) for row in grid)
+    fit, contour = top.subplots(1, 2)
+    plots.fitted_line(fit, results.by_hand.params, X, Y)
+    fit.set_title("The fit after 4,035 updates")
+    plots.surface_contour(contour, results.surface, axis_names=("theta0 (bias)", "theta1 (weight)"),
+                          value_name="cost", log=True)  # fmt: skip
+    path = results.by_hand.path
+    points = np.stack([path.bias, path.weights[:, 0]], axis=1)[: int(results.by_hand.num_steps) + 1]
+    plots.descent_path(contour, points, color="white", ms=2, lw=1, label="descent")
+    contour.plot(*points[0], "o", color=plots.COLOURS[1], label="start")
+    contour.plot(*points[-1], "*", color=plots.COLOURS[4], ms=12, label="end")
+    contour.legend(loc="upper right", fontsize=8)
+    contour.set_title("A few bounces across the valley, then thousands along it")
+
+    bound, valley, curve = middle.subplots(1, 3)
+    for lane, rate in enumerate(CRITICAL_RATES):
+        run = jax.tree.map(lambda rows, lane=lane: rows[lane], results.critical)
+        plots.loss_curve(bound, run, color=plots.COLOURS[lane], lw=2, label=f"rate {rate}")
+    bound.set_yscale("log")
+    bound.set_ylabel("cost")
+    bound.set_title("0.0138 converges, 0.0139 does not")
+    bound.legend(fontsize=8, loc="center right")
+    bowl = surfaces.sweep(
+        lambda x, y: x**2 + jnp.sin(y) ** 2,
+        jnp.linspace(-3.2, 3.2, 65),
+        jnp.linspace(-1.6, 1.6, 49),
+    )
+    plots.surface_contour(valley, bowl, axis_names=("x", "y"), value_name="J")
+    plots.descent_path(valley, np.stack(results.two_variables.path, axis=1), color="white")
+    valley.set_title("x² + sin² y, 16 updates at 0.1")
+    parabola = surfaces.sweep(jnp.square, jnp.linspace(-1.3, 1.3, 101))
+    plots.loss_line(curve, parabola, axis_name="x", value_name="y", color=plots.COLOURS[0])
+    one = results.one_variable
+    plots.descent_path(curve, np.stack([one.path, one.losses], axis=1), color=plots.COLOURS[1])
+    curve.set_title("y = x², 4 updates at 0.3")
+
+    line = surfaces.sweep(lambda x: (x - 1) ** 2 + 0.1, jnp.linspace(-2.2, 4.2, 121))
+    panels = bottom.subplots(1, 4, sharey=True)
+    for ax, rate in zip(panels, (1.1, 1.0, 0.8, 0.1), strict=True):
+        lane = PICTURE_RATES.index(rate)
+        plots.loss_line(ax, line, axis_name="x", value_name="", color=plots.COLOURS[0])
+        lane_path = np.stack([results.rates.path[lane], results.rates.losses[lane]], axis=1)
+        plots.descent_path(ax, lane_path, color=plots.COLOURS[1])
+        ax.set_xlim(-2.3, 4.3)
+        ax.set_ylim(-0.3, 10.5)
+        ax.set_title(f"rate {rate}")
+    panels[0].set_ylabel("J = (x - 1)² + 0.1")
+
+
+def numbers(results: Results) -> dict[str, Any]:
+    """The note's numbers on gradient descent."""
+    by_hand = results.by_hand
+    last = int(by_hand.num_steps)
+    return {
+        "G01": X.size,
+        "G02": f"{X[0]:g}..{X[-1]:g}",
+        "G03": Y,
+        "G04": LEARNING_RATE,
+        "G05": by_hand.losses[0],
+        "G06": [results.gradient.bias, results.gradient.weights[0]],
+        "G07": by_hand.params.bias,
+        "G08": by_hand.params.weights[0],
+        "G09": by_hand.losses[last],
+        "G10": results.plot_points,
+    }

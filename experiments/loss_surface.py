@@ -1,0 +1,210 @@
+"""What does the loss of one neuron look like, against b, against w, and over both?
+
+The data are 50 points near y = 2x + 3. The note's own were random and are lost; these are a
+stand-in, made by formula so that all 40 loss values that its source published come out
+(``E`` below). Expect parabolas along b and w, a bowl over (w, b) stretched along the line on
+which a larger w makes up for a smaller b, and a vmapped grid that is computed hundreds of
+times faster than by the note's double loop.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments._report import Table
+from jaxgd import losses, neurons, planes, plots, surfaces
+
+FIGURE_SIZE = (12, 7.6)
+NUM_SAMPLES = 50
+W, B = 2.0, 3.0
+HALF_WIDTH, STEP, COUNT = 1, 0.05, 40
+WIDE_HALF_WIDTH, WIDE_STEP, WIDE_COUNT = 10, 0.1, 200
+X = np.linspace(0, 1, NUM_SAMPLES)
+E = -0.0887 + 0.1363 * X + 0.4377 * np.sin(2.5 * np.arange(NUM_SAMPLES) + 0.3)
+Y = 2 * X + 3 + E
+COST = losses.empirical_risk(neurons.weighted_sum, losses.half_squared_error)
+
+# What ai-edu (Microsoft, chapter 3.1) prints of its loss: the first and last three rows and
+# columns of a 200 x 200 grid, w in [0, 4] downwards, b in [1, 5] to the right; and the loss of
+# four lines with w = 2.
+PUBLISHED_GRID = np.array(
+    [
+        [4.69, 4.63, 4.57, 0.72, 0.74, 0.76],
+        [4.66, 4.60, 4.54, 0.73, 0.75, 0.77],
+        [4.62, 4.56, 4.50, 0.73, 0.75, 0.77],
+        [0.70, 0.68, 0.66, 4.57, 4.63, 4.69],
+        [0.69, 0.67, 0.65, 4.60, 4.66, 4.72],
+        [0.68, 0.66, 0.64, 4.63, 4.69, 4.75],
+    ]
+)
+PUBLISHED_LINES = {2.0: "0.53", 2.5: "0.16", 3.0: "0.048", 3.5: "0.18"}
+
+
+class Results(NamedTuple):
+    """What was computed.
+
+    Attributes:
+      along_b: the loss against b, at w = 2.
+      along_w: the loss against w, at b = 3.
+      near: the loss over (w, b), 200 x 200, the published grid.
+      wide: the loss over (w, b), 200 x 200, the note's grid.
+      lines: the loss of the four published lines.
+      least_squares: the best (w, b).
+      seconds: of the wide grid by the note's double loop and by the vmapped, jitted sweep.
+      largest_difference: between the two.
+    """
+
+    along_b: surfaces.Surface
+    along_w: surfaces.Surface
+    near: surfaces.Surface
+    wide: surfaces.Surface
+    lines: dict[float, jax.Array]
+    least_squares: np.ndarray
+    seconds: tuple[float, float]
+    largest_difference: float
+
+
+def compute(seed: int = 0) -> Results:
+    """Sweeps the loss, and times the note's double loop against the sweep."""
+    del seed  # nothing here is random
+    neuron = neurons.Neuron(weights=jnp.array([W]), bias=jnp.array(B))
+    x, y = jnp.asarray(X[:, None]), jnp.asarray(Y)
+    over_b = planes.coordinate(neuron, ("bias",))
+    over_w = planes.coordinate(neuron, ("weights", 0))
+    over_wb = planes.coordinate(neuron, ("weights", 0), ("bias",))
+
+    @jax.jit
+    def surface(plane: planes.Plane, x: Any, y: Any, *axes: Any) -> surfaces.Surface:
+        return surfaces.sweep(lambda *c: COST(planes.point(plane, *c), x, y), *axes)
+
+    b = B - HALF_WIDTH + STEP * jnp.arange(COUNT)
+    w = W - HALF_WIDTH + STEP * jnp.arange(COUNT)
+    wide_w = W - WIDE_HALF_WIDTH + WIDE_STEP * jnp.arange(WIDE_COUNT)
+    wide_b = B - WIDE_HALF_WIDTH + WIDE_STEP * jnp.arange(WIDE_COUNT)
+    wide = surface(over_wb, x, y, wide_w, wide_b)
+
+    swept_formula = jax.jit(lambda x, y, *axes: surfaces.sweep(_formula(x, y), *axes))
+    looped, loop_seconds = _timed(lambda: _double_loop(np.asarray(wide_w), np.asarray(wide_b)), 1)
+    swept, sweep_seconds = _timed(
+        lambda: jax.block_until_ready(swept_formula(x[:, 0], y, wide_w, wide_b)), 20
+    )
+    return Results(
+        along_b=surface(over_b, x, y, b),
+        along_w=surface(over_w, x, y, w),
+        near=surface(over_wb, x, y, jnp.linspace(0, 4, 200), jnp.linspace(1, 5, 200)),
+        wide=wide,
+        lines={
+            bias: COST(planes.point(over_b, jnp.asarray(bias)), x, y) for bias in PUBLISHED_LINES
+        },
+        least_squares=np.polyfit(X, Y, 1),
+        seconds=(loop_seconds, sweep_seconds),
+        largest_difference=float(np.max(np.abs(looped / np.asarray(swept.values) - 1))),
+    )
+
+
+def _formula(x: jax.Array, y: jax.Array) -> Any:
+    """The same loss as the note writes it, a function of w and b."""
+    return lambda w, b: jnp.mean(losses.squared_error(w * x + b, y)) / 2
+
+
+def _double_loop(w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The loss over a grid as the note computes it: one point at a time, in NumPy."""
+    grid = np.zeros((len(w), len(b)))
+    for i in range(len(w)):
+        for j in range(len(b)):
+            z = w[i] * X + b[j]
+            grid[i, j] = ((z - Y) ** 2).sum() / NUM_SAMPLES / 2
+    return grid
+
+
+def _timed(fn: Any, repeats: int) -> tuple[Any, float]:
+    """The result, and the least seconds that it took."""
+    seconds = []
+    result = None
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = fn()
+        seconds.append(time.perf_counter() - start)
+    return result, min(seconds)
+
+
+def tables(results: Results) -> list[Table]:
+    """The published values beside ours, the minima, and the race."""
+    corners = np.ix_((0, 1, 2, -3, -2, -1), (0, 1, 2, -3, -2, -1))
+    ours = np.asarray(results.near.values)[corners]
+    agree = int(np.sum(np.round(ours, 2) == PUBLISHED_GRID))
+    lines = [
+        (f"z = 2x + {bias:g}", printed, f"{results.lines[bias]:.6f}",
+         "match" if f"{float(results.lines[bias]):.2g}" == f"{float(printed):.2g}" else "OFF")
+        for bias, printed in PUBLISHED_LINES.items()
+    ]  # fmt: skip
+    grid = [
+        (f"row {i}", *(f"{v:.2f}" for v in row))
+        for i, row in zip((0, 1, 2, 197, 198, 199), ours, strict=True)
+    ]
+    minima = []
+    for name, surface in (("b", results.along_b), ("w", results.along_w)):
+        best = int(jnp.argmin(surface.values))
+        minima.append(
+            (name, f"{surface.coordinates[0][best]:.2f}", f"{surface.values[best]:.6f}",
+             f"{surface.values[0]:.3f}", f"{surface.values[-1]:.3f}")
+        )  # fmt: skip
+    loop, sweep = results.seconds
+    race = [
+        ("the note's double loop, NumPy", f"{1e3 * loop:.1f}", "1"),
+        ("the same formula, surfaces.sweep, jitted", f"{1e3 * sweep:.3f}", f"{loop / sweep:.0f}"),
+    ]
+    columns = ("", *(f"column {j}" for j in (0, 1, 2, 197, 198, 199)))
+    return [
+        Table(f"The published grid: {agree} of 36 entries agree", columns, grid),
+        Table("The four published lines", ("line", "published", "ours", "verdict"), lines),
+        Table("Along one parameter", ("against", "lowest at", "loss", "first", "last"), minima),
+        Table(
+            "200 x 200 losses of 50 samples (largest relative difference "
+            f"{results.largest_difference:.0e})",
+            ("how", "milliseconds", "times as fast"),
+            race,
+        ),
+    ]
+
+
+def draw(figure: Figure, results: Results) -> None:
+    """Loss against b, against w, and over both: in three dimensions, as contours, as dots."""
+    grid = figure.add_gridspec(2, 3, width_ratios=(1, 1.5, 1.2))
+    along_b, along_w = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
+    plots.loss_line(along_b, results.along_b, axis_name="b", value_name="loss J",
+                    color=plots.COLOURS[0], marker="x", ls="")  # fmt: skip
+    along_b.set_title("Against b (w = 2)")
+    plots.loss_line(along_w, results.along_w, axis_name="w", value_name="loss J",
+                    color=plots.COLOURS[1], marker="o", ms=4, ls="")  # fmt: skip
+    along_w.set_title("Against w (b = 3)")
+    solid: Any = figure.add_subplot(grid[:, 1], projection="3d")
+    names = ("w", "b")
+    plots.surface_3d(solid, results.near, axis_names=names, value_name="loss J")
+    solid.view_init(elev=28, azim=-50)
+    solid.set_box_aspect((1, 1, 1), zoom=0.95)
+    solid.set_title("Over (w, b)")
+    contour, dots = figure.add_subplot(grid[0, 2]), figure.add_subplot(grid[1, 2])
+    plots.surface_contour(contour, results.near, axis_names=names, value_name="loss J", log=True)
+    contour.plot(*results.least_squares, "*", color=plots.COLOURS[1], ms=12, label="least squares")
+    contour.legend(fontsize=8)
+    contour.set_title("As contours")
+    plots.level_sets(dots, results.near, axis_names=names)
+    dots.set_title("As level sets: equal loss, equal colour")
+
+
+def numbers(results: Results) -> dict[str, Any]:
+    """The note's numbers on its loss pictures."""
+    return {
+        "V01": HALF_WIDTH,
+        "V02": STEP,
+        "V03": HALF_WIDTH,
+        "V04": WIDE_HALF_WIDTH,
+        "V05": WIDE_STEP,
+        "V06": results.along_b.values.size,
+        "V07": results.wide.values.shape,
+    }

@@ -1,0 +1,194 @@
+"""The experiments reproduce the note, and the runner says so."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import NAMES, _colours, _report, loss_surface
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments", *arguments],
+        check=False, capture_output=True, text=True, timeout=300, cwd=cwd,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    return run("--out", str(out)), out
+
+
+def test_the_whole_note_is_reproduced_with_one_command(whole_run):
+    process, out = whole_run
+    assert process.returncode == 0, process.stderr
+    assert "94 numbers: 84 match, 10 are errata of the note, 0 are off" in process.stdout
+    rows = json.loads((out / "numbers.json").read_text(encoding="utf-8"))
+    assert [row["id"] for row in rows] == [record["id"] for record in _report.records()]
+    assert {row["verdict"] for row in rows} == {"match", "erratum"}
+
+
+def test_every_experiment_says_that_it_runs_and_draws_its_picture(whole_run):
+    process, out = whole_run
+    for index, name in enumerate(NAMES, start=1):
+        assert f"[{index}/{len(NAMES)}] {name}: " in process.stdout
+        picture = out / f"{name}.png"
+        assert picture.stat().st_size > 20_000
+
+
+def test_an_experiment_runs_alone_into_the_default_folder(tmp_path):
+    # From a folder of its own: the package is installed, the experiments are found by path.
+    code = "import sys; sys.path.insert(0, sys.argv[1]); sys.argv[1:] = ['linear_backprop'];"
+    code += "from experiments.__main__ import main; sys.exit(main())"
+    root = str(_report.NUMBERS_FILE.parent.parent)
+    process = subprocess.run(
+        [sys.executable, "-c", code, root],
+        check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "results" / "linear_backprop.png").exists()
+    assert "12 numbers" in process.stdout
+
+
+def test_the_list_names_every_experiment_with_its_question():
+    process = run("--list")
+    assert process.returncode == 0
+    lines = process.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(NAMES)
+    assert all(line.endswith("?") for line in lines)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    process = run("neurons")
+    assert process.returncode == 2
+    assert f"no experiment named neurons; known: {', '.join(NAMES)}" in process.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    process = run("neuron", "--out", str(tmp_path / "file" / "results"))
+    assert process.returncode == 2
+    assert "cannot write to" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_negative_seed_is_refused():
+    assert "--seed must be at least 0, got -1" in run("--seed", "-1").stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_keeps_to_the_protocol(name):
+    experiment = importlib.import_module(f"experiments.{name}")
+    assert experiment.__doc__
+    assert experiment.__doc__.splitlines()[0].endswith("?")
+    assert "xpect" in experiment.__doc__
+    for part in ("compute", "tables", "draw", "numbers"):
+        assert callable(getattr(experiment, part))
+    assert len(experiment.FIGURE_SIZE) == 2
+
+
+def computed_for(record, change=0.0):
+    return {record["id"]: np.asarray(record["exact_value"]) + change}
+
+
+@pytest.mark.parametrize(
+    "record", [r for r in _report.records() if r["id"] in ("L10", "NL09", "G09")]
+)
+def test_a_number_that_is_off_is_called_off(record):
+    (verdict,) = _report.verdicts(computed_for(record))
+    assert verdict.kind == "match"
+    (verdict,) = _report.verdicts(computed_for(record, change=2 * record["tolerance"] + 1e-11))
+    assert verdict.kind == "OFF"
+
+
+def test_the_note_value_of_an_erratum_is_called_off():
+    (verdict,) = _report.verdicts({"NL12": 9.665})
+    assert verdict.kind == "OFF"
+    (verdict,) = _report.verdicts({"NL12": 9.655706402390724})
+    assert verdict.kind == "erratum"
+    assert "9.656" in verdict.reason
+
+
+def test_a_list_of_the_wrong_length_and_a_word_are_called_off():
+    assert _report.verdicts({"V07": [200]})[0].kind == "OFF"
+    assert _report.verdicts({"N06": "b=t"})[0].kind == "OFF"
+    with pytest.raises(KeyError, match="no record X1"):
+        _report.verdicts({"X1": 0})
+
+
+def test_every_error_of_the_note_has_its_reason():
+    for record in _report.records():
+        assert ("erratum" in record) or ("SEED-ERROR" not in record["note"])
+
+
+def test_the_tables_of_three_decimals_hold_in_float32_too():
+    nonlinear = importlib.import_module("experiments.nonlinear_backprop")
+    linear = importlib.import_module("experiments.linear_backprop")
+    results = nonlinear.compute()
+    assert results.solution.outputs.dtype == np.float32
+    computed = nonlinear.numbers(results) | linear.numbers(linear.compute())
+    # The analytic solution is printed to more digits than float32 holds of an exponential.
+    for verdict in _report.verdicts(computed):
+        tolerance = verdict.record["tolerance"]
+        if isinstance(verdict.value, str) or tolerance is None:
+            continue
+        wanted, value = float(verdict.record["exact_value"]), float(verdict.value)
+        assert abs(value - wanted) <= max(tolerance, 4e-7 * abs(wanted)), verdict.record["id"]
+
+
+def test_all_forty_published_losses_come_out_of_the_stand_in_data():
+    with jax.enable_x64(True):
+        results = loss_surface.compute()
+    corners = np.ix_((0, 1, 2, -3, -2, -1), (0, 1, 2, -3, -2, -1))
+    grid = np.asarray(results.near.values)[corners]
+    assert (np.round(grid, 2) == loss_surface.PUBLISHED_GRID).all()
+    for bias, printed in loss_surface.PUBLISHED_LINES.items():
+        digits = len(printed.split(".")[1])
+        assert round(float(results.lines[bias]), digits) == float(printed)
+    assert results.largest_difference < 1e-12
+
+
+def test_the_ramp_ignores_the_wrong_labels_that_turn_the_other_losses():
+    experiment = importlib.import_module("experiments.loss_functions")
+    with jax.enable_x64(True):
+        for seed in (0, 1):
+            results = experiment.compute(seed)
+            noisy = {name: float(pair[0]) for name, pair in results.accuracies.items()}
+            clean = {name: float(pair[1]) for name, pair in results.accuracies.items()}
+            ramp = noisy.pop("ramp, cut at -1")
+            assert ramp > float(results.best) - 0.02
+            assert all(ramp > accuracy + 0.04 for accuracy in noisy.values())
+            assert min(clean.values()) > float(results.best) - 0.02
+
+
+def test_one_neuron_tells_warm_colours_from_cool_ones():
+    experiment = importlib.import_module("experiments.neuron")
+    with jax.enable_x64(True):
+        results = experiment.compute(seed=1)
+    assert results.threshold_holds
+    assert results.accuracies[1] > 0.9
+
+
+def test_the_branches_of_the_trunk_are_the_gradient_of_the_whole():
+    experiment = importlib.import_module("experiments.trunk_and_branches")
+    with jax.enable_x64(True):
+        results = experiment.compute(seed=1)
+    assert float(results.largest_difference) < 1e-14
+    assert results.accuracies[1] > 0.9
+
+
+def test_no_colour_is_in_the_training_and_in_the_test_set():
+    colours = _colours.load()
+    assert len({tuple(rgb) for rgb in colours.rgb}) == len(colours.names)
+    train, test = _colours.split(colours, seed=0)
+    assert not set(train) & set(test)
+    assert not np.isnan(colours.warm[np.concatenate([train, test])]).any()
+    of = dict(zip(colours.names, colours.warm, strict=True))
+    assert (of["orange"], of["red"], of["blue"], of["teal"]) == (1, 1, 0, 0)
+    assert np.isnan(of["dimgray"] if "dimgray" in of else of["dimgrey"])

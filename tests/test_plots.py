@@ -1,0 +1,193 @@
+"""What is drawn is what was computed."""
+
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxgd import chains, descent, neurons, plots, surfaces
+
+LINE = surfaces.Surface(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
+GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
+CURVES = LINE._replace(values={"one": LINE.values, "two": 2 * LINE.values})
+NEURON = neurons.Neuron(weights=jnp.array([2.0, -1.0]), bias=jnp.array(0.5))
+SOLUTION = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
+TRACE = chains.backprop([jnp.square, jnp.log], 2.0)
+DESCENT = descent.gradient_descent(jnp.square, 1.0, learning_rate=0.3, num_steps=5)
+
+
+@pytest.fixture
+def ax() -> Any:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
+
+
+@pytest.fixture
+def solid() -> Any:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    return figure.add_subplot(projection="3d")
+
+
+def drawn(ax):
+    """Renders: what cannot be drawn fails here."""
+    ax.figure.canvas.draw()
+    return ax
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_a_neuron_diagram_writes_out_every_number(ax):
+    plots.neuron_diagram(ax, NEURON, [3.0, 1.0], activation=jax.nn.sigmoid)
+    shown = texts(drawn(ax))
+    assert {"3", "1", "w = 2", "w = -1", "bias\nb = 0.5", "5.5", "0.996"} <= set(shown)
+    assert "activation\na = sigmoid(z)" in shown
+
+
+def test_a_backprop_trace_shows_values_and_adjoints(ax):
+    plots.backprop_trace(ax, TRACE, names=("x", "a", "b"))
+    assert {"x", "2", "4", "1.386", "0.25", "1", "adjoint"} <= set(texts(drawn(ax)))
+
+
+def test_a_correction_shows_deltas_and_a_network_its_branches(ax):
+    plots.backprop_trace(ax, chains.correct([jnp.square, jnp.log], 2.0, 1.0))
+    assert "delta" in texts(ax)
+    layer = neurons.init(jax.random.key(0), 3, 2)
+    stages = [neurons.weighted_sum, lambda _, z: jnp.sum(z)]
+    plots.backprop_trace(ax, chains.backprop(stages, jnp.ones((5, 3)), params=[layer, ()]))
+    shown = texts(drawn(ax))
+    assert "params" in shown
+    assert any(text.startswith("3×2, 2\nmax |.|") for text in shown)
+
+
+def test_curves_are_drawn_one_line_for_each_name(ax):
+    for draw in (plots.activation_curves, plots.loss_functions):
+        lines = draw(ax, CURVES)
+        assert [line.get_label() for line in lines] == ["one", "two"]
+        np.testing.assert_allclose(lines[1].get_ydata(), 2 * np.asarray(LINE.values))
+        assert ax.get_xlabel()
+        assert ax.get_ylabel()
+    drawn(ax)
+
+
+def test_a_newton_path_marks_every_iterate(ax):
+    curve, marks = plots.newton_path(ax, LINE, SOLUTION, 4.0)
+    np.testing.assert_allclose(curve.get_xdata(), np.asarray(LINE.coordinates[0]))
+    assert len(marks.get_xdata()) == int(SOLUTION.num_steps) + 1
+    drawn(ax)
+
+
+def test_a_residual_curve_ends_with_the_last_step(ax):
+    (line,) = plots.residual_curve(ax, SOLUTION)
+    steps = int(SOLUTION.num_steps)
+    residuals = np.abs(np.asarray(SOLUTION.residuals[: steps + 1]))
+    shown = np.asarray(line.get_ydata())
+    np.testing.assert_allclose(shown[residuals > 0], residuals[residuals > 0])
+    assert np.isnan(shown[residuals == 0]).all()
+    assert drawn(ax).get_yscale() == "log"
+
+
+def test_a_fitted_line_goes_through_its_neuron(ax):
+    neuron = neurons.Neuron(weights=jnp.array([2.0]), bias=jnp.array(-1.0))
+    _, line = plots.fitted_line(ax, neuron, [1.0, 3.0], [1.0, 5.0])
+    x, y = line.get_data()
+    np.testing.assert_allclose(y, 2 * x - 1, rtol=1e-6)
+    assert line.get_label() == "z = 2.0000 x - 1.0000"
+    drawn(ax)
+
+
+def test_a_loss_curve_ends_with_the_last_step(ax):
+    (line,) = plots.loss_curve(ax, DESCENT._replace(num_steps=jnp.int32(3)))
+    np.testing.assert_allclose(line.get_ydata(), DESCENT.losses[:4])
+    drawn(ax)
+
+
+def test_a_descent_path_keeps_its_look_and_takes_another(ax):
+    (line,) = plots.descent_path(ax, [[0.0, 1.0], [2.0, 3.0]], ms=9, lw=1)
+    assert line.get_markersize() == 9
+    np.testing.assert_allclose(line.get_xydata(), [[0, 1], [2, 3]])
+    drawn(ax)
+
+
+def test_a_loss_line_is_drawn_over_its_own_coordinate(ax):
+    (line,) = plots.loss_line(ax, LINE, axis_name="w")
+    np.testing.assert_allclose(line.get_xdata(), np.asarray(LINE.coordinates[0]))
+    assert drawn(ax).get_xlabel() == "w"
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_contour_has_the_first_coordinate_to_the_right(ax, log):
+    contours = plots.surface_contour(ax, GRID, axis_names=("w", "b"), log=log)
+    drawn(ax)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 1), (0, 2))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("w", "b")
+    assert contours.levels[0] <= 1 + 1e-6
+    assert contours.levels[-1] >= 22 - 1e-4
+
+
+def test_a_constant_surface_can_be_drawn(ax):
+    plots.surface_contour(ax, GRID._replace(values=jnp.ones((4, 6))))
+    drawn(ax)
+
+
+def test_level_sets_keep_points_near_their_levels(ax):
+    fine = surfaces.sweep(lambda a, b: 1 + a + b, jnp.linspace(0, 1, 40), jnp.linspace(0, 1, 50))
+    dots = plots.level_sets(ax, fine, num_levels=3)
+    values = 1 + np.asarray(dots.get_offsets()).sum(axis=1)
+    levels = np.geomspace(1, 3, 3)
+    assert (np.abs(np.log(values[:, None] / levels)).min(axis=1) < 0.021).all()
+    drawn(ax)
+
+
+def test_a_solid_surface_names_its_axes(solid):
+    plots.surface_3d(solid, GRID, axis_names=("w", "b"), value_name="J")
+    drawn(solid)
+    assert (solid.get_xlabel(), solid.get_ylabel(), solid.get_zlabel()) == ("w", "b", "J")
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda ax: plots.loss_line(ax, GRID), "plots.loss_line: surface must have one coordinate"),
+        (lambda ax: plots.surface_contour(ax, LINE), "surface must have two coordinates, got 1"),
+        (lambda ax: plots.surface_contour(ax, GRID.values), "surface must be a Surface"),
+        (lambda ax: plots.surface_3d(ax, GRID), 'ax must be a Axes3D.*projection="3d"'),
+        (
+            lambda ax: plots.surface_contour(ax, GRID._replace(values={"loss": GRID.values})),
+            "one array of values, got a dict.*Pick one",
+        ),
+        (
+            lambda ax: plots.surface_contour(ax, GRID._replace(values=-GRID.values), log=True),
+            "positive values on a log scale",
+        ),
+        (lambda ax: plots.descent_path(ax, [1.0, 2.0]), r"path must have the shape \(T, 2\)"),
+        (lambda ax: plots.activation_curves(ax, LINE), "surface.values must be a Mapping"),
+        (lambda ax: plots.backprop_trace(ax, SOLUTION), "result must be a Trace or Correction"),
+        (lambda ax: plots.fitted_line(ax, NEURON, [1.0], [1.0]), r"weights must be \(1,\)"),
+        (
+            lambda ax: plots.neuron_diagram(ax, NEURON, [1.0], activation=jnp.tanh),
+            r"weights and x must have one shape \(m,\), got \(2,\) and \(1,\)",
+        ),
+        (
+            lambda ax: plots.newton_path(ax, LINE, SOLUTION._replace(path=jnp.ones((4, 2))), 1.0),
+            "solution must be of a scalar x",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_by_name(ax, draw, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        draw(ax)
+
+
+def test_drawing_needs_no_pyplot_and_opens_no_window():
+    code = "import sys, jaxgd.plots; assert 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

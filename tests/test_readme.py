@@ -1,0 +1,72 @@
+"""What the README shows runs as it stands and prints what it says."""
+
+import io
+import pathlib
+import re
+import tomllib
+from contextlib import redirect_stdout
+
+import jax
+import pytest
+
+import jaxgd
+from experiments import NAMES
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_python_block_of_the_readme_runs_and_prints_what_it_says():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 5
+    code = "\n".join(blocks)
+    # What is promised stands after a print, or in the comment lines below the last one.
+    promised = re.findall(r"^(?:\s*print\(.*\)  )?# (.*)$", code, re.MULTILINE)
+    assert len(promised) >= code.count("print(")
+    printed = io.StringIO()
+    # The README is read by people who have not asked jax to refuse rank promotion.
+    with redirect_stdout(printed), jax.numpy_rank_promotion("allow"):
+        exec(compile(code, "README.md", "exec"), {})
+    assert printed.getvalue().splitlines() == promised
+
+
+def test_the_two_commands_stand_each_alone_on_a_line_of_a_code_block():
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    assert blocks == [
+        "pip install -e . && python -m experiments\n",
+        'pip install -e ".[test]" && pytest\n',
+    ]
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README))
+def test_every_picture_of_the_readme_is_there_and_small(picture):
+    path = ROOT / picture
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.stat().st_size < 200_000
+
+
+def test_the_map_of_rooms_names_every_public_function():
+    for room in ("neurons", "chains", "descent", "planes", "surfaces"):
+        row = next(line for line in README.splitlines() if f"`jaxgd.{room}`" in line)
+        for name, value in vars(getattr(jaxgd, room)).items():
+            here = getattr(value, "__module__", None) == f"jaxgd.{room}"
+            if here and callable(value) and not name.startswith("_"):
+                documented_elsewhere = {"Trace", "Correction", "Solution"}
+                assert f"`{name}`" in row or name in documented_elsewhere
+
+
+def test_the_readme_lists_all_errata_of_the_note():
+    section = README.split("## What is wrong in the note")[1].split("##")[0]
+    assert len([line for line in section.splitlines() if line.startswith("| ")]) - 1 >= 30
+
+
+def test_the_readme_shows_experiments_that_exist():
+    for name in re.findall(r"^\| `(\w+)`:", README, re.MULTILINE):
+        assert name in NAMES
+
+
+def test_the_version_stands_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "version" not in project
+    assert "version" in project["dynamic"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", jaxgd.__version__)
