@@ -506,5 +506,5 @@ def _levels(
         high = low + max(abs(low), 1) * 1e-6
     if log:
         return LogNorm(low, high), np.geomspace(low, high, num_levels)
-    levels = MaxNLocator(num_levels).tick_values(low, high)
+    levels = np.asarray(MaxNLocator(num_levels).tick_values(low, high))
     return Normalize(low, high), levels

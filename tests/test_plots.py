@@ -17,7 +17,7 @@ LINE = surfaces.Surface(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linsp
 GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
 CURVES = LINE._replace(values={"one": LINE.values, "two": 2 * LINE.values})
 NEURON = neurons.Neuron(weights=jnp.array([2.0, -1.0]), bias=jnp.array(0.5))
-SOLUTION = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
+SOLUTION: Any = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
 TRACE = chains.backprop([jnp.square, jnp.log], 2.0)
 DESCENT = descent.gradient_descent(jnp.square, 1.0, learning_rate=0.3, num_steps=5)
 
@@ -73,7 +73,7 @@ def test_curves_are_drawn_one_line_for_each_name(ax):
     for draw in (plots.activation_curves, plots.loss_functions):
         lines = draw(ax, CURVES)
         assert [line.get_label() for line in lines] == ["one", "two"]
-        np.testing.assert_allclose(lines[1].get_ydata(), 2 * np.asarray(LINE.values))
+        np.testing.assert_allclose(np.asarray(lines[1].get_ydata()), 2 * np.asarray(LINE.values))
         assert ax.get_xlabel()
         assert ax.get_ylabel()
     drawn(ax)
@@ -81,8 +81,8 @@ def test_curves_are_drawn_one_line_for_each_name(ax):
 
 def test_a_newton_path_marks_every_iterate(ax):
     curve, marks = plots.newton_path(ax, LINE, SOLUTION, 4.0)
-    np.testing.assert_allclose(curve.get_xdata(), np.asarray(LINE.coordinates[0]))
-    assert len(marks.get_xdata()) == int(SOLUTION.num_steps) + 1
+    np.testing.assert_allclose(np.asarray(curve.get_xdata()), np.asarray(LINE.coordinates[0]))
+    assert np.size(marks.get_xdata()) == int(SOLUTION.num_steps) + 1
     drawn(ax)
 
 
@@ -98,8 +98,8 @@ def test_a_residual_curve_ends_with_the_last_step(ax):
 
 def test_a_fitted_line_goes_through_its_neuron(ax):
     neuron = neurons.Neuron(weights=jnp.array([2.0]), bias=jnp.array(-1.0))
-    _, line = plots.fitted_line(ax, neuron, [1.0, 3.0], [1.0, 5.0])
-    x, y = line.get_data()
+    line: Any = plots.fitted_line(ax, neuron, [1.0, 3.0], [1.0, 5.0])[1]
+    x, y = map(np.asarray, line.get_data())
     np.testing.assert_allclose(y, 2 * x - 1, rtol=1e-6)
     assert line.get_label() == "z = 2.0000 x - 1.0000"
     drawn(ax)
@@ -107,26 +107,26 @@ def test_a_fitted_line_goes_through_its_neuron(ax):
 
 def test_a_loss_curve_ends_with_the_last_step(ax):
     (line,) = plots.loss_curve(ax, DESCENT._replace(num_steps=jnp.int32(3)))
-    np.testing.assert_allclose(line.get_ydata(), DESCENT.losses[:4])
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), DESCENT.losses[:4])
     drawn(ax)
 
 
 def test_a_descent_path_keeps_its_look_and_takes_another(ax):
     (line,) = plots.descent_path(ax, [[0.0, 1.0], [2.0, 3.0]], ms=9, lw=1)
     assert line.get_markersize() == 9
-    np.testing.assert_allclose(line.get_xydata(), [[0, 1], [2, 3]])
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [[0, 1], [2, 3]])
     drawn(ax)
 
 
 def test_a_loss_line_is_drawn_over_its_own_coordinate(ax):
     (line,) = plots.loss_line(ax, LINE, axis_name="w")
-    np.testing.assert_allclose(line.get_xdata(), np.asarray(LINE.coordinates[0]))
+    np.testing.assert_allclose(np.asarray(line.get_xdata()), np.asarray(LINE.coordinates[0]))
     assert drawn(ax).get_xlabel() == "w"
 
 
 @pytest.mark.parametrize("log", [False, True])
 def test_a_contour_has_the_first_coordinate_to_the_right(ax, log):
-    contours = plots.surface_contour(ax, GRID, axis_names=("w", "b"), log=log)
+    contours: Any = plots.surface_contour(ax, GRID, axis_names=("w", "b"), log=log)
     drawn(ax)
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 1), (0, 2))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("w", "b")
