@@ -218,6 +218,37 @@ def like(where: str, name: str, tree: Any, other_name: str, other: Any) -> None:
             raise ValueError(_say(where, wanted_shape, got))
 
 
+def leading_axis(where: str, name: str, tree: Params) -> int:
+    """The length of the first axis, which all leaves share."""
+    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(tree)}
+    if len(lengths) != 1 or lengths == {()}:
+        got = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(tree))
+        cure = "Pass Trajectory.path, the params at each step."
+        wanted = f"the leaves of {name} must share a leading axis"
+        raise ValueError(_say(where, wanted, f"shapes {got}", cure))
+    return lengths.pop()[0]
+
+
+def axis_per_leaf(where: str, name: str, axes: Any, tree: Params) -> list[int | None]:
+    """One axis for each leaf, from one for all or from a pytree of them."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    if axes is None or isinstance(axes, int):
+        each = [axes] * len(leaves)
+    else:
+        each, given = jax.tree.flatten(axes, is_leaf=lambda axis: axis is None)
+        if given != structure:
+            wanted = f"{name} must be an int or have the structure of the params, {structure}"
+            raise ValueError(_say(where, wanted, str(given)))
+    for axis, (path, leaf) in zip(each, leaves, strict=True):
+        at = jax.tree_util.keystr(path)
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+            raise TypeError(_say(where, f"{name}{at} must be an int", _kind(axis)))
+        if axis is not None and leaf.ndim >= 2 and not -leaf.ndim <= axis < leaf.ndim:
+            wanted = f"{name} must be an axis of the array {at or 'of params'}, shape {leaf.shape}"
+            raise ValueError(_say(where, wanted, str(axis)))
+    return each
+
+
 def scalar_output(where: str, name: str, value: Any) -> Array:
     """What a function to be minimized returned: one floating-point number."""
     if isinstance(value, (tuple, list, dict)):

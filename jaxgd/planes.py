@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxgd import _checks
-from jaxgd.types import Array, ArrayLike, Params
+from jaxgd.types import Array, ArrayLike, Params, PRNGKey
 
 
 class Plane(NamedTuple):
@@ -26,6 +27,19 @@ class Plane(NamedTuple):
 
     origin: Params
     directions: tuple[Params, ...]
+
+
+class PlaneGeometry(NamedTuple):
+    """How the directions of a plane lie to each other.
+
+    Attributes:
+      norms: shape (k,): the Euclidean length of each direction.
+      cosines: shape (k, k): of the angles between them; 1 on the diagonal. NaN for a
+        direction of length 0.
+    """
+
+    norms: Array
+    cosines: Array
 
 
 def point(plane: Plane, *coordinates: ArrayLike) -> Params:
@@ -146,6 +160,237 @@ def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
         origin=jax.tree.unflatten(structure, arrays.values()),
         directions=tuple(jax.tree.unflatten(structure, d.values()) for d in directions),
     )
+
+
+def random(key: PRNGKey, params: Params, *, num_directions: int = 2) -> Plane:
+    """Makes a plane through some params with Gaussian directions.
+
+    In many dimensions such directions are all but orthogonal; ``geometry`` says how nearly.
+    Entries of a direction are drawn from N(0, 1) whatever the size of the params: see
+    ``filter_normalize`` before comparing two networks.
+
+    Args:
+      key: a PRNG key.
+      params: the origin, a pytree of floating-point arrays.
+      num_directions: k, static, at least 1.
+
+    Returns:
+      A Plane with k directions.
+
+    Raises:
+      TypeError: if ``key`` is no key, the params are not floating-point, or
+        ``num_directions`` is no static int.
+      ValueError: if there are no params, or ``num_directions`` is below 1.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import planes
+      >>> plane = planes.random(jax.random.key(0), {"w": jnp.ones((3, 4))})
+      >>> [direction["w"].shape for direction in plane.directions]
+      [(3, 4), (3, 4)]
+
+    Source:
+      Li, Xu, Taylor, Studer and Goldstein, Visualizing the loss landscape of neural nets,
+      2018, Sec. 4.
+    """
+    where = "planes.random"
+    _checks.key(where, key)
+    origin = _checks.params(where, "params", params)
+    num_directions = _checks.count(where, "num_directions", num_directions, least=1)
+    keys = jax.random.split(key, num_directions)
+    return Plane(
+        origin=origin,
+        directions=tuple(optax.tree.random_like(k, origin, jax.random.normal) for k in keys),
+    )
+
+
+def through(*points: Params) -> Plane:
+    """Makes the line or plane through given points.
+
+    The first is the origin; point i has the i-th coordinate 1 and all others 0. Through two
+    points goes the line of linear interpolation, ``(1 - a) first + a second``.
+
+    Args:
+      *points: k + 1 pytrees of floating-point arrays, of one structure.
+
+    Returns:
+      A Plane with k directions.
+
+    Raises:
+      TypeError: if a point is not floating-point.
+      ValueError: if there are fewer than two points, or they do not fit each other.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import planes
+      >>> line = planes.through(jnp.array([0.0, 0.0]), jnp.array([2.0, 4.0]))
+      >>> planes.point(line, 0.5)
+      Array([1., 2.], dtype=float32)
+
+    Source:
+      Goodfellow, Vinyals and Saxe, Qualitatively characterizing neural network optimization
+      problems, 2015.
+    """
+    where = "planes.through"
+    _checks.that(len(points) >= 2, where, "points must be at least two", str(len(points)))
+    origin, *others = [_checks.params(where, f"point {i}", p) for i, p in enumerate(points)]
+    for index, other in enumerate(others, start=1):
+        _checks.like(where, f"point {index}", other, "point 0", origin)
+    return Plane(
+        origin=origin,
+        directions=tuple(jax.tree.map(jnp.subtract, other, origin) for other in others),
+    )
+
+
+def principal(path: Params, *, num_directions: int = 2) -> Plane:
+    """Makes the plane that a trajectory runs along: its principal components.
+
+    The components are those about the trajectory's mean; the origin is its last point. They
+    come from the T x T matrix of inner products, so their cost is linear in the size of the
+    params. The plane shows the trajectory as flat as it can be shown: what it hides is
+    ``params - point(plane, *project(plane, params))``, and the loss on the plane is not the
+    loss of the trajectory.
+
+    Args:
+      path: params with a leading axis T, as in ``Trajectory.path``.
+      num_directions: k, static, at least 1 and at most T - 1.
+
+    Returns:
+      A Plane with k orthonormal directions, the one of the largest variance first. The point
+      that lies farthest from the mean along a direction has the larger coordinate there.
+      Not finite where the path has fewer than k dimensions.
+
+    Raises:
+      TypeError: if the path is not floating-point, or ``num_directions`` is no static int.
+      ValueError: if the leaves have no common leading axis, or it is too short.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import planes
+      >>> path = jnp.array([[0.0, 3.0], [4.0, 3.0], [1.0, 3.0]])
+      >>> line = planes.principal(path, num_directions=1)
+      >>> line.origin, line.directions[0].round(3)
+      (Array([1., 3.], dtype=float32), Array([1., 0.], dtype=float32))
+
+    Source:
+      Li, Xu, Taylor, Studer and Goldstein, Visualizing the loss landscape of neural nets,
+      2018, Sec. 7.
+    """
+    where = "planes.principal"
+    path = _checks.params(where, "path", path)
+    num_directions = _checks.count(where, "num_directions", num_directions, least=1)
+    length = _checks.leading_axis(where, "path", path)
+    wanted = f"path must have more points than directions, {num_directions}"
+    _checks.that(length > num_directions, where, wanted, str(length))
+
+    centred = jax.tree.map(lambda rows: rows - rows.mean(axis=0), path)
+    matrices = [rows.reshape(length, -1) for rows in jax.tree.leaves(centred)]
+    gram = sum((m @ m.T for m in matrices), jnp.zeros(()))
+    variances, weights = jnp.linalg.eigh(gram)
+    largest = jnp.abs(weights).argmax(axis=0)
+    weights = weights * jnp.sign(weights[largest, jnp.arange(length)])
+
+    def direction(i: int) -> Params:
+        weight = weights[:, -1 - i] / jnp.sqrt(variances[-1 - i])
+        return jax.tree.map(
+            lambda rows: jnp.tensordot(weight, rows, axes=1).astype(rows.dtype), centred
+        )
+
+    return Plane(
+        origin=jax.tree.map(lambda rows: rows[-1], path),
+        directions=tuple(direction(i) for i in range(num_directions)),
+    )
+
+
+def filter_normalize(plane: Plane, *, filter_axis: Any, vectors: str = "zero") -> Plane:
+    """Rescales each filter of each direction to the length of that filter in the origin.
+
+    A filter is what feeds one output unit. Without this the plot of a network changes with
+    the scale of its weights, which its function does not. Directions that were orthogonal
+    are so no longer; ``geometry`` says how much.
+
+    Args:
+      plane: a Plane through a network's params, as ``random`` makes it.
+      filter_axis: the axis that counts the output units, in arrays of two or more axes: -1
+        for Flax, Haiku and plain ``x @ w``, 0 for Equinox and PyTorch. One for all leaves,
+        or a pytree of them shaped like the origin. None takes a whole array as one filter.
+      vectors: what becomes of a direction in biases and other arrays of fewer than two axes:
+        "zero" makes it 0, as Li et al. do; "match" takes the whole array as one filter;
+        "keep" leaves it.
+
+    Returns:
+      A Plane with the same origin.
+
+    Raises:
+      TypeError: if ``plane`` is not a Plane of floating-point params, or an axis no int.
+      ValueError: if an array has no such axis, the pytree of axes does not fit, ``vectors``
+        is none of the three, or a direction does not fit the origin.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import planes
+      >>> origin = jnp.array([[3.0, 0.0], [4.0, 1.0]])
+      >>> direction = jnp.array([[1.0, 1.0], [0.0, 0.0]])
+      >>> line = planes.Plane(origin=origin, directions=(direction,))
+      >>> planes.filter_normalize(line, filter_axis=-1).directions[0]
+      Array([[5., 1.],
+             [0., 0.]], dtype=float32)
+
+    Source:
+      Li, Xu, Taylor, Studer and Goldstein, Visualizing the loss landscape of neural nets,
+      2018, Sec. 4.
+    """
+    where = "planes.filter_normalize"
+    origin, directions = _checked(where, plane)
+    choices = ("zero", "match", "keep")
+    wanted = "vectors must be 'zero', 'match' or 'keep'"
+    _checks.that(vectors in choices, where, wanted, repr(vectors))
+    axes = _checks.axis_per_leaf(where, "filter_axis", filter_axis, origin)
+
+    def normalize(theta: Array, d: Array, axis: int | None) -> Array:
+        if theta.ndim < 2 and vectors != "match":
+            return jnp.zeros_like(d) if vectors == "zero" else d
+        others = None
+        if theta.ndim >= 2 and axis is not None:
+            others = tuple(i for i in range(theta.ndim) if i != axis % theta.ndim)
+        length = jnp.sqrt(jnp.sum(jnp.square(d), axis=others, keepdims=True))
+        wanted = jnp.sqrt(jnp.sum(jnp.square(theta), axis=others, keepdims=True))
+        return d * jnp.where(length > 0, wanted / jnp.where(length > 0, length, 1), 0)
+
+    leaves, structure = jax.tree.flatten(origin)
+    normalized = [
+        structure.unflatten(map(normalize, leaves, jax.tree.leaves(direction), axes))
+        for direction in directions
+    ]
+    return Plane(origin=origin, directions=tuple(normalized))
+
+
+def geometry(plane: Plane) -> PlaneGeometry:
+    """Measures the directions of a plane: their lengths and the angles between them.
+
+    Args:
+      plane: a Plane with k directions.
+
+    Returns:
+      A PlaneGeometry: norms (k,) and cosines (k, k).
+
+    Raises:
+      TypeError: if ``plane`` is not a Plane of floating-point params.
+      ValueError: if a direction does not fit the origin.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import planes
+      >>> plane = planes.Plane(jnp.zeros(2), (jnp.array([3.0, 4.0]), jnp.array([2.0, 0.0])))
+      >>> shape = planes.geometry(plane)
+      >>> shape.norms, shape.cosines[0, 1].round(3)
+      (Array([5., 2.], dtype=float32), Array(0.6, dtype=float32))
+    """
+    _, directions = _checked("planes.geometry", plane)
+    products = jnp.array([[optax.tree.vdot(d, e) for e in directions] for d in directions])
+    norms = jnp.sqrt(jnp.diag(products))
+    return PlaneGeometry(norms=norms, cosines=products / jnp.outer(norms, norms))
 
 
 def _key(key: Any) -> Any:
