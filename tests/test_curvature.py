@@ -1,0 +1,180 @@
+"""How the loss bends, against dense Hessians."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from jaxgd import curvature
+
+KEY = jax.random.key(3)
+NOT_A_FUNCTION: Any = 3
+NOT_A_KEY: Any = 0
+PARAMS = {"w": jnp.array([[0.3, -0.2], [0.5, 0.1], [-0.4, 0.7]]), "b": jnp.array([0.1, -0.3])}
+X = jax.random.normal(jax.random.key(1), (7, 3))
+Y = jax.random.normal(jax.random.key(2), (7, 2))
+
+
+def loss(params, x, y):
+    return jnp.mean((jnp.tanh(x @ params["w"] + params["b"][None]) - y) ** 2)
+
+
+def dense_hessian(params):
+    flat, unravel = ravel_pytree(params)
+    return np.asarray(jax.hessian(lambda v: loss(unravel(v), X, Y))(flat))
+
+
+def quadratic(x, matrix):
+    return x @ matrix @ x / 2
+
+
+def symmetric(values, seed=0):
+    values = np.asarray(values, float)
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(values.size, values.size)))
+    return jnp.asarray(q @ np.diag(values) @ q.T)
+
+
+def test_hvp_is_the_dense_hessian_times_a_vector():
+    product = curvature.hvp(loss, PARAMS, X, Y)
+    vector = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), PARAMS)
+    wanted = dense_hessian(PARAMS) @ ravel_pytree(vector)[0]
+    chex.assert_trees_all_close(ravel_pytree(product(vector))[0], wanted, rtol=1e-4)
+
+
+def test_with_as_many_iterations_as_params_all_eigenvalues_are_exact():
+    pairs = curvature.top_eigenpairs(KEY, loss, PARAMS, X, Y, num_pairs=8, num_iterations=8)
+    wanted = np.linalg.eigvalsh(dense_hessian(PARAMS))
+    wanted = wanted[np.argsort(-np.abs(wanted))]
+    chex.assert_trees_all_close(pairs.values, jnp.asarray(wanted), atol=2e-6)
+    assert (pairs.residuals < 2e-6).all()
+
+
+def test_eigenvectors_are_orthonormal_and_shaped_like_the_params():
+    pairs = curvature.top_eigenpairs(KEY, loss, PARAMS, X, Y, num_pairs=3, num_iterations=8)
+    chex.assert_trees_all_equal_shapes(jax.tree.map(lambda v: v[0], pairs.vectors), PARAMS)
+    rows = np.asarray(jax.vmap(lambda vector: ravel_pytree(vector)[0])(pairs.vectors))
+    np.testing.assert_allclose(rows @ rows.T, np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(
+        dense_hessian(PARAMS) @ rows.T, rows.T * np.asarray(pairs.values), atol=3e-6
+    )
+
+
+def test_the_largest_magnitude_comes_first_and_keeps_its_sign():
+    matrix = symmetric([-9, 5, 1, 0.5, -0.1])
+    pairs = curvature.top_eigenpairs(
+        KEY, quadratic, jnp.zeros(5), matrix, num_pairs=2, num_iterations=5
+    )
+    np.testing.assert_allclose(np.asarray(pairs.values), [-9, 5], rtol=1e-5)
+    sharpness = curvature.sharpness(KEY, quadratic, jnp.zeros(5), matrix, num_iterations=5)
+    np.testing.assert_allclose(float(sharpness), 5, rtol=1e-5)
+
+
+def test_the_residual_bounds_the_distance_to_an_eigenvalue():
+    with jax.enable_x64(True):
+        matrix = symmetric(np.linspace(1, 30, 30))
+        pairs = curvature.top_eigenpairs(
+            jax.random.key(0), quadratic, jnp.zeros(30), matrix, num_pairs=4, num_iterations=9
+        )
+        exact = np.linspace(1, 30, 30)
+        for value, residual in zip(
+            np.asarray(pairs.values), np.asarray(pairs.residuals), strict=True
+        ):
+            assert np.abs(exact - value).min() <= residual + 1e-12
+        assert pairs.residuals.max() > 1e-3  # nine iterations are not exact, and say so
+
+
+def test_the_iteration_outlives_an_invariant_space():
+    # From any start the Krylov space of this Hessian has two dimensions.
+    matrix = symmetric([4, 4, 4, 4, -7, -7])
+    pairs = curvature.top_eigenpairs(
+        KEY, quadratic, jnp.zeros(6), matrix, num_pairs=6, num_iterations=6
+    )
+    np.testing.assert_allclose(np.sort(np.asarray(pairs.values)), [-7, -7, 4, 4, 4, 4], rtol=1e-5)
+    assert (pairs.residuals < 1e-4).all()
+
+
+def test_a_flat_loss_has_no_curvature():
+    pairs = curvature.top_eigenpairs(KEY, jnp.sum, jnp.ones(4), num_pairs=2, num_iterations=4)
+    chex.assert_trees_all_equal(pairs.values, jnp.zeros(2))
+
+
+def test_linear_and_logistic_regression_have_their_analytic_sharpness():
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(5), (40, 4))
+        y = jnp.sign(x[:, 0])
+        w = jnp.array([0.2, -0.1, 0.4, 0.0])
+        linear = curvature.sharpness(
+            jax.random.key(0), lambda w: jnp.mean((x @ w - y) ** 2) / 2, w, num_iterations=4
+        )
+        np.testing.assert_allclose(linear, np.linalg.eigvalsh(x.T @ x / 40)[-1], rtol=1e-12)
+        p = jax.nn.sigmoid(y * (x @ w))
+        logistic = curvature.sharpness(
+            jax.random.key(0),
+            lambda w: jnp.mean(jax.nn.softplus(-y * (x @ w))),
+            w,
+            num_iterations=4,
+        )
+        wanted = np.linalg.eigvalsh(x.T @ ((p * (1 - p))[:, None] * x) / 40)[-1]
+        np.testing.assert_allclose(logistic, wanted, rtol=1e-12)
+
+
+def test_everything_jits_and_vmaps():
+    @jax.jit
+    def sharpness(scale):
+        scaled = jax.tree.map(lambda leaf: scale * leaf, PARAMS)
+        return curvature.sharpness(KEY, loss, scaled, X, Y, num_iterations=8)
+
+    scales = jnp.array([0.5, 1.0, 2.0])
+    batched = jax.jit(jax.vmap(sharpness))(scales)
+    wanted = [
+        np.linalg.eigvalsh(dense_hessian(jax.tree.map(lambda leaf, s=s: s * leaf, PARAMS)))[-1]
+        for s in scales
+    ]
+    np.testing.assert_allclose(np.asarray(batched), wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: curvature.hvp(NOT_A_FUNCTION, PARAMS),
+            "curvature.hvp: loss_fn must be callable, got 3",
+        ),
+        (lambda: curvature.hvp(loss, {}), "params must hold at least one array"),
+        (
+            lambda: curvature.hvp(loss, PARAMS, X, Y)(PARAMS["w"]),
+            "vector must have the structure of params",
+        ),
+        (
+            lambda: curvature.hvp(lambda p: p, jnp.ones(3)),
+            r"loss_fn must return a scalar, got shape \(3,\)",
+        ),
+        (
+            lambda: curvature.top_eigenpairs(
+                KEY, loss, PARAMS, X, Y, num_pairs=3, num_iterations=2
+            ),
+            "curvature.top_eigenpairs: num_pairs must be at most 2",
+        ),
+        (
+            lambda: curvature.top_eigenpairs(
+                KEY, loss, PARAMS, X, Y, num_pairs=9, num_iterations=20
+            ),
+            "num_pairs must be at most 8",
+        ),
+        (
+            lambda: curvature.sharpness(NOT_A_KEY, loss, PARAMS, X, Y, num_iterations=2),
+            r"curvature.sharpness: key must be one PRNG key, got 0. Write jax.random.key\(seed\)",
+        ),
+        (
+            lambda: curvature.sharpness(KEY, loss, PARAMS, X, Y, num_iterations=0),
+            "num_iterations must be at least 1, got 0",
+        ),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
