@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
+    if options.names == ["bench"]:
+        bench = importlib.import_module("experiments.bench")
+        bench.main(lambda table: print(f"\n{_report.render(table)}", flush=True))
+        return 0
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         parser.error(f"no experiment named {', '.join(unknown)}; known: {', '.join(NAMES)}")

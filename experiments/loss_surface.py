@@ -88,7 +88,7 @@ def compute(seed: int = 0) -> Results:
     wide = surface(over_wb, x, y, wide_w, wide_b)
 
     swept_formula = jax.jit(lambda x, y, *axes: surfaces.sweep(_formula(x, y), *axes))
-    looped, loop_seconds = _timed(lambda: _double_loop(np.asarray(wide_w), np.asarray(wide_b)), 1)
+    looped, loop_seconds = _timed(lambda: double_loop(np.asarray(wide_w), np.asarray(wide_b)), 1)
     swept, sweep_seconds = _timed(
         lambda: jax.block_until_ready(swept_formula(x[:, 0], y, wide_w, wide_b)), 20
     )
@@ -111,7 +111,7 @@ def _formula(x: jax.Array, y: jax.Array) -> Any:
     return lambda w, b: jnp.mean(losses.squared_error(w * x + b, y)) / 2
 
 
-def _double_loop(w: np.ndarray, b: np.ndarray) -> np.ndarray:
+def double_loop(w: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The loss over a grid as the note computes it: one point at a time, in NumPy."""
     grid = np.zeros((len(w), len(b)))
     for i in range(len(w)):

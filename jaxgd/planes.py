@@ -42,6 +42,20 @@ class PlaneGeometry(NamedTuple):
     cosines: Array
 
 
+class Projection(NamedTuple):
+    """A trajectory's shadow on a plane, T being its number of points.
+
+    Attributes:
+      coordinates: shape (T, k): of the point of the plane nearest to each.
+      residuals: shape (T,): how far each is from the plane, relative to its distance from
+        the origin of the plane: 0 for a point on it, 1 for one that the plane does not show
+        at all; 0 for the origin.
+    """
+
+    coordinates: Array
+    residuals: Array
+
+
 def point(plane: Plane, *coordinates: ArrayLike) -> Params:
     """Computes the params ``origin + c_1 d_1 + ... + c_k d_k``.
 
@@ -111,6 +125,49 @@ def project(plane: Plane, params: Params) -> Array:
     columns = jnp.stack([ravel_pytree(direction)[0] for direction in directions], axis=1)
     q, r = jnp.linalg.qr(columns.astype(offset.dtype))
     return jax.scipy.linalg.solve_triangular(r, q.T @ offset)
+
+
+def project_path(plane: Plane, path: Params) -> Projection:
+    """Projects a trajectory on a plane, and measures what the projection hides.
+
+    The loss at a projected point is not the loss of the trajectory; where the residuals are
+    large the two have little to do with each other.
+
+    Args:
+      plane: a Plane with k linearly independent directions.
+      path: params shaped like ``plane.origin`` with a leading axis T, as in
+        ``Trajectory.path``.
+
+    Returns:
+      A Projection: coordinates (T, k) and residuals (T,).
+
+    Raises:
+      TypeError: if ``plane`` is not a Plane of floating-point params.
+      ValueError: if ``path`` or a direction does not fit the origin.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import planes
+      >>> line = planes.Plane(origin=jnp.zeros(2), directions=(jnp.array([1.0, 0.0]),))
+      >>> planes.project_path(line, jnp.array([[3.0, 4.0], [2.0, 0.0]])).residuals
+      Array([0.8, 0. ], dtype=float32)
+    """
+    where = "planes.project_path"
+    origin, _ = _checked(where, plane)
+    path = _checks.params(where, "path", path)
+    _checks.leading_axis(where, "path", path)
+    first = jax.tree.map(lambda rows: rows[0], path)
+    _checks.like(where, "a point of path", first, "plane.origin", origin)
+
+    def shadow(params: Params) -> tuple[Array, Array]:
+        coordinates = project(plane, params)
+        nearest = point(plane, *coordinates)
+        away = optax.tree.norm(jax.tree.map(jnp.subtract, params, nearest))
+        distance = optax.tree.norm(jax.tree.map(jnp.subtract, params, origin))
+        return coordinates, jnp.where(distance > 0, away / jnp.where(distance > 0, distance, 1), 0)
+
+    coordinates, residuals = jax.vmap(shadow)(path)
+    return Projection(coordinates=coordinates, residuals=residuals)
 
 
 def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:

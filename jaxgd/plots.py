@@ -24,9 +24,12 @@ from jaxgd import _checks
 from jaxgd.chains import Correction, Solution, Trace
 from jaxgd.descent import Trajectory
 from jaxgd.neurons import Neuron
+from jaxgd.planes import Projection
 from jaxgd.surfaces import Surface
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PATH_COLOURS = ("#FFFFFF", "#E69F00", "#CC79A7", "#56B4E9")
+"""For paths over a surface drawn in viridis."""
 _GREY = "0.35"
 
 
@@ -346,6 +349,45 @@ def descent_path(ax: Axes, path: Any, **look: Any) -> list[Line2D]:
     )
     default = {"marker": "o", "markersize": 4, "linewidth": 1.5}
     return ax.plot(path[:, 0], path[:, 1], **default | normalize_kwargs(look, Line2D))
+
+
+def projected_paths(
+    ax: Axes, projections: Mapping[str, Projection], losses: Mapping[str, Any]
+) -> list[Line2D]:
+    """Draws several descents on one plane, each fading where it is far from the plane.
+
+    The label of each tells its true last loss, which is not that of the surface below it,
+    and the largest share of its way that the plane does not show.
+
+    Args:
+      ax: where to draw, over a surface on the same plane.
+      projections: by name, of ``planes.project_path`` on a plane with two directions.
+      losses: by name, shape (T,): the true losses, as in ``Trajectory.losses``.
+
+    Returns:
+      One line per descent.
+
+    Raises:
+      ValueError: if the names differ, or a plane has not two directions.
+    """
+    where = "plots.projected_paths"
+    got = f"{sorted(projections)} and {sorted(losses)}"
+    same = set(projections) == set(losses)
+    _checks.that(same, where, "projections and losses must have the same names", got)
+    lines = []
+    for i, (name, projection) in enumerate(projections.items()):
+        path, hidden = np.asarray(projection.coordinates), np.asarray(projection.residuals)
+        wanted = "coordinates must have the shape (T, 2)"
+        _checks.that(path.ndim == 2 and path.shape[1] == 2, where, wanted, str(path.shape))
+        colour = PATH_COLOURS[i % len(PATH_COLOURS)]
+        loss = float(np.asarray(losses[name])[-1])
+        label = f"{name}: loss {loss:.2g}, up to {hidden.max():.0%} off the plane"
+        lines += ax.plot(*path.T, color=colour, lw=1, alpha=0.6, label=label)
+        ax.scatter(*path.T, s=14, color=colour, alpha=np.clip(1 - hidden, 0.08, 1), lw=0)
+        ax.plot(*path[-1], "*", color=colour, ms=13, mec="black", mew=0.6)
+    legend = ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    legend.set_in_layout(True)
+    return lines
 
 
 def loss_line(

@@ -1,0 +1,120 @@
+"""What do the activation and the size of the first weights do to the loss surface?
+
+One 64-32-10 network, with tanh and with relu, from usual and from six times larger initial
+weights, trained by momentum on the digits and seen from filter-normalized planes with the same
+directions. Expect the usual start to end in a wide, smooth bowl under both activations. Large
+weights saturate tanh: its surface grows plateaus and walls, and its network generalizes worse.
+Under relu they only scale the function up: a steep surface of straight creases.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from matplotlib.figure import Figure
+
+from experiments import _digits
+from experiments._report import Table
+from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
+
+FIGURE_SIZE = (11, 9)
+SIZES = (64, 32, 10)
+ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
+SCALES = {"usual": 1.0, "large": 6.0}
+NUM_STEPS, RESOLUTION, BATCH_SIZE, HALF_WIDTH = 200, 51, 8, 1.0
+
+
+class Case(NamedTuple):
+    """What was computed of one activation and one size of the initial weights.
+
+    Attributes:
+      descent: the training; its path keeps nothing.
+      accuracy: on the test digits.
+      sharpness: the largest Hessian eigenvalue at the end.
+      surface: the loss on the plane.
+    """
+
+    descent: descent.Trajectory
+    accuracy: jax.Array
+    sharpness: jax.Array
+    surface: surfaces.Surface
+
+
+class Results(NamedTuple):
+    """One case for each activation and size, by ``"tanh, usual"`` and so on."""
+
+    cases: dict[str, Case]
+
+
+def compute(seed: int = 0) -> Results:
+    """Trains four networks and sweeps the loss of each."""
+    digits = _digits.load(seed)
+    data = jnp.asarray(digits.train_images, jnp.float32), jnp.asarray(digits.train_labels)
+    key_start, key_plane, key_lanczos = jax.random.split(jax.random.key(seed), 3)
+    start = neurons.init_network(key_start, SIZES)
+    axis = jnp.linspace(-HALF_WIDTH, HALF_WIDTH, RESOLUTION, dtype=jnp.float32)
+    cases = {}
+    for name, activation in ACTIVATIONS.items():
+
+        def predict(network: Any, x: Any, activation: Any = activation) -> jax.Array:
+            return neurons.apply_network(network, x, activation=activation)
+
+        risk = losses.empirical_risk(predict, losses.softmax_cross_entropy_with_integer_labels)
+
+        @jax.jit
+        def train(network: Any, *data: Any, risk: Any = risk) -> Any:
+            trajectory = descent.optimize(
+                risk, network, *data, optimizer=optax.sgd(0.02, momentum=0.9), num_steps=NUM_STEPS,
+                record=lambda _: None,
+            )  # fmt: skip
+            end = trajectory.params
+            return trajectory, curvature.sharpness(key_lanczos, risk, end, *data, num_iterations=20)
+
+        sweep = jax.jit(lambda phi: surfaces.sweep(phi, axis, axis, batch_size=BATCH_SIZE))
+        for size, scale in SCALES.items():
+            scaled = jax.tree.map(lambda leaf, s=scale: (s * leaf).astype(jnp.float32), start)
+            trajectory, sharpness = train(scaled, *data)
+            plane = planes.random(key_plane, trajectory.params)
+            plane = planes.filter_normalize(plane, filter_axis=-1)
+            logits = predict(trajectory.params, digits.test_images)
+            cases[f"{name}, {size}"] = Case(
+                descent=trajectory,
+                accuracy=jnp.mean(logits.argmax(axis=-1) == digits.test_labels),
+                sharpness=sharpness,
+                surface=sweep(planes.restrict(risk, plane, *data)),
+            )
+    return Results(cases=cases)
+
+
+def tables(results: Results) -> list[Table]:
+    """How each network trained and how its surface lies."""
+    rows = []
+    for name, case in results.cases.items():
+        values = case.surface.values
+        rows.append(
+            (name, f"{case.descent.losses[0]:.3g}", f"{case.descent.losses[-1]:.4f}",
+             f"{case.accuracy:.1%}", f"{case.sharpness:.2f}", f"{values.min():.4f}",
+             f"{jnp.median(values):.3g}", f"{values.max():.3g}")
+        )  # fmt: skip
+    header = ("network, weights", "first loss", "last loss", "test accuracy", "sharpness",
+              "plane: lowest", "median", "highest")  # fmt: skip
+    return [Table("The digits, by activation and initial weights", header, rows)]
+
+
+def draw(figure: Figure, results: Results) -> None:
+    """Four surfaces on the same directions."""
+    for ax, (name, case) in zip(figure.subplots(2, 2).ravel(), results.cases.items(), strict=True):
+        names = ("filter-normalized direction 1", "direction 2")
+        plots.surface_contour(ax, case.surface, axis_names=names, log=True)
+        ax.plot(0, 0, "*", color="white", ms=12)
+        ax.set_title(
+            f"{name} weights: loss {case.descent.losses[-1]:.2g}, "
+            f"{case.accuracy:.1%} right on test digits"
+        )
+
+
+def numbers(results: Results) -> dict[str, Any]:
+    """The note prints no number here."""
+    del results
+    return {}

@@ -1,0 +1,368 @@
+"""How fast is it, beside the other ways of doing the same, in one run?
+
+Every figure is the least time of several calls, compiled before the clock starts; the ways of
+one table take turns, so that a machine that slows down slows all of them. "chunk" is the
+number of points computed at once, the best of those tried. What is not installed is said and
+left out: ``pip install -e ".[bench]"`` brings PyTorch and loss-landscapes.
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import gradient_descent, loss_surface
+from experiments._report import Table
+from jaxgd import descent, losses, neurons, planes, surfaces
+
+CHUNKS = (1, 2, 4, 8, 16, 64, 256)
+NETWORKS = {"784-128-10": (784, 128, 10), "64-32-10": (64, 32, 10)}
+NUM_SAMPLES, RESOLUTION, NUM_TIMED_POINTS = 1797, 51, 102
+DESCENT_STEPS = 20_000
+
+
+def race(ways: Mapping[str, Callable[[], Any]], rounds: int = 5) -> dict[str, float]:
+    """The least seconds of each way, after one call that is not counted; they take turns."""
+    for way in ways.values():
+        jax.block_until_ready(way())
+    seconds = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            jax.block_until_ready(way())
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds
+
+
+def table(title: str, seconds: Mapping[str, float], reference: str, note: str = "") -> Table:
+    """The ways of one race, with how many times the time of the reference each takes."""
+    rows = [
+        (name, f"{1e3 * each:.3f}", f"{each / seconds[reference]:.2f}")
+        for name, each in seconds.items()
+    ]
+    return Table(title + note, ("way", "milliseconds", f"times '{reference}'"), rows)
+
+
+def grid() -> Table:
+    """The note's 200 x 200 losses of 50 samples."""
+    w = jnp.arange(200) * loss_surface.WIDE_STEP - 8
+    b = jnp.arange(200) * loss_surface.WIDE_STEP - 7
+    x, y = jnp.asarray(loss_surface.X), jnp.asarray(loss_surface.Y)
+    neuron = neurons.Neuron(weights=jnp.zeros(1), bias=jnp.zeros(()))
+    plane = planes.coordinate(neuron, ("weights", 0), ("bias",))
+    phi = planes.restrict(loss_surface.COST, plane, x[:, None], y)
+    formula = jax.jit(
+        lambda x, y, w, b: surfaces.sweep(
+            lambda w, b: jnp.mean(losses.squared_error(w * x + b, y)) / 2, w, b
+        )
+    )
+    restricted = jax.jit(surfaces.sweep)  # phi is a pytree: an argument like any other
+    wide = np.asarray(w, float), np.asarray(b, float)
+    seconds = race(
+        {
+            "restrict + sweep": lambda: restricted(phi, w, b),
+            "sweep of the formula": lambda: formula(x, y, w, b),
+            "the note's double loop, NumPy": lambda: loss_surface.double_loop(*wide),
+        }
+    )
+    return table("The note's grid: 200 x 200 points, 50 samples", seconds, "restrict + sweep")
+
+
+def linear_neuron() -> Table:
+    """A linear neuron under squared error, 10,000 samples, a million points."""
+    key_x, key_y = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(key_x, (10_000, 1))
+    y = 2 * x[:, 0] + 3 + jax.random.normal(key_y, (10_000,))
+    neuron = neurons.Neuron(weights=jnp.zeros(1), bias=jnp.zeros(()))
+    plane = planes.coordinate(neuron, ("weights", 0), ("bias",))
+    axis = jnp.linspace(-5, 5, 1000)
+    part = axis[:20]  # the plain way takes long: time a part of it
+
+    def plain(chunk: int) -> Callable[[], Any]:
+        sweep = jax.jit(
+            lambda x, y: surfaces.sweep(
+                lambda w, b: jnp.mean(losses.squared_error(w * x[:, 0] + b, y)) / 2,
+                part, axis, batch_size=chunk,
+            )
+        )  # fmt: skip
+        return lambda: sweep(x, y)
+
+    phi = planes.restrict(loss_surface.COST, plane, x, y)
+    restricted = jax.jit(lambda phi: surfaces.sweep(phi, axis, axis))
+    chunks = (16, 100, 1000, 5000)
+    seconds = race({f"plain, chunk {c}": plain(c) for c in chunks}, rounds=2)
+    best = min(seconds, key=lambda name: seconds[name])
+    hoist = race({"restrict alone": lambda: planes.restrict(loss_surface.COST, plane, x, y)})
+    found = race({"restrict + sweep": lambda: restricted(phi)}) | hoist
+    found[f"{best} (from 20 of 1,000 rows)"] = seconds[best] * axis.size / part.size
+    return table(
+        "A linear neuron, squared error, 10,000 samples, 1000 x 1000 points",
+        found,
+        "restrict + sweep",
+    )
+
+
+def network(name: str) -> list[Table]:
+    """A tanh network on as many samples as the digits have, over a random plane."""
+    sizes = NETWORKS[name]
+    key_params, key_plane, key_x, key_y = jax.random.split(jax.random.key(0), 4)
+    params = neurons.init_network(key_params, sizes)
+    x = jax.random.uniform(key_x, (NUM_SAMPLES, sizes[0]))
+    y = jax.random.randint(key_y, (NUM_SAMPLES,), 0, sizes[-1])
+    plane = planes.filter_normalize(
+        planes.random(key_plane, params), filter_axis=-1, vectors="keep"
+    )
+    risk = losses.empirical_risk(
+        neurons.apply_network, losses.softmax_cross_entropy_with_integer_labels
+    )
+    axis = jnp.linspace(-1, 1, RESOLUTION)
+    part = axis[:: RESOLUTION // 2][: NUM_TIMED_POINTS // RESOLUTION]
+    scale = axis.size / part.size
+
+    @jax.jit
+    def plain_sweep(chunk: Any, plane: Any, x: Any, y: Any, a: Any, b: Any) -> Any:
+        size = chunk.shape[0]  # a static number, in the shape of an array
+        return surfaces.sweep(
+            lambda *c: risk(planes.point(plane, *c), x, y), a, b, batch_size=size
+        ).values
+
+    @jax.jit
+    def phi_sweep(chunk: Any, phi: Any, a: Any, b: Any) -> Any:
+        return surfaces.sweep(phi, a, b, batch_size=chunk.shape[0]).values
+
+    phi = planes.restrict(risk, plane, x, y)
+    chunk_of = {size: jnp.zeros(size) for size in CHUNKS}
+    plain = race(
+        {
+            f"plain JAX, chunk {c}": lambda c=c: plain_sweep(chunk_of[c], plane, x, y, part, axis)
+            for c in CHUNKS
+        },
+        rounds=2,
+    )
+    ours = race(
+        {
+            f"restrict + sweep, chunk {c}": lambda c=c: phi_sweep(chunk_of[c], phi, part, axis)
+            for c in CHUNKS
+        },
+        rounds=2,
+    )
+    best_plain, best_ours = min(plain, key=plain.__getitem__), min(ours, key=ours.__getitem__)
+    plain_chunk, our_chunk = int(best_plain.split()[-1]), int(best_ours.split()[-1])
+
+    # The work that no way can avoid: per point, the first layer's sum from its value and two
+    # tangents, its tanh, and the second layer with the loss.
+    hidden = [x @ layer[0].weights for layer in (params, *plane.directions)]
+    output_layers = params[1], *(direction[1] for direction in plane.directions)
+
+    def remaining(hidden: Any, output: Any, a: Any, b: Any) -> Any:
+        def value(a: Any, b: Any) -> Any:
+            z = jnp.tanh(hidden[0] + a * hidden[1] + b * hidden[2])
+            layer = jax.tree.map(lambda p, d, e: p + a * d + b * e, *output)
+            logits = neurons.weighted_sum(layer, z)
+            return losses.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+        return surfaces.sweep(value, a, b, batch_size=our_chunk).values
+
+    remaining_sweep = jax.jit(remaining)
+    ways: dict[str, Callable[[], Any]] = {
+        f"restrict + sweep, chunk {our_chunk}": lambda: phi_sweep(
+            chunk_of[our_chunk], phi, axis, axis
+        ),
+        "the unavoidable work alone": lambda: remaining_sweep(hidden, output_layers, axis, axis),
+    }
+    reference = next(iter(ways))
+    found = race(ways, rounds=5)
+    slow = race(
+        {best_plain: lambda: plain_sweep(chunk_of[plain_chunk], plane, x, y, part, axis)}, rounds=3
+    )
+    slow |= _torch_ways(params, plane, x, y, part, axis)
+    found |= {f"{way}": seconds * scale for way, seconds in slow.items()}
+    rows = "" if scale == 1 else f" (the slow ways from {part.size} of {axis.size} rows)"
+    title = f"{name} tanh network, {NUM_SAMPLES} samples, {RESOLUTION} x {RESOLUTION} points"
+    return [table(title, found, reference, rows)]
+
+
+def _torch_ways(
+    params: Any, plane: planes.Plane, x: Any, y: Any, part: Any, axis: Any
+) -> dict[str, float]:
+    """The same sweep in PyTorch: a loop in place, a vmap over points, and loss-landscapes."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch  # noqa: PLC0415 (an extra of its own)
+
+    def tensors(tree: Any) -> list[Any]:
+        leaves = [leaf for layer in tree for leaf in (layer.weights.T, layer.bias)]
+        return [torch.tensor(np.array(leaf)) for leaf in leaves]
+
+    sizes = [params[0].weights.shape[0], *(layer.bias.size for layer in params)]
+    model = torch.nn.Sequential(
+        torch.nn.Linear(sizes[0], sizes[1]), torch.nn.Tanh(), torch.nn.Linear(sizes[1], sizes[2])
+    )
+    origin, first, second = tensors(params), *(tensors(d) for d in plane.directions)
+    inputs, labels = torch.tensor(np.array(x)), torch.tensor(np.array(y), dtype=torch.long)
+    points = [(float(a), float(b)) for a in part for b in axis]
+    criterion = torch.nn.functional.cross_entropy
+
+    @torch.inference_mode()
+    def loop() -> list[float]:
+        values = []
+        for a, b in points:
+            for p, o, d, e in zip(model.parameters(), origin, first, second, strict=True):
+                torch.add(o, d, alpha=a, out=p.data)
+                p.data.add_(e, alpha=b)
+            values.append(criterion(model(inputs), labels).item())
+        return values
+
+    names = [name for name, _ in model.named_parameters()]
+
+    def batched(chunk: int) -> Callable[[], list[Any]]:
+        def one(a: Any, b: Any) -> Any:
+            moved = {
+                name: o + a * d + b * e
+                for name, o, d, e in zip(names, origin, first, second, strict=True)
+            }
+            return criterion(torch.func.functional_call(model, moved, (inputs,)), labels)
+
+        many = torch.func.vmap(one, chunk_size=chunk)
+        grid = torch.tensor(points)
+
+        @torch.inference_mode()
+        def run() -> Any:
+            return [many(grid[:, 0], grid[:, 1])]
+
+        return run
+
+    ways: dict[str, Callable[[], Any]] = {"torch, a loop in place": loop}
+    ways |= {f"torch, functional_call + vmap, chunk {c}": batched(c) for c in (1, 4, 16)}
+    found = {}
+    for name, way in ways.items():
+        way()
+        start = time.perf_counter()
+        way()
+        found[name] = time.perf_counter() - start
+    if importlib.util.find_spec("loss_landscapes") is not None:
+        import loss_landscapes  # noqa: PLC0415
+        import loss_landscapes.metrics  # noqa: PLC0415
+
+        metric = loss_landscapes.metrics.Loss(torch.nn.CrossEntropyLoss(), inputs, labels)
+        steps = round(len(points) ** 0.5)
+        start = time.perf_counter()
+        loss_landscapes.random_plane(model, metric, steps=steps, deepcopy_model=True)
+        seconds = time.perf_counter() - start
+        found["loss-landscapes 3.0.6"] = seconds * len(points) / steps**2
+    return found
+
+
+def descents() -> Table:
+    """20,000 steps on the note's 20 points, with the whole trace."""
+    x, y = jnp.asarray(gradient_descent.X[:, None]), jnp.asarray(gradient_descent.Y)
+    start = neurons.Neuron(weights=jnp.ones(1), bias=jnp.ones(()))
+    cost, rate = gradient_descent.COST, gradient_descent.LEARNING_RATE
+    value_and_grad = jax.value_and_grad(cost)
+
+    def row(params: Any, loss: Any, grads: Any) -> Any:
+        return params, loss, optax.tree.norm(grads, ord="inf")
+
+    @jax.jit
+    def bare_scan(params: Any, x: Any, y: Any) -> Any:
+        def one_step(params: Any, _: Any) -> Any:
+            loss, grads = value_and_grad(params, x, y)
+            moved = jax.tree.map(lambda p, g: p - rate * g, params, grads)
+            return moved, row(params, loss, grads)
+
+        end, rows = jax.lax.scan(one_step, params, length=DESCENT_STEPS)
+        last = row(end, *value_and_grad(end, x, y))
+        return jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, last)
+
+    @jax.jit
+    def optax_by_hand(params: Any, x: Any, y: Any) -> Any:
+        optimizer = optax.sgd(rate)
+
+        def one_step(carry: Any, _: Any) -> Any:
+            params, state = carry
+            loss, grads = value_and_grad(params, x, y)
+            updates, state = optimizer.update(grads, state, params)
+            return (optax.apply_updates(params, updates), state), row(params, loss, grads)
+
+        carry = (params, optimizer.init(params))
+        return jax.lax.scan(one_step, carry, length=DESCENT_STEPS)
+
+    options: Any = {"num_steps": DESCENT_STEPS}
+    by_hand = jax.jit(
+        lambda p, x, y: descent.gradient_descent(cost, p, x, y, learning_rate=rate, **options)
+    )
+    stopping = jax.jit(
+        lambda p, x, y: descent.gradient_descent(
+            cost, p, x, y, learning_rate=rate, tolerance=1e-4, **options
+        )
+    )
+    optimize = jax.jit(
+        lambda p, x, y: descent.optimize(cost, p, x, y, optimizer=optax.sgd(rate), **options)
+    )
+    ways = {
+        "a bare lax.scan": lambda: bare_scan(start, x, y),
+        "descent.gradient_descent": lambda: by_hand(start, x, y),
+        "descent.optimize(optax.sgd)": lambda: optimize(start, x, y),
+        "optax by hand, in a scan": lambda: optax_by_hand(start, x, y),
+        f"with a tolerance: {int(stopping(start, x, y).num_steps)} steps": lambda: stopping(
+            start, x, y
+        ),
+    }
+    found = race(ways, rounds=20)
+    part = 2000
+    found["NumPy loop"] = _seconds(lambda: _numpy_descent(part)) * DESCENT_STEPS / part
+    if importlib.util.find_spec("torch") is not None:
+        found["torch loop"] = _seconds(lambda: _torch_descent(part)) * DESCENT_STEPS / part
+    title = f"{DESCENT_STEPS} steps on the 20 points, with the whole trace"
+    return table(title, found, "a bare lax.scan", " (the loops from 2,000)")
+
+
+def _seconds(way: Callable[[], Any]) -> float:
+    return next(iter(race({"way": way}, rounds=2).values()))
+
+
+def _numpy_descent(steps: int) -> list[Any]:
+    x = np.stack([np.ones(20), gradient_descent.X], axis=1)
+    theta, trace = np.ones(2), []
+    for _ in range(steps):
+        residual = x @ theta - gradient_descent.Y
+        gradient = x.T @ residual / 20
+        trace.append((theta, residual @ residual / 40, np.abs(gradient).max()))
+        theta = theta - gradient_descent.LEARNING_RATE * gradient
+    return trace
+
+
+def _torch_descent(steps: int) -> list[Any]:
+    import torch  # noqa: PLC0415 (an extra of its own)
+
+    x = torch.tensor(np.stack([np.ones(20), gradient_descent.X], axis=1))
+    y = torch.tensor(gradient_descent.Y)
+    theta, trace = torch.ones(2, dtype=x.dtype, requires_grad=True), []
+    optimizer = torch.optim.SGD([theta], lr=gradient_descent.LEARNING_RATE)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = torch.mean((x @ theta - y) ** 2) / 2
+        loss.backward()
+        largest = 0.0 if theta.grad is None else theta.grad.abs().max().item()
+        trace.append((theta.detach().clone(), loss.item(), largest))
+        optimizer.step()
+    return trace
+
+
+def main(show: Callable[[Table], None]) -> None:
+    """Runs every race and shows its table as soon as it is there."""
+    for package in ("torch", "loss_landscapes"):
+        if importlib.util.find_spec(package) is None:
+            rows = [(package, 'pip install -e ".[bench]"')]
+            show(Table("Not installed, left out", ("package", "cure"), rows))
+    show(descents())
+    show(grid())
+    show(linear_neuron())
+    for name in NETWORKS:
+        for each in network(name):
+            show(each)

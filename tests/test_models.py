@@ -1,0 +1,154 @@
+"""Models of other libraries work unchanged, filter axis included."""
+
+from typing import Any
+
+import chex
+import equinox
+import flax.linen
+import flax.nnx
+import haiku
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgd import curvature, descent, losses, neurons, planes, surfaces
+
+X = jax.random.normal(jax.random.key(1), (11, 5))
+LABELS = jax.random.randint(jax.random.key(2), (11,), 0, 3)
+
+
+def cross_entropy(logits, labels):
+    return losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def linen():
+    model = flax.linen.Sequential([flax.linen.Dense(4), jnp.tanh, flax.linen.Dense(3)])
+    params = model.init(jax.random.key(0), X)
+    return params, model.apply, -1
+
+
+def nnx():
+    class Model(flax.nnx.Module):
+        def __init__(self, rngs):
+            self.first = flax.nnx.Linear(5, 4, rngs=rngs)
+            self.second = flax.nnx.Linear(4, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.second(jnp.tanh(self.first(x)))
+
+    graph, params = flax.nnx.split(Model(flax.nnx.Rngs(0)), flax.nnx.Param)
+    return params, lambda params, x: flax.nnx.merge(graph, params)(x), -1
+
+
+def equinox_mlp():
+    model = equinox.nn.MLP(5, 3, 4, 1, activation=jnp.tanh, key=jax.random.key(0))
+    params, static = equinox.partition(model, equinox.is_inexact_array)
+    return params, lambda params, x: jax.vmap(equinox.combine(params, static))(x), 0
+
+
+def haiku_mlp():
+    model = haiku.without_apply_rng(
+        haiku.transform(lambda x: haiku.nets.MLP([4, 3], activation=jnp.tanh)(x))
+    )
+    return model.init(jax.random.key(0), X), model.apply, -1
+
+
+def plain():
+    return neurons.init_network(jax.random.key(0), (5, 4, 3)), neurons.apply_network, -1
+
+
+MODELS = {"linen": linen, "nnx": nnx, "equinox": equinox_mlp, "haiku": haiku_mlp, "plain": plain}
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def model(request) -> Any:
+    # Flax broadcasts its biases over the batch, which is rank promotion.
+    with jax.numpy_rank_promotion("allow"):
+        yield MODELS[request.param]()
+
+
+def test_a_model_is_trained_and_its_surface_swept(model):
+    params, predict, axis = model
+    risk = losses.empirical_risk(predict, cross_entropy)
+    trained = jax.jit(
+        lambda params, x, y: descent.optimize(
+            risk, params, x, y, optimizer=optax.adam(0.05), num_steps=20
+        )
+    )(params, X, LABELS)
+    assert trained.losses[-1] < trained.losses[0]
+    assert jax.tree.structure(trained.params) == jax.tree.structure(params)
+
+    plane = planes.filter_normalize(
+        planes.random(jax.random.key(3), trained.params), filter_axis=axis
+    )
+    phi = planes.restrict(risk, plane, X, LABELS)
+    a, b = jnp.linspace(-1, 1, 3), jnp.linspace(-0.5, 1, 4)
+    surface = jax.jit(surfaces.sweep)(phi, a, b)
+    plain = [[risk(planes.point(plane, s, t), X, LABELS) for t in b] for s in a]
+    chex.assert_trees_all_close(surface.values, jnp.array(plain), rtol=1e-5)
+    assert float(phi(0.0, 0.0)) == pytest.approx(float(trained.losses[-1]), rel=1e-5)
+
+
+def test_the_directions_of_a_model_have_the_lengths_of_its_filters(model):
+    params, _, axis = model
+    plane = planes.filter_normalize(planes.random(jax.random.key(3), params), filter_axis=axis)
+    for leaf, direction in zip(
+        jax.tree.leaves(params), jax.tree.leaves(plane.directions[0]), strict=True
+    ):
+        if leaf.ndim < 2:
+            assert not np.any(direction)
+            continue
+        units = np.moveaxis(np.asarray(leaf), axis, 0).reshape(leaf.shape[axis], -1)
+        found = np.moveaxis(np.asarray(direction), axis, 0).reshape(leaf.shape[axis], -1)
+        assert leaf.shape[axis] in (3, 4)  # the output units, whatever the library
+        np.testing.assert_allclose(
+            np.linalg.norm(found, axis=1), np.linalg.norm(units, axis=1), rtol=1e-5
+        )
+
+
+def test_a_model_has_a_principal_plane_and_a_sharpness(model):
+    params, predict, _ = model
+    risk = losses.empirical_risk(predict, cross_entropy)
+    path = jax.jit(
+        lambda params: (
+            descent.gradient_descent(risk, params, X, LABELS, learning_rate=0.3, num_steps=6).path
+        )
+    )(params)
+    plane = planes.principal(path)
+    projection = planes.project_path(plane, path)
+    chex.assert_shape(projection.coordinates, (7, 2))
+    assert projection.residuals.max() < 0.2
+    sharpness = curvature.sharpness(jax.random.key(0), risk, params, X, LABELS, num_iterations=5)
+    assert sharpness > 0
+
+
+def test_a_whole_equinox_model_is_refused_with_its_cure():
+    model: Any = equinox.nn.MLP(5, 3, 4, 1, key=jax.random.key(0))
+    with pytest.raises(TypeError, match=r"must be an array, got a .*equinox.partition"):
+        planes.random(jax.random.key(0), model)
+
+
+def test_batch_statistics_closed_over_stay_frozen():
+    class Model(flax.linen.Module):
+        @flax.linen.compact
+        def __call__(self, x):
+            x = flax.linen.Dense(4)(x)
+            x = flax.linen.BatchNorm(use_running_average=True)(x)
+            return flax.linen.Dense(3)(jnp.tanh(x))
+
+    with jax.numpy_rank_promotion("allow"):
+        model = Model()
+        variables = model.init(jax.random.key(0), X)
+        statistics = variables["batch_stats"]
+
+        def risk(params, x, labels):
+            logits = model.apply({"params": params, "batch_stats": statistics}, x)
+            return cross_entropy(logits, labels).mean()
+
+        plane = planes.random(jax.random.key(1), variables["params"])
+        phi = planes.restrict(risk, plane, X, LABELS)
+        wanted = risk(planes.point(plane, 0.3, -2.0), X, LABELS)
+        chex.assert_trees_all_close(phi(0.3, -2.0), wanted, rtol=1e-5)
+        assert jnp.isfinite(phi(5.0, 5.0))
