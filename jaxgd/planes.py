@@ -4,16 +4,18 @@ A plane with k directions is the set of points ``origin + c_1 d_1 + ... + c_k d_
 direction makes a line, two a plane in the strict sense.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxgd import _checks
-from jaxgd.types import Array, ArrayLike, Params, PRNGKey
+from jaxgd import _affine, _checks
+from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey
 
 
 class Plane(NamedTuple):
@@ -448,6 +450,80 @@ def geometry(plane: Plane) -> PlaneGeometry:
     products = jnp.array([[optax.tree.vdot(d, e) for e in directions] for d in directions])
     norms = jnp.sqrt(jnp.diag(products))
     return PlaneGeometry(norms=norms, cosines=products / jnp.outer(norms, norms))
+
+
+def restrict(loss_fn: LossFn, plane: Plane, *data: Any) -> Callable[..., Any]:
+    """Makes a loss a function of the coordinates of a plane, cheap to evaluate many times.
+
+    ``phi(c_1, ..., c_k)`` is ``loss_fn(point(plane, c_1, ..., c_k), *data)`` up to rounding.
+    What the loss does alike at all points of the plane is done once: whatever depends on no
+    moved array is kept, whatever is affine in the coordinates is kept as its value at the
+    origin and one tangent per direction, and only the rest runs at a point. For a network
+    whose layers all move that spares the first product,
+    ``X W = X W_0 + c_1 X D_1 + c_2 X D_2``; for arrays whose directions are all zero it spares
+    everything before the first layer that moves. Where an affine residual is squared and
+    summed, an R factor (QR) of k + 1 rows stands for all samples.
+
+    phi is differentiable in its coordinates, to any order, with the derivatives of the loss;
+    with respect to plane and data, differentiate the loss itself.
+
+    Args:
+      loss_fn: (params, *data) -> a scalar, or a pytree of scalars (a loss and an accuracy).
+      plane: a Plane with k directions.
+      *data: further arguments of ``loss_fn``.
+
+    Returns:
+      phi: k scalars -> what ``loss_fn`` returns. A ``jax.tree_util.Partial`` whose arrays are
+      leaves: pass it to jitted functions as an argument and they are not compiled in.
+
+    Raises:
+      TypeError: if ``loss_fn`` is not callable, or ``plane`` not a Plane of floating-point
+        params.
+      ValueError: if a direction does not fit the origin, or ``loss_fn`` returns anything but
+        scalars; from phi, if it is not called with k scalars.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import planes
+      >>> line = planes.Plane(origin=jnp.zeros(2), directions=(jnp.ones(2),))
+      >>> phi = planes.restrict(lambda w, x: jnp.sum((x @ w) ** 2), line, jnp.eye(2))
+      >>> phi(3.0).round(3)
+      Array(18., dtype=float32)
+
+    Source:
+      Golub and Van Loan, Matrix Computations, 2013, Sec. 5.3 (least squares by QR).
+    """
+    where = "planes.restrict"
+    _checks.function(where, "loss_fn", loss_fn)
+    origin, directions = _checked(where, plane)
+    num_directions = len(directions)
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(origin))
+
+    def along(*coordinates: Array) -> Any:
+        def moved(leaf: Array, *steps: Array) -> Array:
+            for coordinate, step in zip(coordinates, steps, strict=True):
+                if not _is_zero(step):
+                    leaf = (leaf + coordinate * step).astype(leaf.dtype)
+            return leaf
+
+        values = loss_fn(jax.tree.map(moved, origin, *directions), *data)
+        _checks.scalar_outputs(where, "loss_fn", values)
+        return values
+
+    def phi(hoisted: Callable[..., Any], *coordinates: ArrayLike) -> Any:
+        _checks.length(where, "coordinates", coordinates, num_directions, "one per direction")
+        cure = "For a grid of them use surfaces.sweep."
+        scalars = [
+            _checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)
+        ]
+        return hoisted(*(scalar.astype(dtype) for scalar in scalars))
+
+    return jax.tree_util.Partial(phi, _affine.hoist(along, num_directions, dtype))
+
+
+def _is_zero(direction: Array) -> bool:
+    """Whether a direction is known to move nothing."""
+    return not (isinstance(direction, jax.core.Tracer) or np.any(np.asarray(direction)))
 
 
 def _key(key: Any) -> Any:

@@ -1,0 +1,699 @@
+"""What planes.restrict promises: the loss itself, with what all points share computed once."""
+
+import chex
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgd import losses, neurons, planes
+
+
+@pytest.fixture(autouse=True)
+def _no_silent_broadcasting():
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+# Sizes are pairwise different, so that a transposed axis cannot hide.
+SIZES = {
+    "w": (6, 5),
+    "b": (5,),
+    "v": (5, 4),
+    "c": (4,),
+    "u": (5, 5),
+    "s": (),
+    "t": (7, 6),
+    "k": (3, 2, 2, 3),
+}
+
+
+def drawn(seed, dtype=float, scale=1.0):
+    rng = np.random.default_rng(seed)
+    draw = {name: scale * rng.normal(size=shape) for name, shape in SIZES.items()}
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), draw)
+
+
+def drawn_plane(num_directions=2, moved=tuple(SIZES), dtype=float):
+    def direction(seed):
+        step = drawn(seed, dtype, 0.5)
+        return {k: leaf if k in moved else jnp.zeros_like(leaf) for k, leaf in step.items()}
+
+    return planes.Plane(
+        origin=drawn(0, dtype), directions=tuple(direction(i + 1) for i in range(num_directions))
+    )
+
+
+def drawn_data(dtype=float):
+    rng = np.random.default_rng(9)
+    return {
+        "x": jnp.asarray(rng.normal(size=(9, 6)), dtype),
+        "y": jnp.asarray(rng.normal(size=(9, 5)), dtype),
+        "labels": jnp.asarray(rng.integers(0, 4, size=9)),
+        "tokens": jnp.asarray(rng.integers(0, 7, size=(3, 8))),
+        "images": jnp.asarray(rng.normal(size=(4, 8, 7, 2)), dtype),
+        "weights": jnp.asarray(rng.uniform(size=(9, 5)), dtype),
+        "mask": jnp.asarray(rng.integers(0, 2, size=(9, 5)), bool),
+        "big": jnp.asarray(rng.normal(size=(60, 6)), dtype),
+    }
+
+
+# The programs. Each has params p and data d.
+
+PROGRAMS = {}
+
+
+def program(fn):
+    PROGRAMS[fn.__name__] = fn
+    return fn
+
+
+def hidden(p, d):
+    return d["x"] @ p["w"] + p["b"][None]
+
+
+def logits(p, d):
+    return jnp.tanh(hidden(p, d)) @ p["v"] + p["c"][None]
+
+
+def residual(p, d):
+    return hidden(p, d) - d["y"]
+
+
+@program
+def dense(p, d):
+    loss = losses.softmax_cross_entropy_with_integer_labels(logits(p, d), d["labels"])
+    return loss.mean()
+
+
+@program
+def loss_and_accuracy(p, d):
+    z = logits(p, d)
+    loss = optax.losses.softmax_cross_entropy_with_integer_labels(z, d["labels"]).mean()
+    return {"loss": loss, "accuracy": jnp.mean(z.argmax(axis=-1) == d["labels"])}
+
+
+@program
+def linear_logits_accuracy(p, d):
+    return jnp.sum(hidden(p, d).argmax(axis=-1)), jnp.max(hidden(p, d))
+
+
+@program
+def network_of_neurons(p, d):
+    network = (neurons.Neuron(p["w"], p["b"]), neurons.Neuron(p["v"], p["c"]))
+    z = neurons.apply_network(network, d["x"], activation=jax.nn.relu)
+    return losses.multiclass_margin(z, d["labels"]).mean()
+
+
+@program
+def relu_of_affine(p, d):
+    return jnp.sum(jax.nn.relu(hidden(p, d)))
+
+
+@program
+def gelu_and_silu(p, d):
+    z = hidden(p, d)
+    return jnp.mean(jax.nn.gelu(z) * jax.nn.silu(z))
+
+
+@program
+def convolution(p, d):
+    z = jax.lax.conv_general_dilated(
+        d["images"], p["k"], (1, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return jnp.mean(jnp.tanh(z))
+
+
+@program
+def max_pool(p, d):
+    z = jax.lax.conv_general_dilated(
+        d["images"], p["k"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    pooled = jax.lax.reduce_window(z, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return jnp.mean(pooled)
+
+
+@program
+def average_pool(p, d):
+    z = d["images"] * p["s"]
+    pooled = jax.lax.reduce_window(z, 0.0, jax.lax.add, (1, 2, 2, 1), (1, 1, 1, 1), "SAME")
+    return jnp.mean(jnp.exp(pooled))
+
+
+@program
+def attention(p, d):
+    x = d["x"] @ p["w"]
+    q, k = x @ p["u"], x @ p["u"].T
+    causal = jnp.tril(jnp.ones((9, 9), bool))
+    scores = jnp.where(causal, q @ k.T / jnp.sqrt(5.0).astype(x.dtype), -jnp.inf)
+    return jnp.mean(jnp.square(jax.nn.softmax(scores, axis=-1) @ x))
+
+
+@program
+def masked_affine_logits(p, d):
+    z = jnp.where(d["mask"], hidden(p, d), -jnp.inf)
+    z = z.at[:, 0].set(0.5)
+    return jax.nn.logsumexp(z, axis=-1).mean()
+
+
+@program
+def additive_infinite_mask(p, d):
+    mask = jnp.where(d["mask"], 0.0, -jnp.inf).at[:, 1].set(0.0).astype(d["x"].dtype)
+    return jnp.mean(jax.nn.softmax(hidden(p, d) + mask, axis=-1)[:, 1])
+
+
+@program
+def layer_norm(p, d):
+    z = hidden(p, d)
+    mean, variance = z.mean(axis=-1, keepdims=True), z.var(axis=-1, keepdims=True)
+    return jnp.mean(jnp.abs((z - mean) / jnp.sqrt(variance + 1e-3) * p["b"][None] @ p["v"]))
+
+
+@program
+def frozen_batch_norm(p, d):
+    mean, variance = d["y"].mean(axis=0, keepdims=True), d["y"].var(axis=0, keepdims=True)
+    z = (d["x"] @ p["w"] - mean) / jnp.sqrt(variance + 1e-3) * p["b"][None]
+    return jnp.mean(jax.nn.sigmoid(z))
+
+
+@program
+def moving_batch_norm(p, d):
+    z = d["x"] @ p["w"]
+    z = jax.nn.standardize(z, axis=0) + p["b"][None]
+    return jnp.mean(jax.nn.softplus(z))
+
+
+@program
+def embedding(p, d):
+    z = p["t"][d["tokens"]].mean(axis=1) @ p["w"]
+    return jnp.mean(jnp.tanh(z))
+
+
+@program
+def one_hot_embedding(p, d):
+    return jnp.mean(jnp.square(jax.nn.one_hot(d["tokens"], 7, dtype=p["t"].dtype) @ p["t"]))
+
+
+@program
+def gather_with_moving_indices(p, d):
+    indices = jnp.argsort(hidden(p, d), axis=0)
+    return jnp.mean(jnp.take_along_axis(d["y"], indices, axis=0) * d["weights"])
+
+
+@program
+def dynamic_slice_of_params(p, d):
+    return jnp.sum(jnp.exp(jax.lax.dynamic_slice(p["w"], (d["labels"][0], 1), (2, 3))))
+
+
+@program
+def dynamic_slice_at_moving_place(p, d):
+    place = jnp.clip((3 * p["s"]).astype(int), 0, 4)
+    return jax.lax.dynamic_slice(d["x"], (place, 0), (3, 6)).sum() + p["s"]
+
+
+@program
+def dynamic_update(p, d):
+    z = jax.lax.dynamic_update_slice(d["y"], p["v"].T, (2, 0))
+    return jnp.sum(jnp.sin(z))
+
+
+@program
+def scatter(p, d):
+    z = jnp.zeros((12, 5), p["w"].dtype).at[jnp.arange(6) * 2].set(p["w"])
+    return jnp.sum(jnp.cos(z.at[3].add(p["b"])))
+
+
+@program
+def rnn_scan(p, d):
+    def cell(state, x):
+        return jnp.tanh(x @ p["w"] + state @ p["u"] + p["b"]), None
+
+    return jnp.sum(jax.lax.scan(cell, jnp.zeros(5, d["x"].dtype), d["x"])[0])
+
+
+@program
+def scan_over_affine_inputs(p, d):
+    def cell(state, z):
+        return jnp.tanh(z + state), state.sum()
+
+    return jax.lax.scan(cell, jnp.zeros(5, d["x"].dtype), hidden(p, d))[1].mean()
+
+
+@program
+def while_loop(p, d):
+    z = jax.lax.while_loop(lambda z: jnp.abs(z).max() > 1, lambda z: 0.7 * z, hidden(p, d))
+    return z.sum()
+
+
+@program
+def fori_loop(p, d):
+    return jax.lax.fori_loop(0, 3, lambda i, z: jnp.sin(z) @ p["u"], hidden(p, d)).mean()
+
+
+@program
+def cond_on_params(p, d):
+    z = hidden(p, d)
+    return jax.lax.cond(z.sum() > 0, lambda z: z.mean(), lambda z: (z**3).mean(), z)
+
+
+@program
+def cond_on_data(p, d):
+    z = hidden(p, d)
+    return jax.lax.cond(d["x"].sum() > 0, lambda z: z.mean(), lambda z: jnp.exp(z).mean(), z)
+
+
+@program
+def rematerialized(p, d):
+    layer = jax.checkpoint(lambda x, w: jnp.tanh(x @ w))
+    return jnp.mean(layer(layer(d["x"], p["w"]), p["v"]))
+
+
+@program
+def nested_jit(p, d):
+    inner = jax.jit(lambda x, w: x @ w)
+    outer = jax.jit(lambda x: inner(inner(x, p["w"]), p["u"]) + inner(x, p["w"]))
+    return jnp.mean(jnp.sin(outer(d["x"])))
+
+
+@program
+def closed_over_jit(p, d):
+    layer = jax.jit(lambda x: x @ p["w"] * d["weights"])
+    return jnp.sin(layer(d["x"])).sum() + jnp.cos(layer(2 * d["x"])).sum()
+
+
+@program
+def scaled_gradient(p, d):
+    """The identity, with a derivative of its own that is not the true one."""
+
+    @jax.custom_jvp
+    def identity(z):
+        return z
+
+    identity.defjvp(lambda primals, tangents: (primals[0], 3 * tangents[0]))
+    return jnp.sum(identity(hidden(p, d)) * d["y"])
+
+
+@program
+def reversed_gradient(p, d):
+    @jax.custom_vjp
+    def reverse(z):
+        return 2 * z
+
+    reverse.defvjp(lambda z: (reverse(z), None), lambda _, g: (-g,))
+    return jnp.sum(jnp.square(reverse(hidden(p, d)) - d["y"]))
+
+
+@program
+def straight_through_by_custom_jvp(p, d):
+    @jax.custom_jvp
+    def rounded(z):
+        return jnp.round(z)
+
+    rounded.defjvp(lambda primals, tangents: (rounded(primals[0]), tangents[0]))
+    return jnp.mean(rounded(2 * hidden(p, d)) * d["y"])
+
+
+@program
+def straight_through_by_stop_gradient(p, d):
+    z = 2 * hidden(p, d)
+    return jnp.mean((z + jax.lax.stop_gradient(jnp.round(z) - z)) * d["y"])
+
+
+@program
+def stop_gradient(p, d):
+    z = hidden(p, d)
+    return jnp.mean(z * d["y"]) + jnp.sum(jax.lax.stop_gradient(z))
+
+
+@program
+def product_with_its_own_stop_gradient(p, d):
+    r = residual(p, d)
+    return jnp.sum(r * jax.lax.stop_gradient(r))
+
+
+@program
+def floor_ceil_sign(p, d):
+    z = hidden(p, d)
+    return jnp.sum(jnp.floor(3 * z) * jnp.ceil(z) + jnp.sign(z))
+
+
+@program
+def comparisons(p, d):
+    z = hidden(p, d)
+    return jnp.sum(jnp.where(z > 0.1, z, -0.5 * z)), jnp.sum(z > d["y"]), (z < 0).mean()
+
+
+@program
+def integer_cast(p, d):
+    return (10 * hidden(p, d)).astype(int).sum(), (10 * p["b"]).astype(jnp.int8).sum()
+
+
+@program
+def bf16_section(p, d):
+    z = hidden(p, d).astype(jnp.bfloat16)
+    return jnp.sum((z * d["y"].astype(jnp.bfloat16)).astype(d["x"].dtype))
+
+
+@program
+def half_product(p, d):
+    z = d["x"].astype(jnp.float16) @ p["w"].astype(jnp.float16)
+    return jnp.mean(jnp.square(z.astype(p["w"].dtype)))
+
+
+@program
+def sort_and_quantile(p, d):
+    z = jnp.sort(hidden(p, d), axis=0)
+    return jnp.sum(z * d["weights"]), jnp.median(z)
+
+
+@program
+def dropout_with_a_fixed_key(p, d):
+    keep = jax.random.bernoulli(jax.random.key(3), 0.6, (9, 5))
+    z = jnp.where(keep, jnp.tanh(hidden(p, d)) / jnp.asarray(0.6, d["x"].dtype), 0)
+    return jnp.mean(z @ p["v"])
+
+
+@program
+def dropout_of_inputs(p, d):
+    keep = jax.random.bernoulli(jax.random.key(4), 0.6, (9, 6))
+    return jnp.mean(jnp.square(jnp.where(keep, d["x"], 0) @ p["w"] - d["y"]))
+
+
+@program
+def cumulative(p, d):
+    z = jnp.cumsum(hidden(p, d), axis=0)
+    return jnp.mean(jnp.tanh(z)), jnp.cumprod(p["b"]).sum(), jnp.max(jax.lax.cummax(z))
+
+
+@program
+def fourier(p, d):
+    z = jnp.fft.rfft(hidden(p, d), axis=0)
+    return jnp.sum(jnp.abs(z)), jnp.sum(z.real)
+
+
+@program
+def complex_intermediates(p, d):
+    z = jax.lax.complex(hidden(p, d), d["y"])
+    return jnp.real(jnp.vdot(z, z)), jnp.sum(jnp.imag(z * z))
+
+
+@program
+def layout(p, d):
+    z = jnp.pad(hidden(p, d)[::-1], ((1, 0), (0, 3)), constant_values=2.0)
+    z = jnp.concatenate([z.T, jnp.flip(z.T, axis=1)], axis=1).reshape(4, -1)
+    first, second = jnp.split(z, 2, axis=1)
+    return jnp.sum(jnp.sin(first) * second)
+
+
+@program
+def gates(p, d):
+    i, f = jax.lax.split(hidden(p, d), (2, 3), axis=1)
+    return jnp.sum(jax.nn.sigmoid(i)) + jnp.sum(f**3)
+
+
+@program
+def einsum(p, d):
+    z = jnp.einsum("ni,ij,nj->nj", d["x"], p["w"], d["y"])
+    return jnp.einsum("nj,nj,nk->", z, d["weights"], jnp.tanh(z))
+
+
+@program
+def where_guards_a_division(p, d):
+    count = jnp.where(d["mask"], 2.0, 0.0).astype(d["x"].dtype)
+    return jnp.sum(jnp.sin(jnp.where(d["mask"], hidden(p, d) / count, 0)))
+
+
+@program
+def solve(p, d):
+    a = d["x"].T @ d["x"] + jnp.eye(6, dtype=d["x"].dtype)
+    return jnp.mean(jnp.tanh(jnp.linalg.solve(a, p["w"])))
+
+
+@program
+def params_alone(p, d):
+    return sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(p))
+
+
+@program
+def no_params_at_all(p, d):
+    return d["x"].sum(), 3.0
+
+
+@program
+def affine_output(p, d):
+    return p["s"], hidden(p, d).sum(), 2 * p["s"] + 1
+
+
+# Sums of squares: affine residuals, squared and summed.
+SQUARED = {}
+
+
+def squared(fn):
+    SQUARED[fn.__name__] = fn
+    return program(fn)
+
+
+@squared
+def least_squares(p, d):
+    return jnp.mean(jnp.square(residual(p, d)))
+
+
+@squared
+def empirical_risk(p, d):
+    predict = neurons.weighted_sum
+    loss_fn = losses.empirical_risk(predict, losses.half_squared_error)
+    return loss_fn(neurons.Neuron(p["w"], p["b"]), d["x"], d["y"])
+
+
+@squared
+def power_of_two(p, d):
+    return (residual(p, d) ** 2).sum(axis=1).mean()
+
+
+@squared
+def product_with_itself(p, d):
+    r = residual(p, d)
+    return (r * r).sum() / 7
+
+
+@squared
+def vdot_with_itself(p, d):
+    r = residual(p, d).ravel()
+    return r @ r
+
+
+@squared
+def product_of_a_residual_computed_twice(p, d):
+    return jnp.sum(residual(p, d) * residual(p, d)) + jnp.vdot(residual(p, d), residual(p, d))
+
+
+@squared
+def power_of_two_as_a_float(p, d):
+    return jnp.sum(residual(p, d) ** 2.0)
+
+
+@squared
+def einsum_with_itself(p, d):
+    r = residual(p, d)
+    return jnp.einsum("ij,ij->", r, r)
+
+
+@squared
+def root_mean_square(p, d):
+    return jnp.sqrt(jnp.mean(jnp.square(residual(p, d))))
+
+
+@squared
+def optax_squared_error(p, d):
+    return optax.losses.squared_error(hidden(p, d), d["y"]).mean()
+
+
+@squared
+def weighted_least_squares(p, d):
+    return jnp.sum(d["weights"] * residual(p, d) ** 2) / d["weights"].sum()
+
+
+@squared
+def average_with_weights(p, d):
+    return jnp.average(residual(p, d) ** 2, weights=d["weights"])
+
+
+@squared
+def dot_with_weights(p, d):
+    return d["weights"].ravel() @ (residual(p, d) ** 2).ravel()
+
+
+@squared
+def weights_of_both_signs(p, d):
+    return jnp.sum(d["y"] * residual(p, d) ** 2)
+
+
+@squared
+def divided_by_both_signs(p, d):
+    return jnp.sum(residual(p, d) ** 2 / d["y"]) - 3 * jnp.sum(p["b"] ** 2) / -2.0
+
+
+@squared
+def negative_weight(p, d):
+    return -2 * jnp.mean(residual(p, d) ** 2 * -0.5 / d["weights"].max())
+
+
+@squared
+def ridge(p, d):
+    penalty = sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(p))
+    return jnp.mean(jnp.square(residual(p, d))) + 0.1 * penalty
+
+
+@squared
+def sum_of_two_squares(p, d):
+    r = residual(p, d)
+    return jnp.sum(r**2 + (0.5 * hidden(p, d)) ** 2)
+
+
+@squared
+def squares_and_affine(p, d):
+    return jnp.mean(residual(p, d) ** 2) + hidden(p, d).sum() - 4.0
+
+
+@squared
+def masked_mean_square(p, d):
+    errors = jnp.where(d["mask"], residual(p, d), 0) ** 2
+    return errors.sum() / d["mask"].sum()
+
+
+@squared
+def squares_with_axes_kept(p, d):
+    return jnp.mean(residual(p, d) ** 2, axis=0, keepdims=True).sum(axis=1)[0]
+
+
+@squared
+def variance(p, d):
+    return jnp.var(hidden(p, d))
+
+
+@squared
+def missing_targets_weigh_nothing(p, d):
+    return jnp.sum(jnp.zeros((9, 5), d["x"].dtype) * residual(p, d) ** 2) + p["s"] ** 2
+
+
+# What only looks like one.
+
+
+@program
+def cubed_residual(p, d):
+    return jnp.sum(jnp.abs(residual(p, d)) ** 3), jnp.sum(residual(p, d) ** 3)
+
+
+@program
+def product_of_two_affines(p, d):
+    return jnp.sum(residual(p, d) * hidden(p, d)), residual(p, d)[:, 0] @ hidden(p, d)[:, 1]
+
+
+@program
+def square_of_what_is_not_affine(p, d):
+    return jnp.mean(jnp.square(logits(p, d)))
+
+
+@program
+def partial_sums_then_a_nonlinearity(p, d):
+    return jnp.sum(jnp.sqrt(jnp.sum(residual(p, d) ** 2, axis=1) + 1))
+
+
+@program
+def moving_weights(p, d):
+    return jnp.sum(p["s"] * residual(p, d) ** 2)
+
+
+@program
+def squares_of_squares(p, d):
+    return jnp.sum(jnp.square(jnp.square(residual(p, d)).sum(axis=0)))
+
+
+@program
+def matrix_of_products(p, d):
+    r = residual(p, d)
+    return jnp.linalg.slogdet(r.T @ r)[1]
+
+
+@program
+def matrix_with_itself(p, d):
+    return jnp.tanh(p["u"] @ p["u"]).sum() + jnp.vdot(p["u"], p["u"].T)
+
+
+@program
+def huber(p, d):
+    return jnp.mean(optax.losses.huber_loss(hidden(p, d), d["y"]))
+
+
+@program
+def squared_hinge(p, d):
+    return jnp.mean(losses.squared_hinge(hidden(p, d)))
+
+
+NOT_REVERSIBLE = {"while_loop"}
+
+
+def total(fn):
+    """The sum of all outputs, weighted so that no two can make up for each other."""
+
+    def summed(*coordinates):
+        leaves = jax.tree.leaves(fn(*coordinates))
+        return sum((i + 1.0) * leaf for i, leaf in enumerate(leaves))
+
+    return summed
+
+
+def restricted_plainly(loss_fn, plane, *data):
+    """What restrict must equal."""
+    return lambda *coordinates: loss_fn(planes.point(plane, *coordinates), *data)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_restricted_loss_is_the_loss_in_float32(name):
+    loss_fn, plane, data = PROGRAMS[name], drawn_plane(), drawn_data()
+    phi = planes.restrict(loss_fn, plane, data)
+    points = jnp.array([[0.0, 0.0], [0.6, -1.1]])
+
+    @jax.jit
+    def both(*args):
+        fns = args[0], restricted_plainly(loss_fn, *args[1:])
+        return [jax.vmap(lambda point, fn=fn: fn(*point))(points) for fn in fns]
+
+    values, plain = both(phi, plane, data)
+
+    chex.assert_trees_all_equal_shapes_and_dtypes(values, plain)
+    chex.assert_trees_all_close(values, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_restricted_loss_and_its_gradient_are_those_of_the_loss_in_float64(name):
+    with jax.enable_x64(True):
+        loss_fn = PROGRAMS[name]
+        plane, data = drawn_plane(dtype=jnp.float64), drawn_data(jnp.float64)
+        phi = planes.restrict(loss_fn, plane, data)
+        derivative = jax.jacfwd if name in NOT_REVERSIBLE else jax.grad
+
+        @jax.jit
+        def both(*args):
+            fns = args[0], restricted_plainly(loss_fn, *args[1:])
+            return [(fn(0.6, -1.1), derivative(total(fn), (0, 1))(0.6, -1.1)) for fn in fns]
+
+        (values, gradient), (plain, plain_gradient) = both(phi, plane, data)
+
+        chex.assert_trees_all_close(values, plain, rtol=1e-12, atol=1e-12)
+        # Plainly, the gradient of a guarded division is 0 * inf.
+        if not np.isnan(plain_gradient[0]):
+            chex.assert_trees_all_close(gradient, plain_gradient, rtol=1e-10, atol=1e-10)
+
+
+# How it is done.
+
+
+def equations(jaxpr):
+    """All equations, nested ones included."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jex.jaxprs_in_params(eqn.params):
+            yield from equations(inner)
