@@ -17,4 +17,6 @@ NAMES = (
     "loss_functions",
     "loss_surface",
     "trunk_and_branches",
+    "network_surface",
+    "activations_surface",
 )

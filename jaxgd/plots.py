@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.collections import PathCollection
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize, to_rgba_array
 from matplotlib.contour import QuadContourSet
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
@@ -383,7 +383,8 @@ def projected_paths(
         loss = float(np.asarray(losses[name])[-1])
         label = f"{name}: loss {loss:.2g}, up to {hidden.max():.0%} off the plane"
         lines += ax.plot(*path.T, color=colour, lw=1, alpha=0.6, label=label)
-        ax.scatter(*path.T, s=14, color=colour, alpha=np.clip(1 - hidden, 0.08, 1), lw=0)
+        faded = to_rgba_array([colour] * len(path), alpha=np.clip(1 - hidden, 0.08, 1))
+        ax.scatter(*path.T, s=14, color=faded, lw=0)
         ax.plot(*path[-1], "*", color=colour, ms=13, mec="black", mew=0.6)
     legend = ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     legend.set_in_layout(True)

@@ -48,10 +48,12 @@ def equinox_mlp():
     return params, lambda params, x: jax.vmap(equinox.combine(params, static))(x), 0
 
 
+def haiku_network(x):
+    return haiku.nets.MLP([4, 3], activation=jnp.tanh)(x)
+
+
 def haiku_mlp():
-    model = haiku.without_apply_rng(
-        haiku.transform(lambda x: haiku.nets.MLP([4, 3], activation=jnp.tanh)(x))
-    )
+    model = haiku.without_apply_rng(haiku.transform(haiku_network))
     return model.init(jax.random.key(0), X), model.apply, -1
 
 
@@ -119,7 +121,7 @@ def test_a_model_has_a_principal_plane_and_a_sharpness(model):
     plane = planes.principal(path)
     projection = planes.project_path(plane, path)
     chex.assert_shape(projection.coordinates, (7, 2))
-    assert projection.residuals.max() < 0.2
+    assert projection.residuals.mean() < 0.1
     sharpness = curvature.sharpness(jax.random.key(0), risk, params, X, LABELS, num_iterations=5)
     assert sharpness > 0
 
