@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jaxgd import losses, neurons, planes
+from jaxgd import losses, neurons, planes, surfaces
 
 
 @pytest.fixture(autouse=True)
@@ -602,6 +604,11 @@ def partial_sums_then_a_nonlinearity(p, d):
 
 
 @program
+def partial_sums_of_powers(p, d):
+    return jnp.sum(jnp.exp(-jnp.sum(residual(p, d) ** 2.0, axis=0))), jnp.max(p["w"] ** 2.0)
+
+
+@program
 def moving_weights(p, d):
     return jnp.sum(p["s"] * residual(p, d) ** 2)
 
@@ -688,7 +695,136 @@ def test_a_restricted_loss_and_its_gradient_are_those_of_the_loss_in_float64(nam
             chex.assert_trees_all_close(gradient, plain_gradient, rtol=1e-10, atol=1e-10)
 
 
-# How it is done.
+MOVED = {
+    "one direction": (1, tuple(SIZES)),
+    "three directions": (3, tuple(SIZES)),
+    "the first layer": (2, ("w", "b")),
+    "the last layer": (2, ("v", "c")),
+    "a bias": (1, ("b",)),
+    "nothing": (2, ()),
+}
+SAMPLE = [
+    "dense",
+    "attention",
+    "rnn_scan",
+    "layer_norm",
+    "ridge",
+    "weighted_least_squares",
+    "huber",
+]
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("moved", MOVED)
+def test_any_number_of_directions_may_move_any_of_the_params(name, moved):
+    plane, data, loss_fn = drawn_plane(*MOVED[moved]), drawn_data(), PROGRAMS[name]
+    point = [0.3, -1.2, 0.8][: len(plane.directions)]
+
+    values = planes.restrict(loss_fn, plane, data)(*point)
+
+    plain = jax.jit(restricted_plainly(loss_fn, plane, data))(*point)
+    chex.assert_trees_all_close(values, plain, rtol=1e-5, atol=1e-5)
+
+
+STEPS = {
+    "bias": lambda z, p, d: z + p["b"][None],
+    "weights": lambda z, p, d: z @ p["u"],
+    "constant weights": lambda z, p, d: z @ d["y"][:5],
+    "scale": lambda z, p, d: z * d["weights"],
+    "own scale": lambda z, p, d: z * p["s"],
+    "divide": lambda z, p, d: z / (1 + d["weights"]),
+    "residual": lambda z, p, d: z - d["y"],
+    "residual of itself": lambda z, p, d: d["y"] - z[::-1],
+    "centre": lambda z, p, d: z - z.mean(axis=0, keepdims=True),
+    "mask": lambda z, p, d: jnp.where(d["mask"], z, 0.3),
+    "cumsum": lambda z, p, d: jnp.cumsum(z, axis=1),
+    "reshape": lambda z, p, d: z.T.reshape(9, 5),
+    "square": lambda z, p, d: jnp.square(z) / 4,
+    "negative square": lambda z, p, d: -(z**2) / 3,
+    "product": lambda z, p, d: z * z[:, ::-1] / 2,
+    "row sums": lambda z, p, d: jnp.broadcast_to(z.sum(axis=1, keepdims=True), z.shape) / 5,
+    "tanh": lambda z, p, d: jnp.tanh(z),
+    "relu": lambda z, p, d: jax.nn.relu(z),
+    "stop": lambda z, p, d: jax.lax.stop_gradient(z) + 0.1 * z,
+    "round": lambda z, p, d: jnp.round(z, 1),
+    "checkpoint": lambda z, p, d: jax.checkpoint(lambda z: z @ p["u"] - d["y"])(z),
+    "jit": lambda z, p, d: jax.jit(lambda z: jnp.clip(z, -2, 3) + z)(z),
+}
+
+
+@given(st.lists(st.sampled_from(sorted(STEPS)), max_size=6), st.sampled_from(["sum", "square"]))
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_any_composition_of_steps_is_restricted_rightly(names, ending):
+    def loss_fn(p, d):
+        z = d["x"] @ p["w"]
+        for name in names:
+            z = STEPS[name](z, p, d)
+        return jnp.mean(jnp.square(z)) if ending == "square" else jnp.sum(z * d["weights"])
+
+    with jax.enable_x64(True):
+        plane, data = drawn_plane(dtype=jnp.float64), drawn_data(jnp.float64)
+        phi, plain = planes.restrict(loss_fn, plane, data), restricted_plainly(loss_fn, plane, data)
+
+        value, gradient = jax.jit(jax.value_and_grad(phi, (0, 1)))(0.4, -0.7)
+
+        plain_value, plain_gradient = jax.jit(jax.value_and_grad(plain, (0, 1)))(0.4, -0.7)
+        scale = 1 + jnp.abs(plain_value)
+        chex.assert_trees_all_close(value / scale, plain_value / scale, rtol=1e-12, atol=1e-12)
+        scale = 1 + jnp.abs(jnp.array(plain_gradient)).max()
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda g: g / scale, gradient),
+            jax.tree.map(lambda g: g / scale, plain_gradient),
+            atol=1e-11,
+        )
+
+
+# Values that are not finite.
+
+NOT_FINITE = {
+    "an infinite factor": lambda p, d: jnp.sum(jnp.exp(-hidden(p, d) * jnp.inf)),
+    "an infinite factor, guarded": lambda p, d: jnp.sum(
+        jnp.where(hidden(p, d) > 0, 1.0, jnp.tanh(hidden(p, d) * jnp.where(d["mask"], jnp.inf, 1)))
+    ),
+    "a division by zero": lambda p, d: jnp.sum(jnp.tanh(hidden(p, d) / (0 * d["y"]))),
+    "a division by a literal zero": lambda p, d: jnp.mean(jnp.tanh(residual(p, d) / 0.0)),
+    "squares divided by zero": lambda p, d: jnp.sum(residual(p, d) ** 2 / 0.0),
+    "infinite inputs": lambda p, d: jnp.sum(
+        jnp.tanh(d["x"].at[2, 3].set(jnp.inf) @ p["w"] + p["b"][None])
+    ),
+    "infinite targets": lambda p, d: jnp.mean((hidden(p, d) - d["y"].at[0, 0].set(jnp.inf)) ** 2),
+    "missing inputs": lambda p, d: jnp.nanmean(
+        d["x"].at[1, 1].set(jnp.nan) @ p["w"] + p["b"][None]
+    ),
+    "missing targets": lambda p, d: jnp.mean((hidden(p, d) - d["y"].at[0, 0].set(jnp.nan)) ** 2),
+    "missing targets, left out": lambda p, d: jnp.nanmean(
+        (hidden(p, d) - d["y"].at[0, 0].set(jnp.nan)) ** 2
+    ),
+    "an infinite weight": lambda p, d: jnp.sum(
+        d["weights"].at[0, 0].set(jnp.inf) * residual(p, d) ** 2
+    ),
+    "a weight that is no number": lambda p, d: jnp.sum(jnp.nan * residual(p, d) ** 2),
+    "an infinite literal weight": lambda p, d: jnp.sum(-jnp.inf * residual(p, d) ** 2),
+    "an infinite step": lambda p, d: jnp.tanh(1e30 * (1e30 * p["s"])) + jnp.sum(p["b"]),
+    "minus infinity added": lambda p, d: jax.nn.logsumexp(
+        hidden(p, d) + jnp.where(d["mask"], 0.0, -jnp.inf)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_FINITE)
+@pytest.mark.parametrize("traced", [False, True])
+def test_infinities_and_nans_are_those_of_the_loss(name, traced):
+    loss_fn, plane, data = NOT_FINITE[name], drawn_plane(), drawn_data()
+    if traced:
+        value = jax.jit(lambda *args: planes.restrict(loss_fn, *args)(0.6, -1.1))(plane, data)
+    else:
+        value = planes.restrict(loss_fn, plane, data)(0.6, -1.1)
+
+    plain = restricted_plainly(loss_fn, plane, data)(0.6, -1.1)
+    chex.assert_trees_all_close(value, plain, rtol=1e-5)
+
+
+# What is computed once, and what is left.
 
 
 def equations(jaxpr):
@@ -697,3 +833,230 @@ def equations(jaxpr):
         yield eqn
         for inner in jex.jaxprs_in_params(eqn.params):
             yield from equations(inner)
+
+
+def operations(loss_fn, plane, *data):
+    """The names of the operations left to be done at each point."""
+    phi = planes.restrict(loss_fn, plane, *data)
+    traced = jax.make_jaxpr(phi)(*(0.5 for _ in plane.directions))
+    return [eqn.primitive.name for eqn in equations(traced.jaxpr)]
+
+
+LEFT = {
+    # name: (what moves, operation, how often it is left)
+    "dense": ("all", "dot_general", 1),
+    "dense of the last layer": ("last", "tanh", 0),
+    "linear_logits_accuracy": ("all", "dot_general", 0),
+    "average_pool": ("all", "reduce_window_sum", 0),
+    "attention": ("all", "dot_general", 4),
+    "embedding": ("all", "gather", 0),
+    "dropout_with_a_fixed_key": ("all", "random_bits", 0),
+    "nested_jit": ("all", "dot_general", 1),
+    "rematerialized": ("all", "dot_general", 1),
+    "huber": ("all", "dot_general", 0),
+    "cumulative": ("all", "cumsum", 0),
+    "frozen_batch_norm": ("all", "sqrt", 0),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_all_points_share_is_not_done_at_each(name):
+    moved, operation, count = LEFT[name]
+    plane = drawn_plane(moved=("v", "c") if moved == "last" else tuple(SIZES))
+    data = drawn_data()
+    loss_fn = PROGRAMS[name.split(" ")[0]]
+    wide = data | {"x": jnp.tile(data["x"], (1, 1))}
+
+    assert operations(loss_fn, plane, wide).count(operation) == count
+
+
+@pytest.mark.parametrize("name", SQUARED)
+def test_sums_of_squares_of_affine_residuals_cost_the_same_whatever_the_data(name):
+    phi = planes.restrict(PROGRAMS[name], drawn_plane(), drawn_data())
+
+    assert max(leaf.size for leaf in jax.tree.leaves(phi)) <= 3
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_array_is_a_constant_of_the_compiled_program(name):
+    phi = planes.restrict(PROGRAMS[name], drawn_plane(), drawn_data())
+
+    traced = jax.make_jaxpr(lambda phi, a, b: phi(a, b))(phi, 0.1, 0.2)
+
+    assert not traced.consts
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(phi))
+
+
+def test_arrays_that_the_loss_closes_over_are_no_constants_either():
+    data, plane = drawn_data(), drawn_plane()
+    cell = jax.jit(lambda p: jnp.tanh(data["x"] @ p["w"]) * data["y"])
+
+    phi = planes.restrict(lambda p: jnp.sum(cell(p)), plane)
+
+    assert not jax.make_jaxpr(lambda phi, a, b: phi(a, b))(phi, 0.1, 0.2).consts
+    chex.assert_trees_all_close(
+        phi(0.1, 0.2), jnp.sum(cell(planes.point(plane, 0.1, 0.2))), rtol=1e-5
+    )
+
+
+def test_cheap_operations_on_small_arrays_are_left_to_each_point():
+    """A broadcast of a few params would take longer to read than to repeat."""
+    x = jnp.ones((300, 5))
+
+    phi = planes.restrict(lambda p: jnp.sum(jnp.exp(x * p["b"][None])), drawn_plane())
+
+    assert sum(leaf.size for leaf in jax.tree.leaves(phi)) < 2 * x.size
+
+
+# phi among JAX's transformations.
+
+
+@pytest.mark.parametrize("name", ["dense", "ridge", "loss_and_accuracy"])
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_a_sweep_of_phi_is_a_sweep_of_the_loss(name, batch_size):
+    loss_fn, plane, data = PROGRAMS[name], drawn_plane(), drawn_data()
+    axes = jnp.linspace(-1, 1, 3), jnp.linspace(0, 2, 5)
+    phi = planes.restrict(loss_fn, plane, data)
+
+    surface = surfaces.sweep(phi, *axes, batch_size=batch_size)
+
+    plain = surfaces.sweep(restricted_plainly(loss_fn, plane, data), *axes)
+    chex.assert_trees_all_close(surface.values, plain.values, rtol=1e-5, atol=1e-5)
+
+
+def test_phi_is_a_pytree_that_passes_through_jit_vmap_and_map():
+    plane, data = drawn_plane(), drawn_data()
+    phi = planes.restrict(dense, plane, data)
+    rows = jnp.array([[0.1, 0.2], [-0.7, 1.0], [0.5, -0.5]])
+    expected = jnp.array([dense(planes.point(plane, *row), data) for row in rows])
+
+    jitted = jax.jit(lambda phi, row: phi(*row))
+    rebuilt = jax.tree.unflatten(jax.tree.structure(phi), jax.tree.leaves(phi))
+    several = {
+        "jit": jnp.array([jitted(phi, row) for row in rows]),
+        "vmap": jax.vmap(lambda row: phi(*row))(rows),
+        "map": jax.lax.map(lambda row: rebuilt(*row), rows),
+    }
+
+    assert isinstance(phi, jax.tree_util.Partial)
+    for values in several.values():
+        chex.assert_trees_all_close(values, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dense", "weighted_least_squares", "masked_affine_logits"])
+def test_restrict_works_on_traced_planes_and_data(name):
+    loss_fn, plane, data = PROGRAMS[name], drawn_plane(), drawn_data()
+
+    @jax.jit
+    def gradient(plane, data):
+        return jax.value_and_grad(planes.restrict(loss_fn, plane, data), (0, 1))(0.3, 0.9)
+
+    plain = jax.value_and_grad(restricted_plainly(loss_fn, plane, data), (0, 1))(0.3, 0.9)
+    chex.assert_trees_all_close(gradient(plane, data), plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dense", "weighted_least_squares"])
+def test_restrict_works_on_a_batch_of_planes(name):
+    loss_fn, data = PROGRAMS[name], drawn_data()
+    origins = jax.tree.map(lambda *leaves: jnp.stack(leaves), drawn(5), drawn(6), drawn(7))
+    directions = drawn_plane().directions
+
+    values = jax.vmap(
+        lambda origin: planes.restrict(loss_fn, planes.Plane(origin, directions), data)(0.3, 0.9)
+    )(origins)
+
+    for i, value in enumerate(values):
+        plane = planes.Plane(drawn(5 + i), directions)
+        chex.assert_trees_all_close(value, loss_fn(planes.point(plane, 0.3, 0.9), data), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dense", "ridge", "root_mean_square", "weights_of_both_signs"])
+def test_the_hessian_of_phi_is_that_of_the_loss(name):
+    with jax.enable_x64(True):
+        loss_fn = PROGRAMS[name]
+        plane, data = drawn_plane(dtype=jnp.float64), drawn_data(jnp.float64)
+
+        hessian = jax.jit(jax.hessian(planes.restrict(loss_fn, plane, data), (0, 1)))(0.3, 0.9)
+
+        plain = jax.jit(jax.hessian(restricted_plainly(loss_fn, plane, data), (0, 1)))(0.3, 0.9)
+        chex.assert_trees_all_close(hessian, plain, rtol=1e-10, atol=1e-10)
+
+
+def test_float32_params_are_restricted_under_x64():
+    with jax.enable_x64(True):
+        plane, data = drawn_plane(dtype=jnp.float32), drawn_data(jnp.float32)
+
+        value = planes.restrict(dense, plane, data)(jnp.float64(0.3), 0.9)
+
+        assert "dot_general" in operations(dense, plane, data)
+        assert operations(dense, plane, data).count("dot_general") == 1
+        plain = dense(planes.point(plane, 0.3, 0.9), data)
+        chex.assert_trees_all_close(value, plain, rtol=1e-5)
+
+
+def test_bfloat16_params_are_rounded_at_each_point():
+    plane = drawn_plane(dtype=jnp.bfloat16)
+    a, b = jnp.float32(0.3), jnp.float32(0.9)
+    loss_fn = lambda p: jnp.sum(p["w"].astype(float) ** 2)  # noqa: E731
+
+    value = planes.restrict(loss_fn, plane)(a, b)
+
+    chex.assert_trees_all_close(value, loss_fn(planes.point(plane, a, b)), rtol=1e-5)
+
+
+def test_effects_happen_at_every_point():
+    seen = []
+
+    def loss_fn(p, d):
+        jax.debug.callback(lambda total: seen.append(float(total)), d["x"].sum())
+        return hidden(p, d).sum()
+
+    phi = planes.restrict(loss_fn, drawn_plane(), drawn_data())
+    jax.block_until_ready([phi(0.1, 0.2), phi(0.3, 0.4)])
+    jax.effects_barrier()
+
+    assert len(seen) == 2
+
+
+def test_data_may_hold_what_is_no_array():
+    plane, data = drawn_plane(), drawn_data()
+    loss_fn = lambda p, x, power, fn: jnp.sum(fn(x @ p["w"]) ** power)  # noqa: E731
+
+    value = planes.restrict(loss_fn, plane, np.asarray(data["x"]), 3, jnp.tanh)(0.2, 0.4)
+
+    plain = loss_fn(planes.point(plane, 0.2, 0.4), data["x"], 3, jnp.tanh)
+    chex.assert_trees_all_close(value, plain, rtol=1e-5)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: planes.restrict(3, drawn_plane()), TypeError, "loss_fn must be callable, got 3"),
+        (
+            lambda: planes.restrict(dense, drawn(0), drawn_data()),
+            TypeError,
+            "plane must be a Plane, got a dict",
+        ),
+        (
+            lambda: planes.restrict(lambda p: p["b"], drawn_plane()),
+            ValueError,
+            r"loss_fn must return scalars, got shape \(5,\). Take the mean: jnp.mean.",
+        ),
+        (
+            lambda: planes.restrict(dense, drawn_plane(), drawn_data())(0.1),
+            ValueError,
+            "coordinates must be 2, one per direction, got 1",
+        ),
+        (
+            lambda: planes.restrict(dense, drawn_plane(), drawn_data())(0.1, jnp.ones(3)),
+            ValueError,
+            r"coordinate 1 must be a scalar, got shape \(3,\). For a grid of them use surfaces",
+        ),
+    ],
+)
+def test_bad_input_is_refused_by_name(call, error, message):
+    with pytest.raises(error, match=f"^planes.restrict: {message}"):
+        call()
