@@ -69,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     verdicts = _report.verdicts(computed)
     (options.out / "numbers.json").write_text(_report.numbers_json(verdicts), encoding="utf-8")
-    print(_report.render(_report.numbers_table(verdicts)))
+    if verdicts:
+        print(_report.render(_report.numbers_table(verdicts)))
     counts = {kind: sum(v.kind == kind for v in verdicts) for kind in ("match", "erratum", "OFF")}
     print(
         f"\n{len(verdicts)} numbers: {counts['match']} match, {counts['erratum']} are errata of "

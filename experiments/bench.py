@@ -277,7 +277,7 @@ def descents() -> Table:
 
         end, rows = jax.lax.scan(one_step, params, length=DESCENT_STEPS)
         last = row(end, *value_and_grad(end, x, y))
-        return jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, last)
+        return end, jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, last)
 
     @jax.jit
     def optax_by_hand(params: Any, x: Any, y: Any) -> Any:

@@ -85,19 +85,25 @@ def scalar(where: str, name: str, value: Any, cure: str = "") -> Array:
     return value
 
 
-def above(where: str, name: str, value: Any, bound: float, *, strict: bool = False) -> None:
-    """A number that, where its value is known, is at least (or strictly above) a bound."""
-    if isinstance(value, (int, float)):
-        within = value > bound if strict else value >= bound
-        if not within:
-            wanted = f"{name} must be {'above' if strict else 'at least'} {bound:g}"
-            raise ValueError(_say(where, wanted, repr(value)))
+def above(where: str, name: str, value: Any, bound: float) -> None:
+    """A number that, where its value is known, is at least a bound."""
+    if _known_number(value) and not value >= bound:
+        raise ValueError(_say(where, f"{name} must be at least {bound:g}", str(value)))
 
 
 def below(where: str, name: str, value: Any, bound: float) -> None:
     """A number that, where its value is known, is strictly below a bound."""
-    if isinstance(value, (int, float)) and not value < bound:
-        raise ValueError(_say(where, f"{name} must be below {bound:g}", repr(value)))
+    if _known_number(value) and not value < bound:
+        raise ValueError(_say(where, f"{name} must be below {bound:g}", str(value)))
+
+
+def _known_number(value: Any) -> bool:
+    """Whether a value is one real number, and not a traced one."""
+    if isinstance(value, jax.core.Tracer):
+        return False
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        return value.shape == () and value.dtype.kind in "iuf"
+    return isinstance(value, (int, float))
 
 
 def count(where: str, name: str, value: Any, least: int = 0) -> int:
@@ -141,6 +147,8 @@ def optimizer(where: str, name: str, value: Any) -> None:
     """An Optax gradient transformation."""
     if not isinstance(value, optax.GradientTransformation):
         cure = "Call it: optax.sgd(0.1), not optax.sgd." if callable(value) else ""
+        if isinstance(value, optax.MultiSteps):
+            cure = "Write .gradient_transformation() after it."
         wanted = f"{name} must be an optax.GradientTransformation"
         raise TypeError(_say(where, wanted, _kind(value), cure))
 

@@ -143,7 +143,7 @@ def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any]
             primal, pullback = jax.vjp(stage, p, primals[-1])
             primals.append(primal)
             pullbacks.append(pullback)
-    output = _checks.scalar_output(where, "the last stage", primals[-1])
+    primals[-1] = output = _checks.scalar_output(where, "the last stage", primals[-1])
 
     adjoints, param_adjoints = [jnp.ones_like(output)], []
     for pullback in reversed(pullbacks):
@@ -315,7 +315,7 @@ def solve(
         if refresh:
             new_output, new_adjoint = look(new_x)
         else:
-            new_output, new_adjoint = compose(*stages)(new_x), adjoint
+            new_output, new_adjoint = jnp.asarray(compose(*stages)(new_x)), adjoint
         still = jax.tree.reduce(
             jnp.logical_and, jax.tree.map(lambda a, b: (a == b).all(), new_x, x)
         )

@@ -111,7 +111,7 @@ def gradient_descent(
       TypeError: if ``loss_fn`` or ``record`` is not callable, the params or the loss are not
         floating-point, or ``num_steps`` is no static int.
       ValueError: if there are no params, the loss, ``learning_rate`` or ``tolerance`` is no
-        scalar, or a number is negative.
+        scalar, or ``num_steps`` or ``tolerance`` is negative.
 
     Example:
       >>> from jaxgd import descent
@@ -164,8 +164,8 @@ def optimize(
     Raises:
       TypeError: if ``loss_fn`` or ``record`` is not callable, ``optimizer`` is not one, the
         params or the loss are not floating-point, or ``num_steps`` is no static int.
-      ValueError: if there are no params, the loss or ``tolerance`` is no scalar, or a number
-        is negative.
+      ValueError: if there are no params, the loss or ``tolerance`` is no scalar, or
+        ``num_steps`` or ``tolerance`` is negative.
 
     Example:
       >>> import optax
@@ -217,20 +217,24 @@ def _descend(
     def move(run: _Run, grads: Params, loss: Array) -> _Run:
         params, state = advance(run.params, grads, loss, run.state)
         still = jnp.where(_same(params, run.params), run.still + 1, 0)
-        return _Run(params, state, run.num_steps + 1, still, run.status)
+        return run._replace(params=params, state=state, num_steps=run.num_steps + 1, still=still)
 
-    start = _Run(params, state, jnp.int32(0), jnp.int32(0), jnp.int32(Status.MAX_STEPS))
-    if tolerance is None:
-        run, rows = _take_all_steps(start, look, move, num_steps, hold=record is not None)
-        floor = jnp.sqrt(jnp.finfo(rows.loss.dtype).eps) * rows.grad_norm[0]
-    else:
+    zero, going = jnp.int32(0), jnp.int32(Status.MAX_STEPS)
+    start = _Run(params, state, num_steps=zero, still=zero, first_loss=jnp.nan, status=going)
+    if tolerance is not None:
         _checks.above(where, "tolerance", tolerance, 0)
-        floor = _checks.scalar(where, "tolerance", tolerance)
-        run, rows = _stop_at_tolerance(start, look, move, num_steps, floor)
+        tolerance = _checks.scalar(where, "tolerance", tolerance)
+        run, rows = _stop_at_tolerance(start, look, move, num_steps, tolerance)
+    elif record is not None:
+        run, rows = _take_all_steps_holding(start, look, move, num_steps)
+    else:
+        run, rows = _take_all_steps(start, look, move, num_steps)
 
     first, last = rows.loss[0], rows.loss[-1]
+    epsilon = jnp.finfo(last.dtype).eps
+    floor = jnp.sqrt(epsilon) * rows.grad_norm[0] if tolerance is None else tolerance
     stood = (2 * run.still >= num_steps) & (rows.grad_norm[-1] > floor) & (num_steps > 0)
-    above = last - first > num_steps * jnp.finfo(last.dtype).eps * jnp.abs(first)
+    above = last - first > num_steps * epsilon * jnp.abs(first)
     at_last = jnp.where(above, Status.DIVERGED, jnp.where(stood, Status.STALLED, run.status))
     return Trajectory(
         params=run.params,
@@ -257,59 +261,61 @@ class _Run(NamedTuple):
     state: Any
     num_steps: Array
     still: Array  # how many steps in a row have changed nothing
+    first_loss: Any
     status: Array
 
 
-def _take_all_steps(
-    start: _Run, look: Any, move: Any, num_steps: int, hold: bool
-) -> tuple[_Run, _Row]:
-    """Takes every step in a scan, which reverse mode can differentiate.
+def _take_all_steps(start: _Run, look: Any, move: Any, num_steps: int) -> tuple[_Run, _Row]:
+    """Takes every step in a scan, which reverse mode can differentiate; the rows hold the params.
 
-    Most runs end well, so the rows are judged once, after the loop, which costs a few
-    percent where judging each point costs a third. Where a run went bad, its rows and its
-    params are set back to the point where it did. The rows hold those params, unless the
-    caller keeps something else of them: then a run is held as it goes.
+    Most runs end well, so the rows are judged once, after the loop, which costs a few percent
+    where judging each point costs a third. Where a run went bad, its rows are set back to the
+    point where it did.
     """
-    first_loss: Any = look(start.params)[1].loss if hold else None
 
     def one_step(run: _Run, _: None) -> tuple[_Run, _Row]:
         grads, row = look(run.params)
-        moved = move(run, grads, row.loss)
-        if hold:
-            going = _judge(row, first_loss) == Status.MAX_STEPS
-            moved = jax.tree.map(lambda new, old: jnp.where(going, new, old), moved, run)
-        return moved, row
+        return move(run, grads, row.loss), row
 
     run, rows = jax.lax.scan(one_step, start, length=num_steps)
-    row = look(run.params)[1]
+    _, row = look(run.params)
     rows = jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, row)
 
-    statuses = _judge(rows, rows.loss[0])
-    indices = jnp.arange(num_steps + 1)
-    end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, num_steps, indices))
-    rows = jax.lax.cond(
-        end < num_steps,
-        lambda rows: jax.tree.map(lambda rs: rs[jnp.minimum(indices, end)], rows),
-        lambda rows: rows,
-        rows,
+    indices = jnp.arange(num_steps + 1, dtype=jnp.int32)
+
+    def set_back(rows: _Row) -> tuple[Array, Array, _Row]:
+        sizes = jax.vmap(_size)(rows.kept)
+        statuses = _judge(rows.loss, rows.grad_norm, sizes, rows.loss[0])
+        end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, indices[-1], indices))
+        return statuses[end], end, jax.tree.map(lambda rs: rs[jnp.minimum(indices, end)], rows)
+
+    # Params that have overflown do not come back: the last ones tell.
+    statuses = _judge(rows.loss, rows.grad_norm, _size(run.params), rows.loss[0])
+    went_bad = jnp.any(statuses != Status.MAX_STEPS)
+    status, end, rows = jax.lax.cond(
+        went_bad, set_back, lambda rows: (run.status, indices[-1], rows), rows
     )
-    if not hold:
-        same = jax.vmap(_same, in_axes=(0, None))(rows.kept, run.params)
-        still = num_steps - 1 - jnp.max(jnp.where(same, -1, indices))
-        params = jax.tree.map(lambda rs: rs[end], rows.kept)
-        run = run._replace(params=params, still=still)
-    finite = jnp.isfinite(optax.tree.norm(run.params, ord="inf"))
-    status = jnp.where(finite, statuses[end], Status.NON_FINITE)
-    return run._replace(num_steps=end, status=status), rows
+    same = jax.vmap(_same, in_axes=(0, None))(rows.kept, run.params)
+    still = num_steps - 1 - jnp.max(jnp.where(same, -1, indices))
+    params = jax.tree.map(lambda rs: rs[end], rows.kept)
+    return run._replace(params=params, num_steps=end, still=still, status=status), rows
+
+
+def _take_all_steps_holding(start: _Run, look: Any, move: Any, num_steps: int) -> tuple[_Run, _Row]:
+    """Takes every step in a scan, holding a run that went bad: its rows may not hold the params."""
+
+    def visit(run: _Run, t: Array) -> tuple[_Run, _Row]:
+        return _visit(run, look, move, None, t < num_steps)
+
+    start = start._replace(first_loss=_first_loss(look, start))
+    return jax.lax.scan(visit, start, jnp.arange(num_steps + 1))
 
 
 def _stop_at_tolerance(
     start: _Run, look: Any, move: Any, num_steps: int, tolerance: Array
 ) -> tuple[_Run, _Row]:
-    """Stops with the last run to end: the cost follows the steps taken.
-
-    A run that has ended is held where it is, so that its rows repeat themselves.
-    """
+    """Stops with the last run to end: the cost follows the steps taken."""
+    start = start._replace(first_loss=_first_loss(look, start))
     shapes = jax.eval_shape(lambda run: look(run.params)[1], start)
     rows = jax.tree.map(lambda row: jnp.zeros((num_steps + 1, *row.shape), row.dtype), shapes)
 
@@ -319,23 +325,9 @@ def _stop_at_tolerance(
 
     def one_step(carry: tuple[Array, _Run, _Row]) -> tuple[Array, _Run, _Row]:
         t, run, rows = carry
-        grads, row = look(run.params)
+        run, row = _visit(run, look, move, tolerance, t < num_steps)
         put = jax.lax.dynamic_update_index_in_dim
-        rows = jax.tree.map(lambda rs, r: put(rs, r, t, 0), rows, row)
-
-        status = _judge(row, rows.loss[0])
-        done = (row.grad_norm <= tolerance) & (status == Status.MAX_STEPS)
-        status = jnp.where(done, Status.CONVERGED, status)
-        finite = jnp.isfinite(optax.tree.norm(run.params, ord="inf"))
-        status = jnp.where(finite, status, Status.NON_FINITE)
-        status = jnp.where(run.status == Status.MAX_STEPS, status, run.status)
-
-        moved = move(run, grads, row.loss)
-        stuck = (moved.still > 0) & _same(moved.state, run.state)
-        moved = moved._replace(status=jnp.where(stuck, Status.STALLED, status))
-        going = (status == Status.MAX_STEPS) & (t < num_steps)
-        held = run._replace(status=status)
-        return t + 1, jax.tree.map(lambda new, old: jnp.where(going, new, old), moved, held), rows
+        return t + 1, run, jax.tree.map(lambda rs, r: put(rs, r, t, 0), rows, row)
 
     carry = jax.lax.while_loop(unfinished, one_step, (jnp.int32(0), start, rows))
     t, run, rows = carry
@@ -343,12 +335,42 @@ def _stop_at_tolerance(
     return run, jax.tree.map(lambda rs: rs[last], rows)
 
 
-def _judge(row: _Row, first_loss: Array) -> Array:
+def _first_loss(look: Any, start: _Run) -> Array:
+    """A place for the first loss, which the first visit fills."""
+    shape = jax.eval_shape(lambda run: look(run.params)[1].loss, start)
+    return jnp.full(shape.shape, jnp.nan, shape.dtype)
+
+
+def _visit(
+    run: _Run, look: Any, move: Any, tolerance: Array | None, may_move: Array
+) -> tuple[_Run, _Row]:
+    """Looks at a point, judges it, moves on. A run that has ended stays and repeats its row."""
+    grads, row = look(run.params)
+    first_loss = jnp.where(run.num_steps == 0, row.loss, run.first_loss)
+    status = _judge(row.loss, row.grad_norm, _size(run.params), first_loss)
+    if tolerance is not None:
+        converged = (row.grad_norm <= tolerance) & (status == Status.MAX_STEPS)
+        status = jnp.where(converged, Status.CONVERGED, status)
+    going = run.status == Status.MAX_STEPS
+    held = run._replace(first_loss=first_loss, status=jnp.where(going, status, run.status))
+    moved = move(held, grads, row.loss)
+    if tolerance is not None:
+        stuck = (moved.still > 0) & _same(moved.state, run.state)
+        moved = moved._replace(status=jnp.where(stuck, jnp.int32(Status.STALLED), held.status))
+    moves = (held.status == Status.MAX_STEPS) & may_move
+    return jax.tree.map(lambda new, old: jnp.where(moves, new, old), moved, held), row
+
+
+def _judge(loss: Array, grad_norm: Array, size: Array, first_loss: Array) -> Array:
     """NON_FINITE, DIVERGED, or MAX_STEPS for a run that may go on; elementwise."""
     limit = first_loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first_loss), 1)
-    status = jnp.where(row.loss > limit, Status.DIVERGED, Status.MAX_STEPS)
-    finite = jnp.isfinite(row.loss) & jnp.isfinite(row.grad_norm)
+    status = jnp.where(loss > limit, Status.DIVERGED, Status.MAX_STEPS)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(size)
     return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
+
+
+def _size(params: Params) -> Array:
+    return optax.tree.norm(params, ord="inf")
 
 
 def _any_lane(_: int, in_batched: list[bool], flags: Array) -> tuple[Array, bool]:

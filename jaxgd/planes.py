@@ -103,7 +103,7 @@ def project(plane: Plane, params: Params) -> Array:
       params: a pytree shaped like ``plane.origin``.
 
     Returns:
-      Shape (k,). Not finite where the directions are linearly dependent.
+      Shape (k,). NaN where the directions are linearly dependent, to rounding.
 
     Raises:
       TypeError: if ``plane`` is not a Plane of floating-point params.
@@ -125,8 +125,14 @@ def project(plane: Plane, params: Params) -> Array:
     _checks.like(where, "params", params, "plane.origin", origin)
     offset = ravel_pytree(jax.tree.map(jnp.subtract, params, origin))[0]
     columns = jnp.stack([ravel_pytree(direction)[0] for direction in directions], axis=1)
+    if columns.shape[0] < columns.shape[1]:
+        return jnp.full(len(directions), jnp.nan, offset.dtype)
     q, r = jnp.linalg.qr(columns.astype(offset.dtype))
-    return jax.scipy.linalg.solve_triangular(r, q.T @ offset)
+    # What a direction adds to those before it stands on the diagonal: rounding, or more.
+    norms = jnp.linalg.norm(columns, axis=0)
+    independent = jnp.abs(jnp.diag(r)) > 16 * jnp.finfo(offset.dtype).eps * norms
+    coordinates = jax.scipy.linalg.solve_triangular(r, q.T @ offset)
+    return jnp.where(independent.all(), coordinates, jnp.nan)
 
 
 def project_path(plane: Plane, path: Params) -> Projection:
@@ -343,12 +349,12 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     wanted = f"path must have more points than directions, {num_directions}"
     _checks.that(length > num_directions, where, wanted, str(length))
 
-    centred = jax.tree.map(lambda rows: rows - rows.mean(axis=0), path)
+    centred = jax.tree.map(lambda rows: rows - rows.mean(axis=0, keepdims=True), path)
     matrices = [rows.reshape(length, -1) for rows in jax.tree.leaves(centred)]
     gram = sum((m @ m.T for m in matrices), jnp.zeros(()))
     variances, weights = jnp.linalg.eigh(gram)
     largest = jnp.abs(weights).argmax(axis=0)
-    weights = weights * jnp.sign(weights[largest, jnp.arange(length)])
+    weights = weights * jnp.sign(weights[largest, jnp.arange(length)])[None]
 
     def direction(i: int) -> Params:
         weight = weights[:, -1 - i] / jnp.sqrt(variances[-1 - i])
@@ -555,16 +561,18 @@ def _place(
     path = found[0]
     index, shape = keys[len(path) :], arrays[path].shape
     fits = len(index) == len(shape) and all(
-        isinstance(i, int) and -size <= i < size for i, size in zip(index, shape, strict=True)
+        isinstance(i, (int, np.integer)) and -size <= i < size
+        for i, size in zip(index, shape, strict=True)
     )
     cure = f"Its array has the shape {shape}: end with {len(shape)} indices within it."
     _checks.that(fits, where, f"{name} must end at a scalar", repr(entry), cure)
-    return path, tuple(i % size for i, size in zip(index, shape, strict=True))
+    return path, tuple(int(i) % size for i, size in zip(index, shape, strict=True))
 
 
 def _checked(where: str, plane: Plane) -> tuple[Params, list[Params]]:
     _checks.instance(where, "plane", plane, Plane)
     origin = _checks.params(where, "plane.origin", plane.origin)
+    _checks.instance(where, "plane.directions", plane.directions, Sequence)
     _checks.that(len(plane.directions) > 0, where, "plane must have a direction", "none")
     directions = []
     for index, direction in enumerate(plane.directions):

@@ -1,5 +1,7 @@
 """What planes.restrict promises: the loss itself, with what all points share computed once."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.extend.core as jex
@@ -1030,11 +1032,17 @@ def test_data_may_hold_what_is_no_array():
 
 # What is refused.
 
+NOT_A_FUNCTION: Any = 3
+
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: planes.restrict(3, drawn_plane()), TypeError, "loss_fn must be callable, got 3"),
+        (
+            lambda: planes.restrict(NOT_A_FUNCTION, drawn_plane()),
+            TypeError,
+            "loss_fn must be callable, got 3",
+        ),
         (
             lambda: planes.restrict(dense, drawn(0), drawn_data()),
             TypeError,

@@ -1,0 +1,321 @@
+"""The shape of the house: who imports whom, what is public, what is nowhere to be found."""
+
+import ast
+import enum
+import fnmatch
+import importlib
+import inspect
+import pathlib
+import subprocess
+import sys
+import typing
+
+import pytest
+
+import jaxgd
+
+HOME = pathlib.Path(__file__).resolve().parent.parent
+LIBRARY = HOME / "jaxgd"
+
+MAY_IMPORT = {
+    "types": set(),
+    "_checks": {"types"},
+    "neurons": {"types", "_checks"},
+    "losses": {"types", "_checks"},
+    "chains": {"types", "_checks"},
+    "descent": {"types", "_checks"},
+    "curvature": {"types", "_checks"},
+    "_affine": {"types", "_checks"},
+    "planes": {"types", "_checks", "_affine"},
+    "surfaces": {"types", "_checks"},
+    "sweeps": {"types", "_checks", "surfaces"},
+    # What draws refuses by name, too; and the result types of any room, checked below.
+    "plots": {"types", "_checks"},
+}
+PUBLIC = {
+    "types": {"Array", "ArrayLike", "LossFn", "PRNGKey", "Params", "Stage", "Status"},
+    "neurons": {
+        "Neuron",
+        "init",
+        "weighted_sum",
+        "apply",
+        "step",
+        "init_network",
+        "apply_network",
+    },
+    "losses": {
+        "squared_error",
+        "half_squared_error",
+        "absolute_error",
+        "sigmoid_binary_cross_entropy",
+        "softmax_cross_entropy_with_integer_labels",
+        "hinge",
+        "squared_hinge",
+        "ramp",
+        "true_class_score",
+        "binary_margin",
+        "multiclass_margin",
+        "empirical_risk",
+    },
+    "chains": {
+        "compose",
+        "Trace",
+        "backprop",
+        "local_derivatives",
+        "Correction",
+        "correct",
+        "Solution",
+        "solve",
+    },
+    "descent": {"DIVERGENCE_FACTOR", "Trajectory", "step", "gradient_descent", "optimize"},
+    "curvature": {"hvp", "EigenPairs", "top_eigenpairs", "sharpness"},
+    "planes": {
+        "Plane",
+        "point",
+        "project",
+        "Projection",
+        "project_path",
+        "coordinate",
+        "random",
+        "through",
+        "principal",
+        "filter_normalize",
+        "PlaneGeometry",
+        "geometry",
+        "restrict",
+    },
+    "surfaces": {"Surface", "sweep"},
+}
+WITH_OUTSIDE = {"sweeps", "plots"}  # the rooms that may touch files, clocks and terminals
+FILES = sorted(LIBRARY.glob("*.py"))
+ROOMS = [path for path in FILES if path.stem != "__init__"]
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path):
+    """Every imported module as (its dotted name, the names taken from it)."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, set()
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative imports hide the direction"
+            yield node.module or "", {alias.name for alias in node.names}
+
+
+def rooms_imported(path):
+    """The rooms of jaxgd that a file imports, each with the names taken from it."""
+    for module, names in imports(path):
+        if module == "jaxgd":
+            yield from ((name, set()) for name in names)
+        elif module.startswith("jaxgd."):
+            yield module.split(".")[1], names
+
+
+def called(path):
+    """The names of the functions that a file calls, as written."""
+    return {
+        ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)
+    }
+
+
+def public_names(path):
+    """What a room defines at its top level without an underscore."""
+    names = set()
+    for node in tree_of(path).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_")}
+
+
+def by_name(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+@by_name(ROOMS)
+def test_every_room_stands_in_the_table_of_imports(path):
+    assert path.stem in MAY_IMPORT
+
+
+def test_the_table_of_imports_goes_downwards_only():
+    order = list(MAY_IMPORT)
+    for room, allowed in MAY_IMPORT.items():
+        assert all(order.index(other) < order.index(room) for other in allowed), room
+
+
+@by_name(ROOMS)
+def test_a_room_imports_only_the_rooms_below_it(path):
+    for room, names in rooms_imported(path):
+        if path.stem == "plots" and room not in MAY_IMPORT["plots"]:
+            module = importlib.import_module(f"jaxgd.{room}")
+            assert names, f"plots takes result types by name, not the whole of {room}"
+            assert all(inspect.isclass(getattr(module, name)) for name in names), names
+        else:
+            assert room in MAY_IMPORT[path.stem], f"{path.stem} imports {room}"
+
+
+def test_the_front_door_holds_rooms_and_the_version_and_no_code():
+    tree = tree_of(LIBRARY / "__init__.py")
+
+    allowed = (ast.Expr, ast.ImportFrom, ast.Import, ast.Assign)
+    assert all(isinstance(node, allowed) for node in tree.body)
+    assigned = {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
+    assert assigned == {"__version__", "__all__"}
+    assert isinstance(jaxgd.__version__, str)
+    assert all(inspect.ismodule(getattr(jaxgd, room)) for room in jaxgd.__all__)
+    assert {room for room, _ in rooms_imported(LIBRARY / "__init__.py")} == set(jaxgd.__all__)
+
+
+def test_every_public_room_but_plots_is_at_the_front_door():
+    rooms = {path.stem for path in ROOMS if not path.stem.startswith("_")}
+
+    assert set(jaxgd.__all__) == rooms - {"plots"}
+    assert list(jaxgd.__all__) == sorted(jaxgd.__all__)
+
+
+@by_name(sorted(HOME.glob("experiments/**/*.py")))
+def test_experiments_import_public_rooms_only(path):
+    for room, names in rooms_imported(path):
+        assert not room.startswith("_"), room
+        assert not any(name.startswith("_") for name in names), names
+
+
+@by_name([path for path in ROOMS if path.stem in PUBLIC])
+def test_nothing_is_public_by_accident(path):
+    assert public_names(path) == PUBLIC[path.stem]
+
+
+def test_the_status_has_its_public_address_in_descent():
+    assert jaxgd.descent.Status is jaxgd.types.Status
+
+
+def test_the_top_level_holds_only_what_the_map_shows():
+    ignored = [
+        line.rstrip("/")
+        for line in (HOME / ".gitignore").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    allowed = {"jaxgd", "experiments", "tests", "pyproject.toml", "README.md"}
+    found = {
+        path.name
+        for path in HOME.iterdir()
+        if not path.name.startswith(".")
+        and not any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
+    }
+
+    assert found <= allowed, found - allowed
+
+
+def test_importing_the_library_does_not_import_matplotlib():
+    program = "import sys, jaxgd; sys.exit('matplotlib' in sys.modules)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@by_name([path for path in FILES if path.stem != "plots"])
+def test_only_plots_knows_matplotlib_and_no_room_knows_pyplot(path):
+    assert not any(module.split(".")[0] == "matplotlib" for module, _ in imports(path))
+
+
+@by_name(FILES)
+def test_no_room_opens_a_window(path):
+    assert not any("pyplot" in {module.split(".")[-1], *names} for module, names in imports(path))
+
+
+@by_name(FILES)
+def test_no_room_prints(path):
+    assert "print" not in called(path)
+    assert not any(name.startswith("jax.debug.") for name in called(path))
+
+
+@by_name([path for path in FILES if path.stem not in WITH_OUTSIDE])
+def test_no_room_but_the_outward_ones_touches_files_clocks_or_hidden_randomness(path):
+    outside = {"os", "io", "pathlib", "random", "time", "datetime", "logging", "tqdm", "warnings"}
+
+    assert not outside & {module.split(".")[0] for module, _ in imports(path)}
+    assert not {"open", "input"} & called(path)
+    assert not any("np.random" in name or "numpy.random" in name for name in called(path))
+    assert not any(isinstance(node, ast.Global) for node in ast.walk(tree_of(path)))
+
+
+@by_name([path for path in ROOMS if path.stem not in {"_checks", *WITH_OUTSIDE}])
+def test_one_place_raises(path):
+    kinds = (ast.Raise, ast.Assert)
+
+    assert not any(isinstance(node, kinds) for node in ast.walk(tree_of(path)))
+
+
+# What restrict computes once has no caller that could jit it.
+@by_name([path for path in ROOMS if path.stem not in {*WITH_OUTSIDE, "_affine"}])
+def test_no_room_jits_for_its_caller(path):
+    jits = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+
+    assert "jit" not in jits
+
+
+def public_objects():
+    for room in jaxgd.__all__:
+        module = getattr(jaxgd, room)
+        for name, value in vars(module).items():
+            if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__:
+                yield pytest.param(value, id=f"{room}.{name}")
+
+
+CLASSES = [p for p in public_objects() if inspect.isclass(p.values[0])]
+FUNCTIONS = [p for p in public_objects() if inspect.isfunction(p.values[0])]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_results_are_named_tuples_without_methods(kind):
+    if issubclass(kind, enum.Enum):
+        return
+    defined = {
+        node.name
+        for node in ast.walk(ast.parse(inspect.getsource(kind)))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert issubclass(kind, tuple)
+    assert not defined
+    # Every field is explained.
+    explained = inspect.getdoc(kind) or ""
+    assert all(f"\n  {field}: " in explained for field in typing.get_type_hints(kind))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_options_are_keyword_only_and_everything_is_annotated(function):
+    signature = inspect.signature(function)
+
+    assert signature.return_annotation is not inspect.Parameter.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty, parameter
+        assert parameter.name != "self"
+    optional = {
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.default is not inspect.Parameter.empty
+        and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+    }
+    assert optional <= {"num_outputs"}, optional
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_public_function_is_explained_with_an_example(function):
+    documentation = inspect.getdoc(function) or ""
+
+    assert "Returns:\n" in documentation
+    assert "Example:\n  >>> " in documentation
+    for parameter in inspect.signature(function).parameters.values():
+        stars = "*" * (parameter.kind is inspect.Parameter.VAR_POSITIONAL)
+        if "Args:\n" in documentation:
+            assert f"\n  {stars}{parameter.name}: " in documentation, parameter.name

@@ -1,0 +1,771 @@
+"""Every refusal: what is wrong is said by name, while tracing, before anything is computed."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxgd
+from jaxgd import _checks, chains, curvature, descent, losses, neurons, planes, surfaces
+
+ONES = jnp.ones(3)
+INTS = jnp.arange(3)
+COMPLEX = jnp.ones(3, complex)
+SCORES = jnp.ones((3, 4))
+KEY = jax.random.key(0)
+NEURON = neurons.Neuron(weights=ONES, bias=jnp.array(0.0))
+LAYER = neurons.Neuron(weights=jnp.ones((3, 2)), bias=jnp.zeros(2))
+PLANE = planes.Plane(origin={"w": ONES}, directions=({"w": ONES}, {"w": jnp.arange(3.0)}))
+SGD = optax.sgd(0.1)
+TREE = {"w": jnp.ones((2, 3)), "b": jnp.array(1.0)}
+
+
+def square(x):
+    return x**2
+
+
+def total(x):
+    return jnp.sum(x**2)
+
+
+class Case(NamedTuple):
+    """A call that must be refused, and what the refusal says after the function's name."""
+
+    function: Callable[..., Any]
+    call: Callable[[Any], Any]  # given the function
+    error: type[Exception]
+    says: str  # a regular expression
+
+
+CASES: list[Case] = []
+
+
+def refuse(function: Any, call: Any, error: type[Exception], says: str) -> None:
+    CASES.append(Case(function, call, error, says))
+
+
+# neurons
+
+refuse(neurons.init, lambda f: f(0, 3), TypeError, r"key .*got 0\. Write jax\.random\.key")
+refuse(neurons.init, lambda f: f(jax.random.split(KEY), 3), TypeError, r"key must be one PRNG key")
+refuse(neurons.init, lambda f: f(ONES, 3), TypeError, r"key must be one PRNG key")
+refuse(neurons.init, lambda f: f(None, 3), TypeError, r"key .*got None")
+refuse(neurons.init, lambda f: f(KEY, 0), ValueError, r"num_inputs must be at least 1, got 0")
+refuse(neurons.init, lambda f: f(KEY, 2.0), TypeError, r"num_inputs must be an int.*Write int\(")
+refuse(neurons.init, lambda f: f(KEY, True), TypeError, r"num_inputs must be an int, got True")
+refuse(neurons.init, lambda f: f(KEY, 3, -2), ValueError, r"num_outputs must be at least 1")
+refuse(neurons.init, lambda f: jax.jit(f)(KEY, 3), TypeError, r"num_inputs must be a static int")
+for function in (neurons.weighted_sum, neurons.apply):
+    refuse(function, lambda f: f((ONES, 0.0), ONES), TypeError, r"neuron must be a Neuron, got a t")
+    refuse(function, lambda f: f(NEURON, [1, 2, 3]), TypeError, r"x must be an array.*jnp\.array")
+    refuse(function, lambda f: f(NEURON, "abc"), TypeError, r"x must be an array, got 'abc'")
+    refuse(function, lambda f: f(NEURON, COMPLEX), TypeError, r"x must be real, got dtype complex")
+    refuse(function, lambda f: f(NEURON, jnp.ones(4)), ValueError, r"x .*last axis of 3.*\(4,\)")
+    refuse(function, lambda f: f(NEURON, 1.0), ValueError, r"x .*last axis of 3.*shape \(\)")
+    refuse(function, lambda f: f(NEURON, jnp.ones((3, 5))), ValueError, r"x .*Write x\.T")
+    refuse(
+        function,
+        lambda f: f(NEURON._replace(weights=INTS), ONES),
+        TypeError,
+        r"neuron\.weights must be floating-point, got dtype int",
+    )
+    refuse(
+        function,
+        lambda f: f(NEURON._replace(bias=0), ONES),
+        TypeError,
+        r"neuron\.bias must be floating-point",
+    )
+    refuse(
+        function,
+        lambda f: f(NEURON._replace(bias=jnp.zeros(1)), ONES),
+        ValueError,
+        r"weights and bias must have shapes.*got \(3,\) and \(1,\)",
+    )
+    refuse(
+        function,
+        lambda f: f(LAYER._replace(bias=jnp.zeros(3)), ONES),
+        ValueError,
+        r"weights and bias must have shapes.*got \(3, 2\) and \(3,\)",
+    )
+    refuse(
+        function,
+        lambda f: f(LAYER._replace(weights=jnp.ones((3, 2, 1)), bias=jnp.ones((2, 1))), ONES),
+        ValueError,
+        r"weights and bias must have shapes",
+    )
+refuse(
+    neurons.apply,
+    lambda f: f(NEURON, ONES, activation="tanh"),
+    TypeError,
+    r"activation must be callable, got 'tanh'",
+)
+refuse(neurons.step, lambda f: f([0.0]), TypeError, r"z must be an array")
+refuse(neurons.step, lambda f: f(1j), TypeError, r"z must be real")
+refuse(neurons.init_network, lambda f: f(0, (3, 2)), TypeError, r"key must be one PRNG key")
+refuse(neurons.init_network, lambda f: f(KEY, 3), TypeError, r"sizes must be a Sequence")
+refuse(neurons.init_network, lambda f: f(KEY, (3,)), ValueError, r"sizes must be at least two")
+refuse(neurons.init_network, lambda f: f(KEY, (3, 0)), ValueError, r"sizes\[1\] .*at least 1")
+refuse(neurons.init_network, lambda f: f(KEY, (3.0, 2)), TypeError, r"sizes\[0\] must be an int")
+refuse(neurons.init_network, lambda f: f(KEY, "32"), TypeError, r"sizes\[0\] must be an int")
+refuse(neurons.apply_network, lambda f: f((), ONES), ValueError, r"network .*layers, got none")
+refuse(
+    neurons.apply_network,
+    lambda f: f(NEURON, ONES),
+    ValueError,
+    r"network must be a tuple of layers, got a Neuron\. Write \(layer,\)",
+)
+refuse(neurons.apply_network, lambda f: f(3, ONES), TypeError, r"network must be a Sequence")
+refuse(neurons.apply_network, lambda f: f((ONES,), ONES), TypeError, r"neuron must be a Neuron")
+refuse(
+    neurons.apply_network,
+    lambda f: f((LAYER, LAYER), ONES),
+    ValueError,
+    r"x .*last axis of 3.*shape \(2,\)",
+)
+refuse(
+    neurons.apply_network,
+    lambda f: f((LAYER,), ONES, activation=None),
+    TypeError,
+    r"activation must be callable, got None",
+)
+refuse(
+    neurons.apply_network,
+    lambda f: f((LAYER,), ONES, output_activation=1.0),
+    TypeError,
+    r"output_activation must be callable",
+)
+
+# losses
+
+for function in (losses.squared_error, losses.half_squared_error, losses.absolute_error):
+    refuse(function, lambda f: f(ONES, jnp.ones(4)), ValueError, r"predictions and targets must ha")
+    refuse(
+        function,
+        lambda f: f(ONES[:, None], ONES),
+        ValueError,
+        r"predictions and targets .*\(3, 1\) and \(3,\)\. Write predictions\[\.\.\., 0\]",
+    )
+    refuse(function, lambda f: f(ONES, ONES[:, None]), ValueError, r".*Write targets\[\.\.\., 0\]")
+    refuse(function, lambda f: f(ONES, 1.0), ValueError, r"predictions and targets .*and \(\)")
+    refuse(function, lambda f: f(INTS, ONES), TypeError, r"predictions must be floating-point")
+    refuse(function, lambda f: f([1.0], ONES), TypeError, r"predictions must be an array")
+    refuse(function, lambda f: f(ONES, [1, 2, 3]), TypeError, r"targets must be an array, got a li")
+    refuse(function, lambda f: f(ONES, COMPLEX), TypeError, r"targets must be real")
+    refuse(function, lambda f: f(COMPLEX, ONES), TypeError, r"predictions must be floating-point")
+    refuse(function, lambda f: f(ONES, None), TypeError, r"targets must be an array, got None")
+refuse(
+    losses.squared_error,
+    lambda f: f(ONES, np.array(["a", "b", "c"])),
+    TypeError,
+    r"targets must be an array of numbers, got dtype <U1",
+)
+refuse(
+    losses.squared_error,
+    lambda f: jax.jit(f)(ONES[:, None], ONES),
+    ValueError,
+    r"predictions and targets",
+)
+for function, name in (
+    (losses.sigmoid_binary_cross_entropy, "logits"),
+    (losses.binary_margin, "scores"),
+):
+    refuse(function, lambda f: f(ONES[:, None], ONES), ValueError, rf"{name} and labels .*equal")
+    refuse(function, lambda f: f(ONES, jnp.ones((3, 2))), ValueError, rf"{name} and labels")
+    refuse(function, lambda f: f(INTS, ONES), TypeError, rf"{name} must be floating-point")
+    refuse(function, lambda f: f(ONES, COMPLEX), TypeError, r"labels must be real")
+    refuse(function, lambda f: f(ONES, "abc"), TypeError, r"labels must be an array")
+for function, name in (
+    (losses.softmax_cross_entropy_with_integer_labels, "logits"),
+    (losses.true_class_score, "scores"),
+    (losses.multiclass_margin, "scores"),
+):
+    refuse(function, lambda f: f(SCORES, ONES), TypeError, r"labels must be integers.*astype\(int")
+    refuse(function, lambda f: f(SCORES, ONES > 0), TypeError, r"labels must be integers, got dtyp")
+    refuse(function, lambda f: f(SCORES, jnp.ones((3, 4), int)), ValueError, r"labels .*argmax")
+    refuse(
+        function,
+        lambda f: f(SCORES, jnp.ones((3, 1), int)),
+        ValueError,
+        rf"labels must have the shape of {name} .*\(3,\), got \(3, 1\)\. Write labels\[\.\.\., 0\]",
+    )
+    refuse(function, lambda f: f(SCORES, jnp.ones(4, int)), ValueError, r"labels must have the sha")
+    refuse(function, lambda f: f(SCORES, 1), ValueError, r"labels must have the shape .*got \(\)")
+    refuse(function, lambda f: f(SCORES, [0, 1, 2]), TypeError, r"labels must be an array")
+    refuse(function, lambda f: f(1.0, 1), ValueError, rf"{name} must have a last axis of classes")
+    refuse(function, lambda f: f(jnp.ones((3, 0)), INTS), ValueError, rf"{name} must have a last")
+    refuse(function, lambda f: f(jnp.ones((3, 4), int), INTS), TypeError, rf"{name} must be float")
+refuse(
+    losses.multiclass_margin,
+    lambda f: f(jnp.ones((3, 1)), INTS),
+    ValueError,
+    r"scores must have at least two classes, got shape \(3, 1\)",
+)
+for function in (losses.hinge, losses.squared_hinge):
+    refuse(function, lambda f: f(INTS), TypeError, r"margins must be floating-point")
+    refuse(function, lambda f: f([1.0]), TypeError, r"margins must be an array")
+refuse(losses.ramp, lambda f: f(INTS, 0.0), TypeError, r"margins must be floating-point")
+refuse(losses.ramp, lambda f: f(ONES, 1.0), ValueError, r"cut must be below 1, got 1\.0")
+refuse(losses.ramp, lambda f: f(ONES, 2), ValueError, r"cut must be below 1, got 2")
+refuse(losses.ramp, lambda f: f(ONES, np.nan), ValueError, r"cut must be below 1, got nan")
+refuse(losses.ramp, lambda f: f(ONES, jnp.zeros(3)), ValueError, r"cut must be a scalar, got sha")
+refuse(losses.ramp, lambda f: f(ONES, "low"), TypeError, r"cut must be an array, got 'low'")
+refuse(losses.empirical_risk, lambda f: f(1, losses.hinge), TypeError, r"predict_fn must be calla")
+refuse(losses.empirical_risk, lambda f: f(square, "mse"), TypeError, r"loss must be callable")
+
+# chains
+
+refuse(chains.compose, lambda f: f(), ValueError, r"stages must hold at least one function")
+refuse(chains.compose, lambda f: f(square, 3.0), TypeError, r"stages\[1\] must be callable, got 3")
+refuse(chains.compose, lambda f: f([square]), TypeError, r"stages\[0\] must be callable")
+for function, rest in (
+    (chains.backprop, ()),
+    (chains.local_derivatives, ()),
+    (chains.correct, (1.0,)),
+    (chains.solve, (1.0,)),
+):
+
+    def given(f: Any, stages: Any, x: Any, rest: Any = rest) -> Any:
+        options = {"tolerance": 0.1, "max_steps": 2} if f is chains.solve else {}
+        return f(stages, x, *rest, **options)
+
+    refuse(function, lambda f, g=given: g(f, [], 1.0), ValueError, r"stages must hold at least one")
+    refuse(
+        function,
+        lambda f, g=given: g(f, square, 1.0),
+        TypeError,
+        r"stages must be a sequence of functions, got a function\. Write \[stages\]",
+    )
+    refuse(function, lambda f, g=given: g(f, None, 1.0), TypeError, r"stages must be a sequence")
+    refuse(function, lambda f, g=given: g(f, [1], 1.0), TypeError, r"stages\[0\] must be callable")
+    refuse(function, lambda f, g=given: g(f, [square], 1), TypeError, r"x must be floating-point")
+    refuse(function, lambda f, g=given: g(f, [square], ()), ValueError, r"x must hold at least one")
+    refuse(function, lambda f, g=given: g(f, [square], 1j), TypeError, r"x must be floating-point")
+    refuse(function, lambda f, g=given: g(f, [square], "a"), TypeError, r"x must be an array")
+    if function is not chains.local_derivatives:
+        refuse(
+            function,
+            lambda f, g=given: g(f, [square], ONES),
+            ValueError,
+            r"the last stage must return a scalar, got shape \(3,\)",
+        )
+        refuse(
+            function,
+            lambda f, g=given: g(f, [lambda x: (x, x)], 1.0),
+            TypeError,
+            r"the last stage must return a scalar, got a tuple",
+        )
+refuse(
+    chains.backprop,
+    lambda f: f([lambda x: jnp.int32(1)], 1.0),
+    TypeError,
+    r"the output of the last stage must be floating-point",
+)
+refuse(
+    chains.backprop,
+    lambda f: f([lambda p, x: p * x], 1.0, params=(1.0, 2.0)),
+    ValueError,
+    r"params must be 1, one per stage, got 2",
+)
+refuse(
+    chains.backprop,
+    lambda f: f([lambda p, x: p * x], 1.0, params=()),
+    ValueError,
+    r"params must be 1, one per stage, got 0",
+)
+refuse(
+    chains.backprop,
+    lambda f: f([lambda p, x: p * x], 1.0, params=(2,)),
+    TypeError,
+    r"params\[0\] must be floating-point",
+)
+refuse(
+    chains.backprop,
+    lambda f: f([lambda p, x: p["a"] * x], 1.0, params=({"a": square},)),
+    TypeError,
+    r"params\[0\]\['a'\] must be an array",
+)
+refuse(
+    chains.backprop,
+    lambda f: f([lambda p, x: p * x], 1.0, params=2.0),
+    TypeError,
+    r"params must be a Sequence, got 2\.0",
+)
+refuse(chains.correct, lambda f: f([square], 1.0, ONES), ValueError, r"target must be a scalar")
+refuse(chains.correct, lambda f: f([square], 1.0, "a"), TypeError, r"target must be an array")
+
+
+def solved(**options: Any) -> Any:
+    call = {"target": 2.0, "tolerance": 0.1, "max_steps": 2} | options
+    return lambda f: f([square], 1.0, **call)
+
+
+refuse(chains.solve, solved(target=ONES), ValueError, r"target must be a scalar, got shape \(3,\)")
+refuse(chains.solve, solved(target=1j), TypeError, r"target must be real")
+refuse(chains.solve, solved(tolerance=-1e-9), ValueError, r"tolerance must be at least 0, got -1")
+refuse(chains.solve, solved(tolerance=ONES), ValueError, r"tolerance must be a scalar")
+refuse(chains.solve, solved(tolerance="small"), TypeError, r"tolerance must be an array")
+refuse(chains.solve, solved(tolerance=np.nan), ValueError, r"tolerance must be at least 0, got nan")
+refuse(chains.solve, solved(max_steps=-1), ValueError, r"max_steps must be at least 0, got -1")
+refuse(chains.solve, solved(max_steps=2.0), TypeError, r"max_steps must be an int, got 2\.0")
+refuse(chains.solve, solved(max_steps=True), TypeError, r"max_steps must be an int, got True")
+refuse(chains.solve, solved(max_steps="2"), TypeError, r"max_steps must be an int, got '2'")
+refuse(
+    chains.solve,
+    lambda f: jax.jit(lambda n: solved(max_steps=n)(f))(2),
+    TypeError,
+    r"max_steps must be a static int, got a traced value\. max_steps sets",
+)
+refuse(chains.solve, solved(project=1.1), TypeError, r"project must be callable, got 1\.1")
+refuse(
+    chains.solve,
+    solved(project=lambda x: x[None]),
+    ValueError,
+    r"the output of project must have the shape of x, got \(1,\) against \(\)",
+)
+refuse(
+    chains.solve,
+    solved(project=lambda x: (x,)),
+    ValueError,
+    r"the output of project must have the structure of x",
+)
+
+# descent
+
+refuse(descent.step, lambda f: f(INTS, ONES, 0.1), TypeError, r"params must be floating-point")
+refuse(descent.step, lambda f: f({}, {}, 0.1), ValueError, r"params must hold at least one array")
+refuse(
+    descent.step,
+    lambda f: f(TREE, {"w": TREE["w"]}, 0.1),
+    ValueError,
+    r"grads must have the structure of params",
+)
+refuse(
+    descent.step,
+    lambda f: f(TREE, TREE | {"w": jnp.ones((3, 2))}, 0.1),
+    ValueError,
+    r"grads\['w'\] must have the shape of params\['w'\], got \(3, 2\) against \(2, 3\)",
+)
+refuse(
+    descent.step,
+    lambda f: f(ONES, ONES, jnp.ones(3)),
+    ValueError,
+    r"learning_rate must be a scalar, got shape \(3,\)\. For several rates use jax\.vmap",
+)
+refuse(
+    descent.step,
+    lambda f: f(ONES, ONES, optax.constant_schedule(0.1)),
+    ValueError,
+    r"learning_rate must be a scalar, got a function\. A schedule goes into an optimizer",
+)
+refuse(descent.step, lambda f: f(ONES, ONES, "0.1"), TypeError, r"learning_rate must be an array")
+
+
+def descended(loss_fn: Any = total, params: Any = ONES, **options: Any) -> Any:
+    def call(f: Any) -> Any:
+        own = {"learning_rate": 0.1} if f is descent.gradient_descent else {"optimizer": SGD}
+        return f(loss_fn, params, **(own | {"num_steps": 2} | options))
+
+    return call
+
+
+for function in (descent.gradient_descent, descent.optimize):
+    for loss_fn, error, says in (
+        (3.0, TypeError, r"loss_fn must be callable, got 3\.0"),
+        (None, TypeError, r"loss_fn must be callable, got None"),
+        (square, ValueError, r"loss_fn must return a scalar, got shape \(3,\)\. .*jnp\.mean"),
+        (lambda x: total(x)[None], ValueError, r"loss_fn must return a scalar, got shape \(1,\)"),
+        (lambda x: (total(x), x), TypeError, r"loss_fn must return a scalar, got a tuple"),
+        (lambda x: {"loss": total(x)}, TypeError, r"loss_fn must return a scalar, got a dict"),
+        (lambda x: None, TypeError, r"the output of loss_fn must be an array, got None"),
+        (lambda x: jnp.int32(1), TypeError, r"the output of loss_fn must be floating-point"),
+        (lambda x: total(x) + 1j, TypeError, r"the output of loss_fn must be floating-point"),
+    ):
+        refuse(function, descended(loss_fn), error, says)
+    for params, error, says in (
+        (INTS, TypeError, r"params must be floating-point, got dtype int32\. .*astype\(float\)"),
+        (1, TypeError, r"params must be floating-point"),
+        ({"a": {"b": INTS}}, TypeError, r"params\['a'\]\['b'\] must be floating-point"),
+        (ONES > 0, TypeError, r"params must be floating-point, got dtype bool"),
+        (COMPLEX, TypeError, r"params must be floating-point, got dtype complex64"),
+        ((), ValueError, r"params must hold at least one array, got a tuple"),
+        (None, ValueError, r"params must hold at least one array, got None"),
+        ({"w": ONES, "act": jnp.tanh}, TypeError, r"params\['act'\] must be an array.*equinox\.pa"),
+        ({"w": ONES, "name": "x"}, TypeError, r"params\['name'\] must be an array, got 'x'"),
+    ):
+        refuse(function, descended(total, params), error, says)
+    for num_steps, error, says in (
+        (-1, ValueError, r"num_steps must be at least 0, got -1"),
+        (2.0, TypeError, r"num_steps must be an int, got 2\.0\. Write int\(num_steps\)"),
+        (True, TypeError, r"num_steps must be an int, got True"),
+        (None, TypeError, r"num_steps must be an int, got None"),
+    ):
+        refuse(function, descended(num_steps=num_steps), error, says)
+    refuse(
+        function,
+        lambda f: jax.jit(lambda n: descended(num_steps=n)(f))(2),
+        TypeError,
+        r"num_steps must be a static int, got a traced value.*static_argnames",
+    )
+    for tolerance, error, says in (
+        (-0.1, ValueError, r"tolerance must be at least 0, got -0\.1"),
+        (ONES, ValueError, r"tolerance must be a scalar, got shape \(3,\)"),
+        ("tight", TypeError, r"tolerance must be an array, got 'tight'"),
+        (1j, TypeError, r"tolerance must be real"),
+    ):
+        refuse(function, descended(tolerance=tolerance), error, says)
+    refuse(function, descended(record="path"), TypeError, r"record must be callable, got 'path'")
+
+for rate, error, says in (
+    (jnp.array([0.1, 0.2]), ValueError, r"learning_rate must be a scalar.*use jax\.vmap"),
+    (optax.constant_schedule(0.1), ValueError, r"learning_rate must be a scalar, got a function"),
+    (None, TypeError, r"learning_rate must be an array, got None"),
+    ("fast", TypeError, r"learning_rate must be an array, got 'fast'"),
+    (1j, TypeError, r"learning_rate must be real"),
+):
+    refuse(descent.gradient_descent, descended(learning_rate=rate), error, says)
+for optimizer, says in (
+    (optax.sgd, r"optimizer must be an optax\.GradientTransformation.*Call it: optax\.sgd\(0\.1\)"),
+    (0.1, r"optimizer must be an optax\.GradientTransformation, got 0\.1"),
+    ("adam", r"optimizer must be an optax\.GradientTransformation, got 'adam'"),
+    (None, r"optimizer must be an optax\.GradientTransformation, got None"),
+    ((SGD.init, SGD.update), r"optimizer must be an optax\.GradientTransformation, got a tuple"),
+):
+    refuse(descent.optimize, descended(optimizer=optimizer), TypeError, says)
+
+# planes
+
+for function, rest in ((planes.point, (1.0, 2.0)), (planes.project, ({"w": ONES},))):
+    refuse(function, lambda f, r=rest: f(PLANE.origin, *r), TypeError, r"plane must be a Plane, go")
+    refuse(
+        function,
+        lambda f, r=rest: f(PLANE._replace(directions=()), *r),
+        ValueError,
+        r"plane must have a direction, got none",
+    )
+    refuse(
+        function,
+        lambda f, r=rest: f(PLANE._replace(directions=3), *r),
+        TypeError,
+        r"plane\.directions must be",
+    )
+    refuse(
+        function,
+        lambda f, r=rest: f(PLANE._replace(origin={"w": INTS}), *r),
+        TypeError,
+        r"plane\.origin\['w'\] must be floating-point",
+    )
+    refuse(
+        function,
+        lambda f, r=rest: f(PLANE._replace(directions=({"w": ONES}, {"w": INTS})), *r),
+        TypeError,
+        r"plane\.directions\[1\]\['w'\] must be floating-point",
+    )
+    refuse(
+        function,
+        lambda f, r=rest: f(PLANE._replace(directions=({"w": ONES}, {"v": ONES})), *r),
+        ValueError,
+        r"plane\.directions\[1\] must have the structure of plane\.origin",
+    )
+    refuse(
+        function,
+        lambda f, r=rest: f(PLANE._replace(directions=({"w": ONES}, {"w": jnp.ones(4)})), *r),
+        ValueError,
+        r"plane\.directions\[1\]\['w'\] must have the shape of plane\.origin\['w'\]",
+    )
+refuse(planes.point, lambda f: f(PLANE, 1.0), ValueError, r"coordinates must be 2, one per direct")
+refuse(planes.point, lambda f: f(PLANE), ValueError, r"coordinates must be 2, .*got 0")
+refuse(planes.point, lambda f: f(PLANE, 1.0, 2.0, 3.0), ValueError, r"coordinates must be 2, .*3")
+refuse(planes.point, lambda f: f(PLANE, 1.0, ONES), ValueError, r"coordinate 1 must be a scalar.*s")
+refuse(planes.point, lambda f: f(PLANE, "a", 1.0), TypeError, r"coordinate 0 must be an array")
+refuse(planes.project, lambda f: f(PLANE, {"w": INTS}), TypeError, r"params\['w'\] must be floati")
+refuse(planes.project, lambda f: f(PLANE, ONES), ValueError, r"params must have the structure of p")
+refuse(
+    planes.project,
+    lambda f: f(PLANE, {"w": jnp.ones(4)}),
+    ValueError,
+    r"params\['w'\] must have the shape of plane\.origin\['w'\], got \(4,\) against \(3,\)",
+)
+for entries, says in (
+    ((), r"entries must be at least one key path, got none"),
+    (("b",), r"entry 0 must be a key path, got 'b'\. Write \('b',\)"),
+    ((("b",), 0), r"entry 1 must be a key path, got 0\. Write \(0,\)"),
+    ((("c",),), r"entry 0 must lead to an array .*\('c',\)\. Known: .*\('w',\) of shape \(2, 3\)"),
+    (((),), r"entry 0 must lead to an array of the params"),
+    ((("w",),), r"entry 0 must end at a scalar, .*shape \(2, 3\): end with 2 indices"),
+    ((("w", 0),), r"entry 0 must end at a scalar"),
+    ((("b",), ("w", 0, 1, 2)), r"entry 1 must end at a scalar"),
+    ((("b", 0),), r"entry 0 must end at a scalar"),
+    ((("w", 2, 0),), r"entry 0 must end at a scalar"),
+    ((("w", 0, 3),), r"entry 0 must end at a scalar"),
+    ((("w", 0, -4),), r"entry 0 must end at a scalar"),
+    ((("w", 0.0, 1),), r"entry 0 must end at a scalar"),
+    ((("w", slice(2), 1),), r"entry 0 must end at a scalar"),
+    ((("b",), ("b",)), r"entries must differ"),
+    ((("w", 0, 1), ("b",), ("w", -2, -2)), r"entries must differ"),
+):
+    refuse(planes.coordinate, lambda f, e=entries: f(TREE, *e), ValueError, says)
+refuse(planes.coordinate, lambda f: f({}, ("b",)), ValueError, r"params must hold at least one ar")
+refuse(planes.coordinate, lambda f: f({"b": 1}, ("b",)), TypeError, r"params\['b'\] must be float")
+
+refuse(planes.project_path, lambda f: f(ONES, {"w": SCORES}), TypeError, r"plane must be a Plane")
+refuse(
+    planes.project_path, lambda f: f(PLANE, {"w": SCORES}), ValueError, r"a point of path\['w'\]"
+)
+refuse(planes.restrict, lambda f: f(3.0, PLANE), TypeError, r"loss_fn must be callable")
+refuse(planes.restrict, lambda f: f(total, ONES), TypeError, r"plane must be a Plane")
+refuse(
+    planes.restrict,
+    lambda f: f(lambda p: p["w"], PLANE),
+    ValueError,
+    r"loss_fn must return scalars",
+)
+refuse(planes.random, lambda f: f(0, TREE), TypeError, r"key must be one PRNG key, got 0")
+refuse(planes.random, lambda f: f(KEY, INTS), TypeError, r"params must be floating-point")
+refuse(planes.random, lambda f: f(KEY, ()), ValueError, r"params must hold at least one array")
+refuse(
+    planes.random,
+    lambda f: f(KEY, TREE, num_directions=0),
+    ValueError,
+    r"num_directions must be at least 1, got 0",
+)
+refuse(
+    planes.random,
+    lambda f: f(KEY, TREE, num_directions=2.0),
+    TypeError,
+    r"num_directions must be an int",
+)
+refuse(planes.through, lambda f: f(TREE), ValueError, r"points must be at least two, got 1")
+refuse(planes.through, lambda f: f(ONES, INTS), TypeError, r"point 1 must be floating-point")
+refuse(planes.through, lambda f: f(ONES, SCORES), ValueError, r"point 1 must have the shape of po")
+refuse(planes.through, lambda f: f(TREE, ONES), ValueError, r"point 1 must have the structure of p")
+refuse(planes.principal, lambda f: f(INTS), TypeError, r"path must be floating-point")
+refuse(planes.principal, lambda f: f(jnp.ones((2, 5))), ValueError, r"path must have more points")
+refuse(planes.principal, lambda f: f(TREE), ValueError, r"the leaves of path must share a leading")
+refuse(
+    planes.principal,
+    lambda f: f(SCORES, num_directions=-1),
+    ValueError,
+    r"num_directions must be at least 1",
+)
+refuse(
+    planes.filter_normalize,
+    lambda f: f(TREE, filter_axis=0),
+    TypeError,
+    r"plane must be a Plane",
+)
+refuse(
+    planes.filter_normalize,
+    lambda f: f(PLANE, filter_axis=-1, vectors="drop"),
+    ValueError,
+    r"vectors must be 'zero', 'match' or 'keep', got 'drop'",
+)
+refuse(
+    planes.filter_normalize,
+    lambda f: f(planes.through(SCORES, SCORES), filter_axis=2),
+    ValueError,
+    r"filter_axis",
+)
+refuse(
+    planes.filter_normalize,
+    lambda f: f(planes.through(SCORES, SCORES), filter_axis=1.0),
+    TypeError,
+    r"filter_axis",
+)
+refuse(planes.geometry, lambda f: f(ONES), TypeError, r"plane must be a Plane")
+refuse(
+    planes.geometry,
+    lambda f: f(PLANE._replace(directions=(TREE,))),
+    ValueError,
+    r"plane\.directions\[0\] must have the structure",
+)
+
+# curvature
+
+for function, call in (
+    (curvature.hvp, lambda f, loss, params: f(loss, params)),
+    (
+        curvature.top_eigenpairs,
+        lambda f, loss, params: f(KEY, loss, params, num_pairs=1, num_iterations=2),
+    ),
+    (curvature.sharpness, lambda f, loss, params: f(KEY, loss, params, num_iterations=2)),
+):
+    refuse(function, lambda f, c=call: c(f, 3.0, ONES), TypeError, r"loss_fn must be callable")
+    refuse(function, lambda f, c=call: c(f, total, INTS), TypeError, r"params must be floating-poi")
+    refuse(function, lambda f, c=call: c(f, total, {}), ValueError, r"params must hold at least on")
+    refuse(function, lambda f, c=call: c(f, square, ONES), ValueError, r"loss_fn must return a sca")
+refuse(
+    curvature.hvp,
+    lambda f: f(total, ONES)(jnp.ones(4)),
+    ValueError,
+    r"vector must have the shape of params",
+)
+refuse(
+    curvature.sharpness,
+    lambda f: f(0, total, ONES, num_iterations=2),
+    TypeError,
+    r"key must be one PRNG key",
+)
+refuse(
+    curvature.sharpness,
+    lambda f: f(KEY, total, ONES, num_iterations=0),
+    ValueError,
+    r"num_iterations must be at least 1",
+)
+refuse(
+    curvature.top_eigenpairs,
+    lambda f: f(KEY, total, ONES, num_pairs=4, num_iterations=9),
+    ValueError,
+    r"num_pairs must be at most 3",
+)
+refuse(
+    curvature.top_eigenpairs,
+    lambda f: f(KEY, total, ONES, num_pairs=0, num_iterations=2),
+    ValueError,
+    r"num_pairs must be at least 1",
+)
+refuse(
+    curvature.top_eigenpairs,
+    lambda f: f(KEY, total, ONES, num_pairs=1, num_iterations=2.0),
+    TypeError,
+    r"num_iterations must be an int",
+)
+
+# surfaces
+
+for coordinates, error, says in (
+    ((), ValueError, r"coordinates must be at least one 1-D array, got none"),
+    ((jnp.array(1.0),), ValueError, r"coordinate 0 must be 1-D, got shape \(\)\."),
+    ((2.0,), ValueError, r"coordinate 0 must be 1-D, got shape \(\)"),
+    (
+        (ONES, jnp.ones((3, 1))),
+        ValueError,
+        r"coordinate 1 must be 1-D, .*Pass the axes, not a mesh",
+    ),
+    ((jnp.zeros(0), ONES), ValueError, r"coordinate 0 must not be empty, got shape \(0,\)"),
+    (([0.0, 1.0],), TypeError, r"coordinate 0 must be an array, .*jnp\.array\("),
+    ((ONES, range(3)), TypeError, r"coordinate 1 must be an array, got a range"),
+    (("abc",), TypeError, r"coordinate 0 must be an array, got 'abc'"),
+    ((COMPLEX,), TypeError, r"coordinate 0 must be real, got dtype complex64"),
+):
+    refuse(surfaces.sweep, lambda f, c=coordinates: f(jnp.add, *c), error, says)
+refuse(surfaces.sweep, lambda f: f(ONES, ONES), TypeError, r"fn must be callable, got an array")
+for batch_size in (None, 2):
+    for fn, error, says in (
+        (
+            lambda a: jnp.stack([a, a]),
+            ValueError,
+            r"fn must return scalars, got shape \(2,\).*mean",
+        ),
+        (lambda a: {"x": a[None]}, ValueError, r"fn must return scalars \(at \['x'\]\), got shape"),
+        (lambda a: None, ValueError, r"fn must return a scalar or a pytree of scalars, got None"),
+        (lambda a: (), ValueError, r"fn must return a scalar or a pytree of scalars, got a tuple"),
+        (lambda a: "high", TypeError, r"the output of fn must be an array, got 'high'"),
+    ):
+        refuse(
+            surfaces.sweep,
+            lambda f, fn=fn, size=batch_size: f(fn, ONES, batch_size=size),
+            error,
+            says,
+        )
+for batch_size, error, says in (
+    (0, ValueError, r"batch_size must be at least 1, got 0"),
+    (-4, ValueError, r"batch_size must be at least 1, got -4"),
+    (4.0, TypeError, r"batch_size must be an int, got 4\.0"),
+    (True, TypeError, r"batch_size must be an int, got True"),
+):
+    refuse(
+        surfaces.sweep,
+        lambda f, size=batch_size: f(square, ONES, batch_size=size),
+        error,
+        says,
+    )
+refuse(
+    surfaces.sweep,
+    lambda f: jax.jit(lambda n: f(square, ONES, batch_size=n).values)(2),
+    TypeError,
+    r"batch_size must be a static int, got a traced value",
+)
+
+
+def address(function: Any) -> str:
+    return f"{function.__module__.removeprefix('jaxgd.')}.{function.__name__}"
+
+
+def case_id(case: Case) -> str:
+    return f"{address(case.function)}: {case.says}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_a_bad_input_is_refused_by_name(case):
+    says = rf"(?s)^{re.escape(address(case.function))}: {case.says}"
+
+    with pytest.raises(case.error, match=says) as refusal:
+        case.call(case.function)
+
+    message = str(refusal.value)
+    assert message.endswith((".", "))")), message
+    assert not refusal.value.__cause__
+
+
+def test_many_bad_inputs_are_tried():
+    assert len(CASES) >= 40
+
+
+def public_functions():
+    for room in jaxgd.__all__:
+        module = getattr(jaxgd, room)
+        for name, value in vars(module).items():
+            own = getattr(value, "__module__", None) == module.__name__
+            if own and inspect.isfunction(value) and not name.startswith("_"):
+                yield value
+
+
+def test_a_docstring_has_raises_if_and_only_if_its_function_refuses():
+    refusing = {address(case.function) for case in CASES}
+    documented = {
+        address(f): {kind for kind in ("TypeError", "ValueError") if f"\n  {kind}: " in text}
+        for f in public_functions()
+        if "Raises:\n" in (text := inspect.getdoc(f) or "")
+    }
+
+    assert refusing == set(documented)
+    for name, kinds in documented.items():
+        raised = {c.error.__name__ for c in CASES if address(c.function) == name}
+        assert raised == kinds, name
+
+
+def test_a_refusal_is_raised_while_tracing():
+    with pytest.raises(ValueError, match=r"losses\.squared_error: predictions and targets"):
+        jax.eval_shape(losses.squared_error, jnp.ones((3, 1)), ONES)
+    with pytest.raises(ValueError, match=r"descent\.gradient_descent: learning_rate"):
+        jax.vmap(lambda r: descended(learning_rate=r)(descent.gradient_descent))(jnp.ones((2, 3)))
+
+
+def test_a_wrong_dtype_is_a_wrong_type_to_some_and_a_wrong_value_to_others():
+    with pytest.raises(_checks.DtypeError) as refusal:
+        losses.hinge(INTS)
+
+    assert isinstance(refusal.value, TypeError)
+    assert isinstance(refusal.value, ValueError)
+
+
+@pytest.mark.parametrize("count", [2, np.int32(2), np.array(2)])
+def test_whole_numbers_of_every_kind_are_counts(count):
+    assert surfaces.sweep(square, ONES, batch_size=count).values.shape == (3,)
+
+
+def test_numbers_that_are_only_known_when_run_are_not_judged():
+    assert jax.jit(losses.ramp)(jnp.array(0.5), 3.0) == -2.0
+    assert jax.jit(descended(tolerance=0.1), static_argnums=0)(descent.optimize).status == 1
+
+
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_zero_is_a_tolerance_and_a_number_of_steps(zero):
+    jax.eval_shape(lambda: descended(tolerance=zero, num_steps=0)(descent.gradient_descent))
+    jax.eval_shape(lambda: solved(tolerance=zero, max_steps=0)(chains.solve))

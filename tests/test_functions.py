@@ -1,0 +1,340 @@
+"""One row per public function: jit changes nothing, vmap equals a loop, grad equals differences."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import jaxgd
+from jaxgd import chains, curvature, descent, losses, neurons, planes, surfaces
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A public function as a function of arrays.
+
+    Attributes:
+      function: the public function that the row stands for.
+      call: calls it on the arguments, so that all of them are pytrees of arrays.
+      draw: draws the arguments from a NumPy generator.
+      moves: which arguments are differentiated.
+      no_grad: why the row's gradient is not compared with differences, if so.
+    """
+
+    function: Callable[..., Any]
+    call: Callable[..., Any]
+    draw: Callable[[np.random.Generator], tuple[Any, ...]]
+    moves: tuple[int, ...] = (0,)
+    no_grad: str = ""
+
+
+def normal(*shapes):
+    return lambda rng: tuple(rng.normal(size=shape) for shape in shapes)
+
+
+def labelled(rng):
+    return rng.normal(size=(2, 5)), rng.integers(5, size=2)
+
+
+def neuron(rng, num_inputs, *num_outputs):
+    return neurons.Neuron(*normal((num_inputs, *num_outputs), num_outputs)(rng))
+
+
+def layer_and_inputs(rng):
+    return neuron(rng, 3, 2), rng.normal(size=(4, 3))
+
+
+def network_and_inputs(rng):
+    return (neuron(rng, 3, 4), neuron(rng, 4, 2)), rng.normal(size=(5, 3))
+
+
+def plane_of_two(rng):
+    trees = [{"w": rng.normal(size=(2, 3)), "b": rng.normal(size=())} for _ in range(3)]
+    return planes.Plane(origin=trees[0], directions=(trees[1], trees[2]))
+
+
+STAGES = (jnp.square, jnp.log, jnp.sqrt)
+AFFINE = (lambda p, x: p[0] * x + p[1], lambda p, x: jnp.sin(p * x))
+
+
+def scalar_above(least):
+    return lambda rng: (least + rng.random(()),)
+
+
+def valley(params, center):
+    return jnp.sum((params["w"] - center) ** 2) + jnp.sum(jnp.cosh(params["b"]))
+
+
+def valley_start(rng):
+    return {"w": rng.normal(size=(2, 3)), "b": rng.normal(size=4)}, rng.normal(size=3)
+
+
+def by_hand(params, center, rate):
+    return descent.gradient_descent(
+        lambda p, c: valley(p, jnp.broadcast_to(c, (2, 3))),
+        params,
+        center,
+        learning_rate=rate,
+        num_steps=3,
+    )
+
+
+def with_optax(params, center, rate):
+    return descent.optimize(
+        lambda p, c: valley(p, jnp.broadcast_to(c, (2, 3))),
+        params,
+        center,
+        optimizer=optax.sgd(rate, momentum=0.5),
+        num_steps=3,
+    )
+
+
+def bent(x):
+    """A function of three numbers whose Hessian is full and changes from point to point."""
+    return jnp.sum(jnp.cosh(x)) + jnp.sin(x[0] * x[1] + x[2])
+
+
+def tilted(params, x):
+    return jnp.mean(jnp.sin(x @ params["w"]) + params["b"] ** 2)
+
+
+KEYED = "what it draws is a function of a key, which has no derivative"
+ROWS = [
+    Row(
+        neurons.init,
+        lambda key: neurons.init(key, 3, 2),
+        lambda rng: (jax.random.key(rng.integers(9)),),
+        no_grad=KEYED,
+    ),
+    Row(neurons.weighted_sum, neurons.weighted_sum, layer_and_inputs, (0, 1)),
+    Row(neurons.apply, neurons.apply, layer_and_inputs, (0, 1)),
+    Row(neurons.step, neurons.step, normal((4,))),
+    Row(
+        neurons.init_network,
+        lambda key: neurons.init_network(key, (3, 4, 2)),
+        lambda rng: (jax.random.key(rng.integers(9)),),
+        no_grad=KEYED,
+    ),
+    Row(neurons.apply_network, neurons.apply_network, network_and_inputs, (0, 1)),
+    Row(losses.squared_error, losses.squared_error, normal((2, 3), (2, 3)), (0, 1)),
+    Row(losses.half_squared_error, losses.half_squared_error, normal((2, 3), (2, 3)), (0, 1)),
+    Row(losses.absolute_error, losses.absolute_error, normal((2, 3), (2, 3)), (0, 1)),
+    Row(
+        losses.sigmoid_binary_cross_entropy,
+        losses.sigmoid_binary_cross_entropy,
+        lambda rng: (rng.normal(size=4), rng.uniform(0.1, 0.9, size=4)),
+        (0, 1),
+    ),
+    Row(
+        losses.softmax_cross_entropy_with_integer_labels,
+        losses.softmax_cross_entropy_with_integer_labels,
+        labelled,
+    ),
+    Row(losses.hinge, losses.hinge, normal((2, 3))),
+    Row(losses.squared_hinge, losses.squared_hinge, normal((2, 3))),
+    Row(losses.ramp, losses.ramp, lambda rng: (2 * rng.normal(size=7), rng.random(())), (0, 1)),
+    Row(losses.true_class_score, losses.true_class_score, labelled),
+    Row(
+        losses.binary_margin,
+        losses.binary_margin,
+        lambda rng: (rng.normal(size=4), rng.choice([-1, 1], size=4)),
+    ),
+    Row(losses.multiclass_margin, losses.multiclass_margin, labelled),
+    Row(
+        losses.empirical_risk,
+        losses.empirical_risk(neurons.weighted_sum, losses.squared_error),
+        lambda rng: (neuron(rng, 3), *normal((4, 3), (4,))(rng)),
+        (0, 1, 2),
+    ),
+    Row(chains.compose, chains.compose(*STAGES), scalar_above(2)),
+    Row(
+        chains.backprop,
+        lambda x, p: chains.backprop(AFFINE, x, params=p),
+        lambda rng: (rng.normal(), (normal((), ())(rng), rng.normal(size=()))),
+        (0, 1),
+    ),
+    Row(
+        chains.local_derivatives,
+        lambda x: chains.local_derivatives(STAGES, x),
+        scalar_above(2),
+    ),
+    Row(
+        chains.correct,
+        lambda x, target: chains.correct(STAGES, x, target),
+        lambda rng: (2 + rng.random(()), rng.random(())),
+        (0, 1),
+    ),
+    Row(
+        chains.solve,
+        lambda x, target: chains.solve(STAGES, x, target, tolerance=1e-9, max_steps=3),
+        lambda rng: (2 + rng.random(()), 1.2 + rng.random(())),
+        no_grad="a while loop has no reverse mode; differentiate the equation instead",
+    ),
+    Row(
+        descent.step,
+        descent.step,
+        lambda rng: (*(valley_start(rng)[0] for _ in range(2)), rng.random(())),
+        (0, 1, 2),
+    ),
+    Row(
+        descent.gradient_descent,
+        by_hand,
+        lambda rng: (*valley_start(rng), 0.1 * rng.random(())),
+        (0, 1, 2),
+    ),
+    Row(
+        descent.optimize,
+        with_optax,
+        lambda rng: (*valley_start(rng), 0.1 * rng.random(())),
+        (0, 1, 2),
+    ),
+    Row(
+        planes.point,
+        planes.point,
+        lambda rng: (plane_of_two(rng), rng.normal(size=()), rng.normal(size=())),
+        (0, 1, 2),
+    ),
+    Row(
+        planes.project,
+        planes.project,
+        lambda rng: (plane_of_two(rng), plane_of_two(rng).origin),
+        (0, 1),
+    ),
+    Row(
+        planes.project_path,
+        lambda plane, w, b: planes.project_path(plane, {"w": w, "b": b}),
+        lambda rng: (plane_of_two(rng), *normal((4, 2, 3), (4,))(rng)),
+        (0, 1, 2),
+    ),
+    Row(
+        planes.restrict,
+        lambda plane, x, a, b: planes.restrict(tilted, plane, x)(a, b),
+        lambda rng: (plane_of_two(rng), *normal((5, 2), (), ())(rng)),
+        (0, 1, 2, 3),
+    ),
+    Row(
+        planes.coordinate,
+        lambda params: planes.coordinate(params, ("w", 1, 2), ("b",)),
+        lambda rng: (plane_of_two(rng).origin,),
+    ),
+    Row(
+        planes.random,
+        lambda key, params: planes.random(key, params, num_directions=1),
+        lambda rng: (jax.random.key(rng.integers(9)), plane_of_two(rng).origin),
+        (1,),
+    ),
+    Row(
+        planes.through,
+        planes.through,
+        lambda rng: tuple(plane_of_two(rng).origin for _ in range(3)),
+        (0, 1, 2),
+    ),
+    Row(planes.principal, planes.principal, lambda rng: ({"w": rng.normal(size=(5, 2, 3))},)),
+    Row(
+        planes.filter_normalize,
+        lambda plane: planes.filter_normalize(plane, filter_axis=-1, vectors="match"),
+        lambda rng: (plane_of_two(rng),),
+    ),
+    Row(planes.geometry, planes.geometry, lambda rng: (plane_of_two(rng),)),
+    Row(
+        curvature.hvp,
+        lambda params, vector: curvature.hvp(bent, params)(vector),
+        normal((3,), (3,)),
+        (0, 1),
+    ),
+    Row(
+        curvature.top_eigenpairs,
+        lambda key, params: (
+            curvature.top_eigenpairs(key, bent, params, num_pairs=2, num_iterations=3).values
+        ),
+        lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
+        (1,),
+    ),
+    Row(
+        curvature.sharpness,
+        lambda key, params: curvature.sharpness(key, bent, params, num_iterations=3),
+        lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
+        (1,),
+    ),
+    Row(
+        surfaces.sweep,
+        lambda a, b: surfaces.sweep(lambda a, b: {"x": jnp.sin(a) * b, "y": a}, a, b, batch_size=4),
+        normal((3,), (5,)),
+        (0, 1),
+    ),
+]
+
+
+def address(function):
+    return f"{function.__module__.removeprefix('jaxgd.')}.{function.__name__}"
+
+
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: address(row.function))
+
+
+def assert_close(actual, expected):
+    """Equal structures and dtypes, and values equal up to the rounding of float64."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert jnp.result_type(a) == jnp.result_type(e)
+        np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-12)
+
+
+def test_every_public_function_has_one_row():
+    public = {
+        address(value)
+        for room in jaxgd.__all__
+        for name, value in vars(getattr(jaxgd, room)).items()
+        if inspect.isfunction(value)
+        and not name.startswith("_")
+        and value.__module__ == f"jaxgd.{room}"
+    }
+
+    assert sorted(address(row.function) for row in ROWS) == sorted(public)
+
+
+@rows
+def test_jit_changes_nothing_and_vmap_equals_a_loop(row):
+    with jax.enable_x64(True):
+        lanes = [row.draw(np.random.default_rng(seed)) for seed in range(3)]
+        jitted = jax.jit(row.call)
+        looped = [jitted(*lane) for lane in lanes]
+
+        assert_close(looped[0], row.call(*lanes[0]))
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
+        together = jax.jit(jax.vmap(row.call))(*stacked)
+        assert_close(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped))
+
+
+def summed(outputs):
+    """One number that depends on every floating-point output, each in its own way."""
+    leaves = [x for x in map(jnp.asarray, jax.tree.leaves(outputs)) if x.dtype == jnp.float64]
+    values = ravel_pytree(leaves)[0]
+    return jnp.sum(values * jnp.cos(jnp.arange(1, values.size + 1)))
+
+
+@rows
+def test_grad_equals_finite_differences(row):
+    if row.no_grad:
+        return
+    with jax.enable_x64(True):
+        args = row.draw(np.random.default_rng(3))
+        moving, unravel = ravel_pytree([args[index] for index in row.moves])
+
+        @jax.jit
+        def value(flat):
+            moved = dict(zip(row.moves, unravel(flat), strict=True))
+            return summed(row.call(*(moved.get(i, arg) for i, arg in enumerate(args))))
+
+        grad = jax.jit(jax.grad(value))(moving)
+        steps = 1e-6 * jnp.eye(moving.size)
+        forward, backward = (jax.vmap(value)(moving[None] + sign * steps) for sign in (1, -1))
+
+        np.testing.assert_allclose(grad, (forward - backward) / 2e-6, rtol=1e-6, atol=1e-7)

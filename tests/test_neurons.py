@@ -1,0 +1,229 @@
+"""What jaxgd.neurons promises."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgd import neurons
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def layer_of(rng, num_inputs, *num_outputs):
+    return neurons.Neuron(
+        weights=jnp.asarray(rng.normal(size=(num_inputs, *num_outputs)), jnp.float32),
+        bias=jnp.asarray(rng.normal(size=num_outputs), jnp.float32),
+    )
+
+
+def test_a_weighted_sum_of_one_neuron_is_the_sum_over_its_inputs(rng):
+    neuron, x = layer_of(rng, 3), rng.normal(size=(5, 4, 3)).astype(np.float32)
+
+    z = neurons.weighted_sum(neuron, x)
+
+    expected = np.zeros((5, 4))
+    for i in range(3):
+        expected += x[..., i].astype(float) * float(neuron.weights[i])
+    expected += float(neuron.bias)
+    chex.assert_shape(z, (5, 4))
+    np.testing.assert_allclose(z, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_weighted_sum_of_a_layer_is_that_of_each_of_its_neurons(rng):
+    layer, x = layer_of(rng, 3, 2), rng.normal(size=(5, 3)).astype(np.float32)
+
+    z = neurons.weighted_sum(layer, x)
+
+    chex.assert_shape(z, (5, 2))
+    for j in range(2):
+        one = neurons.Neuron(weights=layer.weights[:, j], bias=layer.bias[j])
+        np.testing.assert_allclose(z[:, j], neurons.weighted_sum(one, x), rtol=1e-6, atol=1e-6)
+
+
+def test_for_one_neuron_row_times_column_is_column_times_row(rng):
+    neuron, x = layer_of(rng, 3), jnp.asarray(rng.normal(size=3), jnp.float32)
+
+    z = neurons.weighted_sum(neuron, x)
+
+    np.testing.assert_allclose(z, neuron.weights @ x + neuron.bias, rtol=1e-6)
+
+
+def test_a_bias_is_one_more_weight_whose_input_is_one(rng):
+    layer, x = layer_of(rng, 3, 2), rng.normal(size=(5, 3)).astype(np.float32)
+    longer = neurons.Neuron(
+        weights=jnp.concatenate([layer.bias[None], layer.weights]), bias=jnp.zeros(2)
+    )
+
+    with_one = np.concatenate([np.ones((5, 1), np.float32), x], axis=1)
+
+    np.testing.assert_allclose(
+        neurons.weighted_sum(longer, with_one),
+        neurons.weighted_sum(layer, x),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.bool_])
+def test_inputs_may_be_whole_numbers(dtype):
+    neuron = neurons.Neuron(weights=jnp.array([2.0, 1.0, 0.5]), bias=jnp.array(-4.0))
+
+    assert neurons.weighted_sum(neuron, np.array([1, 0, 1], dtype)) == -1.5
+
+
+def test_a_neuron_applies_the_sigmoid_unless_told_otherwise(rng):
+    neuron, x = layer_of(rng, 3), rng.normal(size=(5, 3)).astype(np.float32)
+    z = np.asarray(neurons.weighted_sum(neuron, x), float)
+
+    np.testing.assert_allclose(neurons.apply(neuron, x), 1 / (1 + np.exp(-z)), rtol=1e-6)
+    np.testing.assert_allclose(
+        neurons.apply(neuron, x, activation=jnp.tanh), np.tanh(z), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_slope_of_a_sigmoid_neuron_is_a_times_one_minus_a(rng):
+    neuron, x = layer_of(rng, 3), jnp.asarray(rng.normal(size=3), jnp.float32)
+
+    output, grads = jax.value_and_grad(neurons.apply)(neuron, x)
+
+    slope = output * (1 - output)
+    np.testing.assert_allclose(grads.bias, slope, rtol=1e-5)
+    np.testing.assert_allclose(grads.weights, slope * x, rtol=1e-5)
+
+
+def test_an_activation_sees_the_whole_weighted_sum(rng):
+    layer, x = layer_of(rng, 3, 4), rng.normal(size=(5, 3)).astype(np.float32)
+
+    p = neurons.apply(layer, x, activation=jax.nn.softmax)
+
+    np.testing.assert_allclose(p.sum(axis=-1), np.ones(5), rtol=1e-6)
+
+
+def test_a_step_neuron_fires_exactly_when_its_input_reaches_the_threshold():
+    threshold = 2.0
+    neuron = neurons.Neuron(weights=jnp.array([1.0, 0.5]), bias=jnp.array(-threshold))
+    inputs = jnp.array([[1.0, 1.0], [1.0, 1.9], [1.0, 2.0], [1.0, 2.1], [3.0, 0.0]])
+
+    fires = neurons.apply(neuron, inputs, activation=neurons.step)
+
+    np.testing.assert_array_equal(fires, np.array([0.0, 0.0, 1.0, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])
+def test_a_step_is_one_from_zero_on_and_floating_point(dtype):
+    fires = neurons.step(np.array([-3, -1, 0, 1, 7], dtype))
+
+    np.testing.assert_array_equal(fires, np.array([0.0, 0.0, 1.0, 1.0, 1.0]))
+    assert jnp.issubdtype(fires.dtype, jnp.floating)
+
+
+def test_a_step_keeps_nan():
+    assert jnp.isnan(neurons.step(jnp.nan))
+
+
+@pytest.mark.parametrize("z", [-1.0, 0.0, 1.0])
+def test_nothing_can_be_learned_through_a_step(z):
+    assert jax.grad(neurons.step)(z) == 0.0
+
+
+def test_a_drawn_neuron_has_one_weight_per_input_and_no_bias():
+    neuron = neurons.init(jax.random.key(0), 3)
+    layer = neurons.init(jax.random.key(0), 3, 2)
+
+    chex.assert_shape((neuron.weights, neuron.bias), [(3,), ()])
+    chex.assert_shape((layer.weights, layer.bias), [(3, 2), (2,)])
+    assert not neuron.bias.any()
+    assert not layer.bias.any()
+
+
+def test_a_layer_of_one_neuron_is_still_a_layer():
+    layer = neurons.init(jax.random.key(0), 3, 1)
+
+    chex.assert_shape((layer.weights, layer.bias), [(3, 1), (1,)])
+
+
+def test_drawn_weights_have_mean_zero_and_variance_one_over_the_number_of_inputs():
+    weights = np.asarray(neurons.init(jax.random.key(0), 400, 100).weights, float)
+
+    # 40,000 draws: the standard error of the mean is 1/200, that of the variance sqrt(2)/200.
+    standard = weights * np.sqrt(400)
+    assert abs(standard.mean()) < 4 / 200
+    assert abs(standard.var() - 1) < 4 * np.sqrt(2) / 200
+
+
+def test_the_same_key_draws_the_same_and_another_key_something_else():
+    def draw(seed):
+        return neurons.init(jax.random.key(seed), 3, 2).weights
+
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert (draw(0) != draw(1)).all()
+
+
+def test_old_style_keys_serve_too():
+    chex.assert_trees_all_equal(
+        neurons.init(jax.random.PRNGKey(5), 3), neurons.init(jax.random.key(5), 3)
+    )
+
+
+def test_a_network_has_a_layer_between_neighbouring_sizes():
+    network = neurons.init_network(jax.random.key(0), (3, 5, 4, 2))
+
+    assert isinstance(network, tuple)
+    assert [layer.weights.shape for layer in network] == [(3, 5), (5, 4), (4, 2)]
+    assert [layer.bias.shape for layer in network] == [(5,), (4,), (2,)]
+
+
+def test_the_layers_of_a_network_are_drawn_independently():
+    first, second = neurons.init_network(jax.random.key(0), [3, 3, 3])
+
+    assert (first.weights != second.weights).all()
+
+
+def test_a_network_applies_its_layers_one_after_another(rng):
+    network = (layer_of(rng, 3, 5), layer_of(rng, 5, 4), layer_of(rng, 4, 2))
+    x = rng.normal(size=(7, 3)).astype(np.float32)
+
+    plain = neurons.apply_network(network, x)
+    squashed = neurons.apply_network(
+        network, x, activation=jnp.sin, output_activation=jax.nn.sigmoid
+    )
+
+    def by_hand(a, activation):
+        for index, layer in enumerate(network):
+            a = a @ np.asarray(layer.weights, float) + np.asarray(layer.bias, float)
+            a = activation(a) if index < 2 else a
+        return a
+
+    np.testing.assert_allclose(plain, by_hand(x, np.tanh), rtol=1e-4, atol=1e-5)
+    expected = 1 / (1 + np.exp(-by_hand(x, np.sin)))
+    np.testing.assert_allclose(squashed, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_activations_two_layers_collapse_into_one(rng):
+    first, second = layer_of(rng, 3, 4), layer_of(rng, 4, 2)
+    x = rng.normal(size=(5, 3)).astype(np.float32)
+    one = neurons.Neuron(
+        weights=first.weights @ second.weights, bias=first.bias @ second.weights + second.bias
+    )
+
+    np.testing.assert_allclose(
+        neurons.apply_network((first, second), x, activation=lambda z: z),
+        neurons.weighted_sum(one, x),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_a_network_may_end_in_a_single_neuron_or_consist_of_one(rng):
+    hidden, last = layer_of(rng, 3, 4), layer_of(rng, 4)
+    x = rng.normal(size=(5, 3)).astype(np.float32)
+
+    chex.assert_shape(neurons.apply_network([hidden, last], x), (5,))
+    np.testing.assert_array_equal(
+        neurons.apply_network((hidden,), x), neurons.weighted_sum(hidden, x)
+    )

@@ -1,0 +1,195 @@
+"""What jaxgd.planes promises."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+
+from jaxgd import neurons, planes, surfaces
+
+# Shapes of params whose entries suffice for three independent directions.
+TREES = st.recursive(
+    st.sampled_from([(), (1,), (2,), (3, 2), (2, 1, 3)]),
+    lambda children: (
+        st.lists(children, min_size=1, max_size=3)
+        | st.tuples(children, children)
+        | st.dictionaries(st.sampled_from("abc"), children, min_size=1)
+    ),
+    max_leaves=4,
+)
+
+
+def is_shape(node):
+    return isinstance(node, tuple) and all(isinstance(size, int) for size in node)
+
+
+def drawn(rng, shapes):
+    return jax.tree.map(lambda shape: rng.normal(size=shape), shapes, is_leaf=is_shape)
+
+
+def flat(tree):
+    """All entries as one float64 vector, in NumPy."""
+    return np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in jax.tree.leaves(tree)])
+
+
+@st.composite
+def planes_and_coordinates(draw):
+    shapes, seed = draw(TREES), draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    origin = drawn(rng, shapes)
+    size = flat(origin).size
+    k = draw(st.integers(1, min(3, size)))
+    plane = planes.Plane(origin=origin, directions=tuple(drawn(rng, shapes) for _ in range(k)))
+    numbers = st.floats(-100, 100)
+    return plane, draw(st.lists(numbers, min_size=k, max_size=k)), drawn(rng, shapes)
+
+
+def conditioned(plane):
+    """How far rounding can be amplified by directions that nearly agree."""
+    return np.linalg.cond(np.stack([flat(d) for d in plane.directions], axis=1))
+
+
+@given(planes_and_coordinates())
+@settings(max_examples=25)
+def test_projecting_a_point_of_a_plane_gives_its_coordinates_back(drawn_values):
+    plane, coordinates, _ = drawn_values
+    with jax.enable_x64(True):
+        params = planes.point(plane, *coordinates)
+        recovered = planes.project(plane, params)
+
+    chex.assert_trees_all_equal_structs(params, plane.origin)
+    expected = flat(plane.origin)
+    for c, direction in zip(coordinates, plane.directions, strict=True):
+        expected = expected + c * flat(direction)
+    np.testing.assert_allclose(flat(params), expected, rtol=1e-12, atol=1e-12)
+    chex.assert_shape(recovered, (len(coordinates),))
+    np.testing.assert_allclose(recovered, coordinates, rtol=0, atol=1e-11 * conditioned(plane))
+
+
+@given(planes_and_coordinates())
+@settings(max_examples=25)
+def test_what_a_projection_loses_is_orthogonal_to_the_plane(drawn_values):
+    plane, _, params = drawn_values
+    with jax.enable_x64(True):
+        coordinates = planes.project(plane, params)
+        nearest = planes.point(plane, *coordinates)
+
+    columns = np.stack([flat(d) for d in plane.directions], axis=1)
+    tolerance = 1e-10 * conditioned(plane)
+    np.testing.assert_allclose(columns.T @ (flat(params) - flat(nearest)), 0, atol=tolerance)
+    witness, *_ = np.linalg.lstsq(columns, flat(params) - flat(plane.origin), rcond=None)
+    np.testing.assert_allclose(coordinates, witness, rtol=0, atol=tolerance)
+
+
+def test_a_point_keeps_the_dtype_of_each_array():
+    origin = {"half": jnp.ones(2, jnp.float16), "full": jnp.ones(3)}
+    plane = planes.Plane(origin=origin, directions=(origin, jax.tree.map(jnp.float32, origin)))
+
+    params = planes.point(plane, 1.0, jnp.float32(2.0))
+
+    chex.assert_trees_all_equal_dtypes(params, origin)
+    chex.assert_trees_all_equal(params, jax.tree.map(lambda p: 4 * p, origin))
+
+
+@pytest.mark.parametrize("num_entries", [1, 3])
+def test_dependent_directions_have_no_coordinates(num_entries):
+    direction = jnp.ones(num_entries)
+    plane = planes.Plane(origin=jnp.zeros(num_entries), directions=(direction, direction))
+
+    coordinates = planes.project(plane, direction)
+
+    chex.assert_shape(coordinates, (2,))
+    assert not jnp.isfinite(coordinates).all()
+
+
+# Axis-parallel planes.
+
+
+def params():
+    return {
+        "layers": [
+            neurons.Neuron(weights=jnp.arange(6.0).reshape(2, 3), bias=jnp.array([7.0, 8.0, 9.0])),
+            neurons.Neuron(weights=jnp.array([10.0, 11.0, 12.0]), bias=jnp.array(13.0)),
+        ],
+        "scale": jnp.array(14.0),
+    }
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ("layers", 0, "weights", 1, 2),
+        ("layers", 0, "bias", 1),
+        ("layers", 1, "weights", 0),
+        ("layers", 1, "weights", -1),
+        ["layers", 1, "bias"],
+        ("scale",),
+    ],
+)
+def test_a_coordinate_is_the_value_of_its_entry_and_all_others_stay(entry):
+    plane = planes.coordinate(params(), entry)
+
+    moved = planes.point(plane, -5.0)
+
+    def at(tree: Any) -> Any:
+        for key in entry:
+            tree = getattr(tree, key) if isinstance(tree, neurons.Neuron) else tree[key]
+        return tree
+
+    assert at(moved) == -5.0
+    before, after = flat(params()), flat(moved)
+    assert (before != after).sum() == 1
+    np.testing.assert_array_equal(flat(plane.directions[0]), (before != after).astype(float))
+    np.testing.assert_array_equal(planes.project(plane, params()), [at(params())])
+    chex.assert_trees_all_equal(planes.point(plane, at(params())), params())
+
+
+def test_coordinates_come_in_the_order_of_their_entries():
+    plane = planes.coordinate(params(), ("scale",), ("layers", 0, "weights", 1, 0))
+
+    moved = planes.point(plane, 100.0, 200.0)
+
+    assert moved["scale"] == 100.0
+    assert moved["layers"][0].weights[1, 0] == 200.0
+    np.testing.assert_array_equal(planes.project(plane, params()), [14.0, 3.0])
+    assert len(plane.directions) == 2
+
+
+def test_params_may_be_a_single_array_or_a_single_number():
+    np.testing.assert_array_equal(
+        planes.point(planes.coordinate(jnp.arange(3.0), (1,)), 9.0), [0, 9, 2]
+    )
+    assert planes.point(planes.coordinate(4.0, ()), 9.0) == 9.0
+
+
+def test_a_loss_is_seen_against_weight_and_bias():
+    x, y = np.array([0.0, 0.5, 1.0], np.float32), np.array([3.1, 3.9, 5.2], np.float32)
+    neuron = neurons.Neuron(weights=jnp.array([2.0]), bias=jnp.array(3.0))
+    plane = planes.coordinate(neuron, ("weights", 0), ("bias",))
+
+    def loss(w, b):
+        z = neurons.weighted_sum(planes.point(plane, w, b), x[:, None])
+        return jnp.mean((z - y) ** 2) / 2
+
+    w, b = np.array([1.0, 2.0, 3.0, 4.0], np.float32), np.array([2.0, 3.0, 4.0], np.float32)
+    surface = surfaces.sweep(loss, w, b)
+
+    looped = [[((wi * x + bj - y) ** 2).sum() / 3 / 2 for bj in b] for wi in w]
+    np.testing.assert_allclose(surface.values, looped, rtol=1e-5)
+
+
+def test_planes_pass_through_jit_and_vmap():
+    plane = planes.coordinate(params(), ("scale",), ("layers", 1, "bias"))
+    a, b = jnp.array([1.0, 2.0, 3.0]), jnp.array([4.0, 5.0, 6.0])
+
+    moved = jax.jit(jax.vmap(planes.point, in_axes=(None, 0, 0)))(plane, a, b)
+    back = jax.jit(jax.vmap(planes.project, in_axes=(None, 0)))(plane, moved)
+
+    np.testing.assert_allclose(back, np.stack([a, b], axis=1), rtol=1e-6)
+    assert ravel_pytree(moved)[0].size == 3 * ravel_pytree(params())[0].size
