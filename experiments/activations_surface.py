@@ -2,9 +2,10 @@
 
 One 64-32-10 network, with tanh and with relu, from usual and from six times larger initial
 weights, trained by momentum on the digits and seen from filter-normalized planes with the same
-directions. Expect the usual start to end in a wide, smooth bowl under both activations. Large
-weights saturate tanh: its surface grows plateaus and walls, and its network generalizes worse.
-Under relu they only scale the function up: a steep surface of straight creases.
+directions. Expect the usual start to end in a wide bowl under both activations. From large
+weights expect training to end at about the same loss and at a worse test accuracy, in a bowl
+many times steeper: the same relative change of larger weights moves the logits further. Far
+out the surface under tanh, whose units saturate, lies lower than that under relu.
 """
 
 from typing import Any, NamedTuple

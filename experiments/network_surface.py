@@ -2,7 +2,7 @@
 
 A 64-32-10 tanh network learns scikit-learn's handwritten digits by SGD, with momentum, and by
 Adam, from one start. Expect a smooth bowl on a filter-normalized random plane, its accuracy
-falling off later than its loss rises; on the principal plane of the momentum run a clear path
+falling off where its loss rises; on the principal plane of the momentum run a clear path
 for it, and next to nothing of Adam, which goes elsewhere; all three on the principal plane of
 the three together, at some loss of truth; and the steepest valley walls there are on the plane
 of the two leading eigenvectors of the Hessian.

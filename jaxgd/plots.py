@@ -386,8 +386,10 @@ def projected_paths(
         faded = to_rgba_array([colour] * len(path), alpha=np.clip(1 - hidden, 0.08, 1))
         ax.scatter(*path.T, s=14, color=faded, lw=0)
         ax.plot(*path[-1], "*", color=colour, ms=13, mec="black", mew=0.6)
-    legend = ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-    legend.set_in_layout(True)
+    ax.legend(
+        fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), facecolor="0.4",
+        labelcolor="white",
+    )  # fmt: skip
     return lines
 
 

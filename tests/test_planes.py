@@ -1,5 +1,6 @@
 """What jaxgd.planes promises."""
 
+import functools
 from typing import Any
 
 import chex
@@ -193,3 +194,152 @@ def test_planes_pass_through_jit_and_vmap():
 
     np.testing.assert_allclose(back, np.stack([a, b], axis=1), rtol=1e-6)
     assert ravel_pytree(moved)[0].size == 3 * ravel_pytree(params())[0].size
+
+
+# Planes by chance, through points, and along a trajectory.
+
+PATH = {
+    "w": jax.random.normal(jax.random.key(1), (9, 2, 3)),
+    "b": jax.random.normal(jax.random.key(2), (9, 4)),
+}
+
+
+def rows(path):
+    return np.concatenate(
+        [np.reshape(leaf, (leaf.shape[0], -1)) for leaf in jax.tree.leaves(path)], axis=1
+    ).astype(np.float64)
+
+
+def test_random_directions_are_gaussian_and_all_but_orthogonal():
+    origin = {"w": jnp.zeros((100, 90)), "b": jnp.ones(70)}
+
+    plane = planes.random(jax.random.key(0), origin, num_directions=3)
+
+    chex.assert_trees_all_equal(plane.origin, origin)
+    for direction in plane.directions:
+        entries = flat(direction)
+        assert abs(entries.mean()) < 0.05  # a uniform direction on [0, 1] would have 0.5
+        assert abs(entries.std() - 1) < 0.05
+        assert (entries < 0).any()
+    cosines = np.asarray(planes.geometry(plane).cosines)
+    assert (np.abs(cosines[~np.eye(3, dtype=bool)]) < 0.05).all()
+
+
+def test_another_key_gives_another_plane_and_the_same_key_the_same():
+    origin = jnp.zeros(5)
+    first, again, other = (planes.random(jax.random.key(k), origin) for k in (0, 0, 1))
+    chex.assert_trees_all_equal(first, again)
+    assert not np.array_equal(first.directions[0], other.directions[0])
+
+
+def test_a_plane_through_points_has_them_at_its_unit_coordinates():
+    points = [jax.tree.map(lambda leaf, i=i: leaf[i], PATH) for i in range(3)]
+
+    plane = planes.through(*points)
+
+    for coordinates, wanted in zip([(0, 0), (1, 0), (0, 1)], points, strict=True):
+        chex.assert_trees_all_close(planes.point(plane, *coordinates), wanted, atol=1e-6)
+
+
+def test_the_principal_plane_is_that_of_a_singular_value_decomposition():
+    plane = planes.principal(PATH, num_directions=3)
+
+    centred = rows(PATH) - rows(PATH).mean(axis=0)
+    _, _, components = np.linalg.svd(centred, full_matrices=False)
+    for direction, component in zip(plane.directions, components, strict=False):
+        np.testing.assert_allclose(abs(flat(direction) @ component), 1, rtol=1e-4)
+    chex.assert_trees_all_equal(plane.origin, jax.tree.map(lambda leaf: leaf[-1], PATH))
+    geometry = planes.geometry(plane)
+    chex.assert_trees_all_close(geometry.norms, jnp.ones(3), rtol=1e-4)
+    chex.assert_trees_all_close(geometry.cosines, jnp.eye(3), atol=1e-4)
+
+
+def test_the_sign_of_a_principal_direction_is_fixed():
+    for direction in planes.principal(PATH).directions:
+        scores = (rows(PATH) - rows(PATH).mean(axis=0)) @ flat(direction)
+        assert scores[np.abs(scores).argmax()] > 0
+
+
+def test_a_path_within_a_plane_is_hidden_by_nothing_and_one_across_it_by_all():
+    plane = planes.random(jax.random.key(3), jax.tree.map(lambda leaf: leaf[0], PATH))
+    coordinates = jax.random.normal(jax.random.key(4), (6, 2))
+    within = jax.vmap(lambda c: planes.point(plane, *c))(coordinates)
+
+    projection = planes.project_path(plane, within)
+
+    chex.assert_trees_all_close(projection.coordinates, coordinates, atol=1e-5)
+    assert projection.residuals.max() < 1e-4
+    line = planes.Plane(origin=jnp.zeros(2), directions=(jnp.array([1.0, 0.0]),))
+    across = planes.project_path(line, jnp.array([[0.0, 0.0], [0.0, 5.0], [3.0, 4.0]]))
+    chex.assert_trees_all_close(across.residuals, jnp.array([0.0, 1.0, 0.8]))
+
+
+# Filter normalization.
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_every_filter_of_a_direction_gets_the_length_of_the_params(axis):
+    origin = {"kernel": jax.random.normal(jax.random.key(5), (2, 3, 4)), "bias": jnp.ones(5)}
+    plane = planes.random(jax.random.key(6), origin)
+
+    normalized = planes.filter_normalize(plane, filter_axis=axis)
+
+    chex.assert_trees_all_equal(normalized.origin, origin)
+    for before, after in zip(plane.directions, normalized.directions, strict=True):
+        theta, old, new = (
+            np.moveaxis(np.asarray(tree["kernel"]), axis, 0).reshape(
+                origin["kernel"].shape[axis], -1
+            )
+            for tree in (origin, before, after)
+        )
+        for filter_theta, filter_old, filter_new in zip(theta, old, new, strict=True):
+            wanted = filter_old * np.linalg.norm(filter_theta) / np.linalg.norm(filter_old)
+            np.testing.assert_allclose(filter_new, wanted, rtol=1e-5)
+        assert not np.any(after["bias"])
+
+
+def test_directions_of_vectors_are_kept_or_matched_when_asked():
+    origin = {"kernel": jnp.ones((2, 3)), "bias": jnp.array([3.0, 4.0])}
+    plane = planes.random(jax.random.key(6), origin)
+    old = plane.directions[0]["bias"]
+    keep, match = (
+        planes.filter_normalize(plane, filter_axis=-1, vectors=vectors).directions[0]["bias"]
+        for vectors in ("keep", "match")
+    )
+    chex.assert_trees_all_equal(keep, old)
+    chex.assert_trees_all_close(match, old * 5 / jnp.linalg.norm(old), rtol=1e-5)
+
+
+def test_each_array_may_have_a_filter_axis_of_its_own_or_be_one_filter():
+    origin = {"a": jnp.arange(1.0, 7.0).reshape(2, 3), "b": jnp.arange(1.0, 7.0).reshape(2, 3)}
+    plane = planes.random(jax.random.key(6), origin)
+    direction = planes.filter_normalize(plane, filter_axis={"a": 0, "b": None}).directions[0]
+    norms = functools.partial(np.linalg.norm, axis=1)
+    np.testing.assert_allclose(norms(direction["a"]), norms(origin["a"]), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(direction["b"]), np.linalg.norm(origin["b"]), rtol=1e-5
+    )
+
+
+def test_a_filter_of_zeros_stays_where_it_is():
+    origin = jnp.array([[0.0, 1.0], [0.0, 1.0]])
+    plane = planes.Plane(origin, (jnp.array([[1.0, 0.0], [1.0, 0.0]]),))
+    normalized = planes.filter_normalize(plane, filter_axis=-1)
+    chex.assert_trees_all_equal(normalized.directions[0], jnp.zeros((2, 2)))
+
+
+def test_the_geometry_of_a_plane_tells_lengths_and_angles():
+    directions = (jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0]), jnp.array([0.0, -3.0]))
+    geometry = planes.geometry(planes.Plane(jnp.zeros(2), directions))
+    chex.assert_trees_all_close(geometry.norms, jnp.array([2, 2**0.5, 3]))
+    half = 0.5**0.5
+    wanted = jnp.array([[1, half, 0], [half, 1, -half], [0, -half, 1]])
+    chex.assert_trees_all_close(geometry.cosines, wanted, atol=1e-6)
+
+
+def test_a_caller_keeps_its_arrays():
+    origin = {"w": np.ones((2, 3), np.float32), "b": np.ones(4, np.float32)}
+    plane = planes.filter_normalize(planes.random(jax.random.key(0), origin), filter_axis=0)
+    planes.restrict(lambda p: p["w"].sum() + p["b"].sum(), plane)(1.0, 2.0)
+    planes.project(plane, origin)
+    chex.assert_trees_all_equal(origin, {"w": np.ones((2, 3)), "b": np.ones(4)})

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxgd import chains, descent, neurons, plots, surfaces
+from jaxgd import chains, descent, neurons, planes, plots, surfaces
 
 LINE = surfaces.Surface(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
 GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
@@ -191,3 +191,15 @@ def test_what_cannot_be_drawn_is_refused_by_name(ax, draw, message):
 def test_drawing_needs_no_pyplot_and_opens_no_window():
     code = "import sys, jaxgd.plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_projected_paths_tell_their_true_loss_and_what_is_hidden(ax):
+    projection = planes.Projection(
+        coordinates=jnp.array([[0.0, 1.0], [2.0, 3.0]]), residuals=jnp.array([0.0, 0.25])
+    )
+    (line,) = plots.projected_paths(ax, {"SGD": projection}, {"SGD": jnp.array([2.0, 0.5])})
+    assert line.get_label() == "SGD: loss 0.5, up to 25% off the plane"
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [[0, 1], [2, 3]])
+    drawn(ax)
+    with pytest.raises(ValueError, match="projections and losses must have the same names"):
+        plots.projected_paths(ax, {"SGD": projection}, {})
