@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgd import descent, surfaces
+from jaxgd import descent, planes, surfaces
 
 BATCH_SIZES = [None, 1, 4, 15, 100]
 
@@ -156,3 +156,22 @@ def test_a_whole_descent_can_be_a_function_of_its_rates():
 
     expected = 0.8**6 * (first[:, None] ** -2 + second[None] ** -2)
     np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+def test_a_sweep_holds_the_params_of_one_batch_of_points_only():
+    num_params, points, batch_size = 10_000, 50, 4
+    plane = planes.random(jax.random.key(0), jnp.zeros(num_params))
+
+    def sweep(plane, x, a, b):
+        def loss(*point):
+            return jnp.tanh(x @ planes.point(plane, *point))
+
+        return surfaces.sweep(loss, a, b, batch_size=batch_size)
+
+    axis = jnp.linspace(-1, 1, points)
+    arguments = plane, jnp.ones(num_params), axis, axis
+    memory = jax.jit(sweep).lower(*arguments).compile().memory_analysis()
+
+    all_at_once = 4 * num_params * points**2
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 4 * 4 * num_params * batch_size < all_at_once / 100
