@@ -20,7 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Recompute the study note: its numbers, its errors, its pictures.",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="experiments; all if none is named"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="experiments; all if none is named. Or bench, alone: the library beside other ways",
     )
     parser.add_argument(
         "--list", action="store_true", help="list the experiments and their questions"
@@ -37,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
-        parser.error(f"no experiment named {', '.join(unknown)}; known: {', '.join(NAMES)}")
+        parser.error(
+            f"no experiment named {', '.join(unknown)}; known: {', '.join(NAMES)}; bench, alone"
+        )
     if options.seed < 0:
         parser.error(f"--seed must be at least 0, got {options.seed}")
     if options.list:
@@ -48,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "numbers.json").touch()
     except OSError as error:
-        parser.error(f"cannot write to {options.out}: {error.strerror}")
+        print(f"{parser.prog}: cannot write to {options.out}: {error.strerror}", file=sys.stderr)
+        return 2
 
     jax.config.update("jax_enable_x64", True)  # the published digits are those of float64
     names = [name for name in NAMES if name in options.names or not options.names]
@@ -56,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for index, name in enumerate(names, start=1):
         print(f"[{index}/{len(names)}] {name}: {_question(name)}", flush=True)
         experiment = importlib.import_module(f"experiments.{name}")
-        results = experiment.compute(options.seed)
+        try:
+            results = experiment.compute(options.seed)
+        except ModuleNotFoundError as error:
+            print(f'    left out: no {error.name} here: pip install -e ".[experiments]"\n')
+            continue
         for table in experiment.tables(results):
             print(f"\n{_report.render(table)}")
         figure = Figure(figsize=experiment.FIGURE_SIZE, layout="constrained")

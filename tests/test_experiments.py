@@ -67,15 +67,26 @@ def test_the_list_names_every_experiment_with_its_question():
 def test_an_unknown_name_is_answered_with_the_known_ones():
     process = run("neurons")
     assert process.returncode == 2
-    assert f"no experiment named neurons; known: {', '.join(NAMES)}" in process.stderr
+    assert f"no experiment named neurons; known: {', '.join(NAMES)}; bench" in process.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     process = run("neuron", "--out", str(tmp_path / "file" / "results"))
     assert process.returncode == 2
-    assert "cannot write to" in process.stderr
-    assert "Traceback" not in process.stderr
+    (line,) = process.stderr.splitlines()
+    assert "cannot write to" in line
+
+
+def test_an_experiment_without_its_data_is_left_out_and_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.datasets'] = None;"
+    code += "from experiments.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.run(
+        [sys.executable, "-c", code, "network_surface", "--out", str(tmp_path)],
+        check=False, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert 'left out: no sklearn.datasets here: pip install -e ".[experiments]"' in process.stdout
 
 
 def test_a_negative_seed_is_refused():
