@@ -203,11 +203,12 @@ def draw(figure: Figure, results: Results) -> None:
         paths = {name: results.projections[view][name] for name in OPTIMIZERS}
         plots.projected_paths(ax, paths, run_losses)
         ax.set_title(title)
-    for name, colour in zip(OPTIMIZERS, plots.COLOURS, strict=False):
+    for name, colour in zip(OPTIMIZERS, plots.PATH_COLOURS, strict=False):
         plots.loss_curve(grid[1, 2], results.descents[name], color=colour, label=name, lw=2)
+    grid[1, 2].set_facecolor("0.4")  # so that each run keeps the colour of its path
     grid[1, 2].set_yscale("log")
     grid[1, 2].set_ylabel("loss, nats")
-    grid[1, 2].legend()
+    grid[1, 2].legend(facecolor="0.4", labelcolor="white")
     grid[1, 2].set_title("The true losses")
 
 

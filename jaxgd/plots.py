@@ -382,14 +382,15 @@ def projected_paths(
         colour = PATH_COLOURS[i % len(PATH_COLOURS)]
         loss = float(np.asarray(losses[name])[-1])
         label = f"{name}: loss {loss:.2g}, up to {hidden.max():.0%} off the plane"
-        lines += ax.plot(*path.T, color=colour, lw=1, alpha=0.6, label=label)
+        lines += ax.plot(*path.T, color=colour, lw=1.2, alpha=0.7, label=label)
         faded = to_rgba_array([colour] * len(path), alpha=np.clip(1 - hidden, 0.08, 1))
         ax.scatter(*path.T, s=14, color=faded, lw=0)
         ax.plot(*path[-1], "*", color=colour, ms=13, mec="black", mew=0.6)
-    ax.legend(
-        fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), facecolor="0.4",
-        labelcolor="white",
-    )  # fmt: skip
+    legend = ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9)
+    legend.get_frame().set_facecolor("0.4")
+    for text, handle in zip(legend.get_texts(), legend.get_lines(), strict=True):
+        text.set_color("white")
+        handle.set(linewidth=3, alpha=1)
     return lines
 
 
