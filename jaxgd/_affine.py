@@ -196,7 +196,7 @@ def _inlined(closed: Any, args: Sequence[Any], seen: dict[Any, Any]) -> list[Any
             seen[key] = operands, _bind(eqn, operands)
         return seen[key][1]
 
-    program = closed.jaxpr if isinstance(closed, jex.ClosedJaxpr) else closed
+    program = closed.jaxpr if hasattr(closed, "consts") else closed  # closed, or open already
     names = [*program.constvars, *program.invars]
     env = _run(program.eqns, dict(zip(names, args, strict=True)), enter)
     return [_read(env, v) for v in program.outvars]
