@@ -388,10 +388,16 @@ def _at_point(value: _Value, leaf: Any, coordinates: Sequence[Array]) -> Array:
             origin = origin + coordinates[index].astype(tangent.dtype) * tangent
         return origin
 
-    if value.kind == _Kind.SQUARES:
-        squares = (sign * jnp.sum(jnp.square(moved(*rows))) for sign, rows in leaf.items())
-        return functools.reduce(jnp.add, squares)
-    return moved(*leaf)
+    if value.kind != _Kind.SQUARES:
+        return moved(*leaf)
+    # Row by row, and there are few: that is scalar arithmetic, which a vmap makes fast.
+    squares = [
+        sign * jnp.square(moved(origin[row], [tangent[row] for tangent in tangents]))
+        for sign, (origin, tangents) in leaf.items()
+        for row in range(origin.size)
+    ]
+    dtype = next(iter(leaf.values()))[0].dtype
+    return functools.reduce(jnp.add, squares, jnp.zeros((), dtype))
 
 
 def _rows(eqn: Any, operands: Sequence[Any]) -> dict[int, list[Array]]:
