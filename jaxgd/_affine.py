@@ -51,6 +51,9 @@ _LINEAR = (
     | {"dynamic_update_slice": slice(2), "select_n": slice(1, None)}
 )
 
+# A matrix product by a named algorithm may round its operands.
+_ALGORITHMS = (jax.lax.DotAlgorithm, jax.lax.DotAlgorithmPreset)
+
 # Linear in each of two operands, hence affine while one of them is constant.
 _BILINEAR = {"conv_general_dilated", "dot_general", "mul"}
 
@@ -58,6 +61,10 @@ _BILINEAR = {"conv_general_dilated", "dot_general", "mul"}
 _FREE = _LAYOUT | {"convert_element_type", "iota", "split"}
 _CHEAP = {"add", "add_any", "concatenate", "div", "eq", "integer_pow", "mul", "neg", "pad", "pow"}
 _CHEAP |= {"select_n", "square", "sub"}
+
+
+_Rows = dict[int, list[Array]]
+"""Affine arrays whose squares count positively (1) or negatively (-1)."""
 
 
 class _Kind(enum.IntEnum):
@@ -190,8 +197,7 @@ def _inlined(closed: Any, args: Sequence[Any], seen: dict[Any, Any]) -> list[Any
             return _inlined(inner, [*getattr(inner, "consts", ()), *operands], seen)
         if name not in _LINEAR and name not in _BILINEAR:
             return _bind(eqn, operands)
-        ids = [id(x) if isinstance(x, jax.Array) else np.asarray(x).item() for x in operands]
-        key = (name, *ids, *eqn.params.items())
+        key = (name, *map(id, operands), *eqn.params.items())
         if key not in seen:
             seen[key] = operands, _bind(eqn, operands)
         return seen[key][1]
@@ -265,7 +271,7 @@ def _is_precise(eqn: Any, kinds: Sequence[_Kind]) -> bool:
     return (
         all(getattr(aval, "dtype", None) in (np.float32, np.float64) for aval in moved + results)
         and max(aval.dtype.itemsize for aval in moved) <= results[0].dtype.itemsize
-        and not isinstance(eqn.params.get("precision"), jax.lax.DotAlgorithmPreset)
+        and not isinstance(eqn.params.get("precision"), _ALGORITHMS)
     )
 
 
@@ -282,14 +288,16 @@ def _is_square(eqn: Any) -> bool:
         case "mul":
             return same
         case "dot_general":
-            return same and _contracts_all(eqn)
+            return same and _is_sum_of_products(eqn)
     return False
 
 
-def _contracts_all(eqn: Any) -> bool:
-    """Whether a dot_general is the sum over the entries of an elementwise product."""
-    (left, right), _ = eqn.params["dimension_numbers"]
-    return left == right and len(left) == len(eqn.invars[0].aval.shape)
+def _is_sum_of_products(eqn: Any) -> bool:
+    """Whether a dot_general sums an elementwise product over some axes, as reduce_sum does."""
+    (left, right), (left_batch, right_batch) = eqn.params["dimension_numbers"]
+    operand, result = eqn.invars[0].aval, eqn.outvars[0].aval
+    kept = tuple(axis for axis in range(operand.ndim) if axis not in left)
+    return left == right and left_batch == right_batch == kept and operand.dtype == result.dtype
 
 
 def _keeps_squares(eqn: Any, moved: set[int], kinds: Sequence[_Kind]) -> bool:
@@ -303,7 +311,7 @@ def _keeps_squares(eqn: Any, moved: set[int], kinds: Sequence[_Kind]) -> bool:
         case "div":
             return moved == {0} and shapes == {eqn.outvars[0].aval.shape}
         case "dot_general":
-            return len(moved) == 1 and _contracts_all(eqn)
+            return len(moved) == 1 and _is_sum_of_products(eqn)
         case name:
             return name in _LAYOUT | {"reduce_sum"}
 
@@ -367,17 +375,16 @@ def _compute_once(plan: _Plan, dtype: Any, arrays: Sequence[Array]) -> tuple[lis
     basis = jnp.eye(len(plan.coordinates), dtype=dtype)
     origins, push = jax.linearize(at, *jnp.zeros_like(basis[0]))
     pushed = [push(*row) for row in basis]
-    leaves, finite = [], jnp.array(True)
+    leaves, checked = [], []
     for index, (v, origin) in enumerate(zip(plan.leaves, origins, strict=True)):
         kind, tangents = values[v].kind, [pushed[i][index] for i in sorted(values[v].moved_by)]
         if kind == _Kind.SQUARES:
             leaf = {sign: _compressed(*(t[sign] for t in [*tangents, origin])) for sign in origin}
         else:
-            leaf = (origin, tangents if kind else [])
+            leaf = (origin, tangents)
         leaves.append(leaf)
-        checked = jax.tree.leaves(leaf if kind == _Kind.SQUARES else leaf[1])
-        finite = jnp.all(jnp.array([finite, *(jnp.isfinite(x).all() for x in checked)]))
-    return leaves, finite
+        checked += jax.tree.leaves(leaf if kind == _Kind.SQUARES else tangents)
+    return leaves, jnp.all(jnp.array([jnp.isfinite(x).all() for x in checked], bool))
 
 
 def _at_point(value: _Value, leaf: Any, coordinates: Sequence[Array]) -> Array:
@@ -400,46 +407,52 @@ def _at_point(value: _Value, leaf: Any, coordinates: Sequence[Array]) -> Array:
     return functools.reduce(jnp.add, squares, jnp.zeros((), dtype))
 
 
-def _rows(eqn: Any, operands: Sequence[Any]) -> dict[int, list[Array]]:
+def _rows(eqn: Any, operands: Sequence[Any]) -> _Rows:
     """Squares of shape s, as affine arrays of shape (n, *s) whose squares sum up to them.
 
-    Those under 1 count positively and those under -1 negatively, so that a weight may have any
+    Those that count positively and negatively are kept apart, so that a weight may have any
     sign, even one that is not known yet.
     """
     name = eqn.primitive.name
     squares = [x for x in operands if isinstance(x, dict)]
     others = [x for x in operands if not isinstance(x, dict)]
+    if name == "reduce_sum":
+        return _summed(squares[0], eqn.params["axes"])
+    if name == "dot_general":
+        (axes, _), _ = eqn.params["dimension_numbers"]
+        terms = _weighted(squares[0], others[0]) if squares else {1: [others[0][None]]}
+        return _summed(terms, axes)
     if not squares:
-        return {1: [others[0].ravel() if name == "dot_general" else others[0][None]]}
+        return {1: [others[0][None]]}
     if name == "add":
         one = {1: [jnp.ones((1, *eqn.outvars[0].aval.shape), eqn.outvars[0].aval.dtype)]}
         squares += [_weighted(one, constant) for constant in others]
         signs = {sign for rows in squares for sign in rows}
         return {sign: [a for rows in squares for a in rows.get(sign, [])] for sign in signs}
-    if name == "reduce_sum":
-        return _each(squares[0], lambda a: _summed(a, eqn.params["axes"]))
     if name in _LAYOUT:
         return _each(squares[0], jax.vmap(lambda row: _bind(eqn, [row])[0]))
-    weighted = _weighted(squares[0], others[0], inverse=name == "div")
-    return _each(weighted, jnp.ravel) if name == "dot_general" else weighted
+    return _weighted(squares[0], others[0], inverse=name == "div")
 
 
-def _each(rows: dict[int, list[Array]], fn: Callable[[Array], Array]) -> dict[int, list[Array]]:
+def _each(rows: _Rows, fn: Callable[[Array], Array]) -> _Rows:
     return {sign: [fn(a) for a in arrays] for sign, arrays in rows.items()}
 
 
-def _summed(a: Array, axes: Sequence[int]) -> Array:
-    """Counts the axes that are summed over among the rows."""
-    a = jnp.moveaxis(a, [axis + 1 for axis in axes], range(len(axes)))
-    return a.reshape(-1, *a.shape[len(axes) + 1 :])
+def _summed(rows: _Rows, axes: Sequence[int]) -> _Rows:
+    """Sums squares over some axes: these are counted among the rows."""
+
+    def flat(a: Array) -> Array:
+        a = jnp.moveaxis(a, [axis + 1 for axis in axes], range(len(axes)))
+        summed, kept = a.shape[: len(axes) + 1], a.shape[len(axes) + 1 :]
+        return a.reshape(math.prod(summed), *kept)
+
+    return _each(rows, flat)
 
 
-def _weighted(
-    rows: dict[int, list[Array]], weight: Any, *, inverse: bool = False
-) -> dict[int, list[Array]]:
+def _weighted(rows: _Rows, weight: Any, *, inverse: bool = False) -> _Rows:
     """Multiplies squares by a weight: by its positive and by its negative part, if unknown."""
     known = () if isinstance(weight, jax.Array) else (-1 if weight < 0 else 1,)
-    result: dict[int, list[Array]] = {}
+    result: _Rows = {}
     for part in known or (1, -1):
         factor = part / jnp.asarray(weight) if inverse else part * jnp.asarray(weight)
         root = jnp.sqrt(jnp.maximum(factor, 0))

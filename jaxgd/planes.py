@@ -470,6 +470,9 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     everything before the first layer that moves. Where an affine residual is squared and
     summed, an R factor (QR) of k + 1 rows stands for all samples.
 
+    Call it once and phi often: it compiles what it does once, at each call. To restrict to
+    many planes, jit a function of plane and data that restricts and sweeps.
+
     phi is differentiable in its coordinates, to any order, with the derivatives of the loss;
     with respect to plane and data, differentiate the loss itself.
 

@@ -1,6 +1,7 @@
 """What planes.restrict promises: the loss itself, with what all points share computed once."""
 
-from typing import Any
+import functools
+from typing import Any, cast
 
 import chex
 import jax
@@ -16,9 +17,12 @@ from jaxgd import losses, neurons, planes, surfaces
 
 
 @pytest.fixture(autouse=True)
-def _no_silent_broadcasting():
+def _strict_and_quick():
+    """No silent broadcasting; compilation, which takes longer than the programs, in a hurry."""
+    jax.config.update("jax_disable_most_optimizations", True)
     with jax.numpy_rank_promotion("raise"):
         yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 # Sizes are pairwise different, so that a transposed axis cannot hide.
@@ -40,7 +44,7 @@ def drawn(seed, dtype=float, scale=1.0):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), draw)
 
 
-def drawn_plane(num_directions=2, moved=tuple(SIZES), dtype: Any = float):
+def drawn_plane(num_directions=2, moved=tuple(SIZES), dtype=float):
     def direction(seed):
         step = drawn(seed, dtype, 0.5)
         return {k: leaf if k in moved else jnp.zeros_like(leaf) for k, leaf in step.items()}
@@ -50,7 +54,7 @@ def drawn_plane(num_directions=2, moved=tuple(SIZES), dtype: Any = float):
     )
 
 
-def drawn_data(dtype: Any = float):
+def drawn_data(dtype=float):
     rng = np.random.default_rng(9)
     return {
         "x": jnp.asarray(rng.normal(size=(9, 6)), dtype),
@@ -436,6 +440,23 @@ def solve(p, d):
 
 
 @program
+def zeros_of_several_kinds(p, d):
+    z = jnp.zeros((9, 5)).at[:, 1].set(-0.0), jnp.full((9, 5), -0.0), jnp.zeros((9, 5), int)
+    return (
+        jnp.sum(hidden(p, d) * (z[2] + 3)),
+        jnp.sum(jnp.copysign(p["s"], z[0] + z[1])),
+        z[2].sum(),
+    )
+
+
+@program
+def wider_accumulation(p, d):
+    r = residual(p, d).ravel()
+    wide = jnp.dot(r, r, preferred_element_type=jnp.result_type(float))
+    return jnp.sqrt(wide), jnp.dot(r, d["y"].ravel(), precision="highest")
+
+
+@program
 def params_alone(p, d):
     return sum(jnp.sum(jnp.abs(leaf)) for leaf in jax.tree.leaves(p))
 
@@ -502,6 +523,15 @@ def power_of_two_as_a_float(p, d):
 def einsum_with_itself(p, d):
     r = residual(p, d)
     return jnp.einsum("ij,ij->", r, r)
+
+
+@squared
+def loss_of_one_example_mapped_over_all(p, d):
+    def loss(x, y):
+        r = x @ p["w"] + p["b"] - y
+        return jnp.vdot(r, r) + jnp.sum(y * r**2)
+
+    return jax.vmap(loss)(d["x"], d["y"]).mean()
 
 
 @squared
@@ -659,10 +689,15 @@ def restricted_plainly(loss_fn, plane, *data):
     return lambda *coordinates: loss_fn(planes.point(plane, *coordinates), *data)
 
 
+@functools.cache
+def restricted(name):
+    """A program restricted once for all tests that look at it."""
+    return planes.restrict(PROGRAMS[name], drawn_plane(), drawn_data())
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_restricted_loss_is_the_loss_in_float32(name):
-    loss_fn, plane, data = PROGRAMS[name], drawn_plane(), drawn_data()
-    phi = planes.restrict(loss_fn, plane, data)
+def test_a_restricted_loss_is_the_loss_in_float32_and_compiles_no_array_in(name):
+    loss_fn, phi = PROGRAMS[name], restricted(name)
     points = jnp.array([[0.0, 0.0], [0.6, -1.1]])
 
     @jax.jit
@@ -670,10 +705,11 @@ def test_a_restricted_loss_is_the_loss_in_float32(name):
         fns = args[0], restricted_plainly(loss_fn, *args[1:])
         return [jax.vmap(lambda point, fn=fn: fn(*point))(points) for fn in fns]
 
-    values, plain = both(phi, plane, data)
+    values, plain = both(phi, drawn_plane(), drawn_data())
 
     chex.assert_trees_all_equal_shapes_and_dtypes(values, plain)
     chex.assert_trees_all_close(values, plain, rtol=1e-5, atol=1e-5)
+    assert not jax.make_jaxpr(lambda phi: phi(0.1, 0.2))(phi).consts, "an array is compiled in"
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -705,15 +741,7 @@ MOVED = {
     "a bias": (1, ("b",)),
     "nothing": (2, ()),
 }
-SAMPLE = [
-    "dense",
-    "attention",
-    "rnn_scan",
-    "layer_norm",
-    "ridge",
-    "weighted_least_squares",
-    "huber",
-]
+SAMPLE = ["dense", "rnn_scan", "ridge", "weighted_least_squares"]
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -755,7 +783,7 @@ STEPS = {
 
 
 @given(st.lists(st.sampled_from(sorted(STEPS)), max_size=6), st.sampled_from(["sum", "square"]))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_any_composition_of_steps_is_restricted_rightly(names, ending):
     def loss_fn(p, d):
         z = d["x"] @ p["w"]
@@ -865,31 +893,17 @@ LEFT = {
 def test_what_all_points_share_is_not_done_at_each(name):
     moved, operation, count = LEFT[name]
     plane = drawn_plane(moved=("v", "c") if moved == "last" else tuple(SIZES))
-    data = drawn_data()
     loss_fn = PROGRAMS[name.split(" ")[0]]
-    wide = data | {"x": jnp.tile(data["x"], (1, 1))}
 
-    assert operations(loss_fn, plane, wide).count(operation) == count
+    assert operations(loss_fn, plane, drawn_data()).count(operation) == count
 
 
 @pytest.mark.parametrize("name", SQUARED)
 def test_sums_of_squares_of_affine_residuals_cost_the_same_whatever_the_data(name):
-    phi = planes.restrict(PROGRAMS[name], drawn_plane(), drawn_data())
-
-    assert max(leaf.size for leaf in jax.tree.leaves(phi)) <= 3
+    assert max(leaf.size for leaf in jax.tree.leaves(restricted(name))) <= 3
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_no_array_is_a_constant_of_the_compiled_program(name):
-    phi = planes.restrict(PROGRAMS[name], drawn_plane(), drawn_data())
-
-    traced = jax.make_jaxpr(lambda phi, a, b: phi(a, b))(phi, 0.1, 0.2)
-
-    assert not traced.consts
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(phi))
-
-
-def test_arrays_that_the_loss_closes_over_are_no_constants_either():
+def test_arrays_that_the_loss_closes_over_are_not_compiled_in():
     data, plane = drawn_data(), drawn_plane()
     cell = jax.jit(lambda p: jnp.tanh(data["x"] @ p["w"]) * data["y"])
 
@@ -913,8 +927,7 @@ def test_cheap_operations_on_small_arrays_are_left_to_each_point():
 # phi among JAX's transformations.
 
 
-@pytest.mark.parametrize("name", ["dense", "ridge", "loss_and_accuracy"])
-@pytest.mark.parametrize("batch_size", [None, 4])
+@pytest.mark.parametrize(("name", "batch_size"), [("loss_and_accuracy", 4), ("ridge", None)])
 def test_a_sweep_of_phi_is_a_sweep_of_the_loss(name, batch_size):
     loss_fn, plane, data = PROGRAMS[name], drawn_plane(), drawn_data()
     axes = jnp.linspace(-1, 1, 3), jnp.linspace(0, 2, 5)
@@ -990,7 +1003,6 @@ def test_float32_params_are_restricted_under_x64():
 
         value = planes.restrict(dense, plane, data)(jnp.float64(0.3), 0.9)
 
-        assert "dot_general" in operations(dense, plane, data)
         assert operations(dense, plane, data).count("dot_general") == 1
         plain = dense(planes.point(plane, 0.3, 0.9), data)
         chex.assert_trees_all_close(value, plain, rtol=1e-5)
@@ -1032,14 +1044,12 @@ def test_data_may_hold_what_is_no_array():
 
 # What is refused.
 
-NOT_A_FUNCTION: Any = 3
-
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (
-            lambda: planes.restrict(NOT_A_FUNCTION, drawn_plane()),
+            lambda: planes.restrict(cast(Any, 3), drawn_plane()),
             TypeError,
             "loss_fn must be callable, got 3",
         ),
