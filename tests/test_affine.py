@@ -44,7 +44,7 @@ def drawn(seed, dtype=float, scale=1.0):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), draw)
 
 
-def drawn_plane(num_directions=2, moved=tuple(SIZES), dtype=float):
+def drawn_plane(num_directions=2, moved=tuple(SIZES), dtype: Any = float):
     def direction(seed):
         step = drawn(seed, dtype, 0.5)
         return {k: leaf if k in moved else jnp.zeros_like(leaf) for k, leaf in step.items()}
@@ -54,7 +54,7 @@ def drawn_plane(num_directions=2, moved=tuple(SIZES), dtype=float):
     )
 
 
-def drawn_data(dtype=float):
+def drawn_data(dtype: Any = float):
     rng = np.random.default_rng(9)
     return {
         "x": jnp.asarray(rng.normal(size=(9, 6)), dtype),
