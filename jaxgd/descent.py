@@ -43,6 +43,25 @@ class Trajectory(NamedTuple):
     status: Array
 
 
+class _Row(NamedTuple):
+    """What is recorded of one point."""
+
+    kept: Any
+    loss: Array
+    grad_norm: Array
+
+
+class _Run(NamedTuple):
+    """Where a run stands. Its status is MAX_STEPS until it ends before that."""
+
+    params: Params
+    state: Any
+    num_steps: Array
+    still: Array  # how many steps in a row have changed nothing
+    first_loss: Any
+    status: Array
+
+
 def step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
     """Takes one step of gradient descent: ``params - learning_rate * grads``.
 
@@ -130,10 +149,46 @@ def gradient_descent(
     learning_rate = _learning_rate(where, learning_rate)
 
     def advance(params: Params, grads: Params, _: Array, state: Any) -> tuple[Params, Any]:
-        return step(params, grads, learning_rate), state
+        return step(params, grads, learning_rate), state  # params - learning_rate * grads
 
     params = _checks.params(where, "params", params)
     return _descend(where, loss_fn, params, data, advance, (), num_steps, tolerance, record)
+
+
+def _take_all_steps(start: _Run, look: Any, move: Any, num_steps: int) -> tuple[_Run, _Row]:
+    """Takes every step in a scan, which reverse mode can differentiate; the rows hold the params.
+
+    Most runs end well, so the rows are judged once, after the loop, which costs a few percent
+    where judging each point costs a third. Where a run went bad, its rows are set back to the
+    point where it did.
+    """
+
+    def one_step(run: _Run, _: None) -> tuple[_Run, _Row]:
+        grads, row = look(run.params)
+        return move(run, grads, row.loss), row
+
+    run, rows = jax.lax.scan(one_step, start, length=num_steps)
+    _, row = look(run.params)
+    rows = jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, row)
+
+    indices = jnp.arange(num_steps + 1, dtype=jnp.int32)
+
+    def set_back(rows: _Row) -> tuple[Array, Array, _Row]:
+        sizes = jax.vmap(_size)(rows.kept)
+        statuses = _judge(rows.loss, rows.grad_norm, sizes, rows.loss[0])
+        end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, indices[-1], indices))
+        return statuses[end], end, jax.tree.map(lambda rs: rs[jnp.minimum(indices, end)], rows)
+
+    # Params that have overflown do not come back: the last ones tell.
+    statuses = _judge(rows.loss, rows.grad_norm, _size(run.params), rows.loss[0])
+    went_bad = jnp.any(statuses != Status.MAX_STEPS)
+    status, end, rows = jax.lax.cond(
+        went_bad, set_back, lambda rows: (run.status, indices[-1], rows), rows
+    )
+    same = jax.vmap(_same, in_axes=(0, None))(rows.kept, run.params)
+    still = num_steps - 1 - jnp.max(jnp.where(same, -1, indices))
+    params = jax.tree.map(lambda rs: rs[end], rows.kept)
+    return run._replace(params=params, num_steps=end, still=still, status=status), rows
 
 
 def optimize(
@@ -244,61 +299,6 @@ def _descend(
         num_steps=run.num_steps,
         status=jnp.where(run.status == Status.MAX_STEPS, at_last, run.status).astype(jnp.int32),
     )
-
-
-class _Row(NamedTuple):
-    """What is recorded of one point."""
-
-    kept: Any
-    loss: Array
-    grad_norm: Array
-
-
-class _Run(NamedTuple):
-    """Where a run stands. Its status is MAX_STEPS until it ends before that."""
-
-    params: Params
-    state: Any
-    num_steps: Array
-    still: Array  # how many steps in a row have changed nothing
-    first_loss: Any
-    status: Array
-
-
-def _take_all_steps(start: _Run, look: Any, move: Any, num_steps: int) -> tuple[_Run, _Row]:
-    """Takes every step in a scan, which reverse mode can differentiate; the rows hold the params.
-
-    Most runs end well, so the rows are judged once, after the loop, which costs a few percent
-    where judging each point costs a third. Where a run went bad, its rows are set back to the
-    point where it did.
-    """
-
-    def one_step(run: _Run, _: None) -> tuple[_Run, _Row]:
-        grads, row = look(run.params)
-        return move(run, grads, row.loss), row
-
-    run, rows = jax.lax.scan(one_step, start, length=num_steps)
-    _, row = look(run.params)
-    rows = jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, row)
-
-    indices = jnp.arange(num_steps + 1, dtype=jnp.int32)
-
-    def set_back(rows: _Row) -> tuple[Array, Array, _Row]:
-        sizes = jax.vmap(_size)(rows.kept)
-        statuses = _judge(rows.loss, rows.grad_norm, sizes, rows.loss[0])
-        end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, indices[-1], indices))
-        return statuses[end], end, jax.tree.map(lambda rs: rs[jnp.minimum(indices, end)], rows)
-
-    # Params that have overflown do not come back: the last ones tell.
-    statuses = _judge(rows.loss, rows.grad_norm, _size(run.params), rows.loss[0])
-    went_bad = jnp.any(statuses != Status.MAX_STEPS)
-    status, end, rows = jax.lax.cond(
-        went_bad, set_back, lambda rows: (run.status, indices[-1], rows), rows
-    )
-    same = jax.vmap(_same, in_axes=(0, None))(rows.kept, run.params)
-    still = num_steps - 1 - jnp.max(jnp.where(same, -1, indices))
-    params = jax.tree.map(lambda rs: rs[end], rows.kept)
-    return run._replace(params=params, num_steps=end, still=still, status=status), rows
 
 
 def _take_all_steps_holding(start: _Run, look: Any, move: Any, num_steps: int) -> tuple[_Run, _Row]:
