@@ -190,6 +190,11 @@ def _inlined(closed: Any, args: Sequence[Any], seen: dict[Any, Any]) -> list[Any
     their ids theirs.
     """
 
+    def same(atom: Any, operand: Any) -> Any:
+        if isinstance(atom, jex.Literal):
+            return str(atom.aval), np.asarray(operand).tobytes()
+        return id(operand)
+
     def enter(eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
         name = eqn.primitive.name
         if name in _CALLS:
@@ -197,7 +202,7 @@ def _inlined(closed: Any, args: Sequence[Any], seen: dict[Any, Any]) -> list[Any
             return _inlined(inner, [*getattr(inner, "consts", ()), *operands], seen)
         if name not in _LINEAR and name not in _BILINEAR:
             return _bind(eqn, operands)
-        key = (name, *map(id, operands), *eqn.params.items())
+        key = (name, *map(same, eqn.invars, operands), *eqn.params.items())
         if key not in seen:
             seen[key] = operands, _bind(eqn, operands)
         return seen[key][1]

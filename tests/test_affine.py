@@ -511,7 +511,8 @@ def vdot_with_itself(p, d):
 
 @squared
 def product_of_a_residual_computed_twice(p, d):
-    return jnp.sum(residual(p, d) * residual(p, d)) + jnp.vdot(residual(p, d), residual(p, d))
+    half = 0.5 * residual(p, d), 0.5 * residual(p, d)
+    return jnp.sum(half[0] * half[1]) + jnp.vdot(residual(p, d), residual(p, d))
 
 
 @squared
