@@ -3,8 +3,18 @@
 ``jaxgd.plots``, which needs Matplotlib, is imported by whoever draws.
 """
 
-from jaxgd import chains, curvature, descent, losses, neurons, planes, surfaces, types
+from jaxgd import chains, curvature, descent, losses, neurons, planes, surfaces, sweeps, types
 
 __version__ = "0.1.0"
 
-__all__ = ["chains", "curvature", "descent", "losses", "neurons", "planes", "surfaces", "types"]
+__all__ = [
+    "chains",
+    "curvature",
+    "descent",
+    "losses",
+    "neurons",
+    "planes",
+    "surfaces",
+    "sweeps",
+    "types",
+]

@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "_affine": {"types", "_checks"},
     "planes": {"types", "_checks", "_affine"},
     "surfaces": {"types", "_checks"},
-    "sweeps": {"types", "_checks", "surfaces"},
+    "_store": set(),
+    "sweeps": {"types", "_checks", "_store", "surfaces"},
     # What draws refuses by name, too; and the result types of any room, checked below.
     "plots": {"types", "_checks"},
 }
@@ -85,8 +86,9 @@ PUBLIC = {
         "restrict",
     },
     "surfaces": {"Surface", "sweep"},
+    "sweeps": {"run"},
 }
-WITH_OUTSIDE = {"sweeps", "plots"}  # the rooms that may touch files, clocks and terminals
+WITH_OUTSIDE = {"sweeps", "_store", "plots"}  # the rooms that may touch files, clocks and terminals
 FILES = sorted(LIBRARY.glob("*.py"))
 ROOMS = [path for path in FILES if path.stem != "__init__"]
 
