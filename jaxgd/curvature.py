@@ -1,7 +1,7 @@
 """How the loss bends: the Hessian, seen through its products with vectors.
 
 The Hessian H of a loss at some params is never formed. One product ``H v`` costs about as
-much as two gradients; from a few dozen of them come the outermost eigenvalues.
+much as two gradients; from a few dozen of them come the outermost eigenvalues and the trace.
 """
 
 from collections.abc import Callable
@@ -28,6 +28,18 @@ class EigenPairs(NamedTuple):
     values: Array
     vectors: Params
     residuals: Array
+
+
+class TraceEstimate(NamedTuple):
+    """A random estimate of a Hessian's trace, and how far to trust it.
+
+    Attributes:
+      value: shape (): the mean over the probes; right on average.
+      standard_error: shape (): the spread to expect of ``value`` from key to key.
+    """
+
+    value: Array
+    standard_error: Array
 
 
 def hvp(loss_fn: LossFn, params: Params, *data: Any) -> Callable[[Params], Params]:
@@ -73,6 +85,16 @@ def _hvp(where: str, loss_fn: Any, params: Params, data: tuple[Any, ...]) -> Cal
     _checks.function(where, "loss_fn", loss_fn)
     gradient = jax.grad(_checks.trainable(where, "loss_fn", loss_fn))
     return jax.linearize(lambda p: gradient(p, *data), params)[1]
+
+
+def _flat_hvp(
+    where: str, loss_fn: Any, params: Params, data: tuple[Any, ...]
+) -> tuple[Callable[[Array], Array], Array, Callable[[Array], Params]]:
+    """The same on flat vectors; the params as one, and the way back to their pytree."""
+    params = _checks.params(where, "params", params)
+    flat, unravel = ravel_pytree(params)
+    product = _hvp(where, loss_fn, params, data)
+    return lambda vector: ravel_pytree(product(unravel(vector)))[0], flat, unravel
 
 
 def top_eigenpairs(
@@ -177,19 +199,68 @@ def sharpness(
     return _ritz_pairs(where, key, loss_fn, params, data, num_iterations)[0].max()
 
 
+def hessian_trace(
+    key: PRNGKey, loss_fn: LossFn, params: Params, *data: Any, num_samples: int
+) -> TraceEstimate:
+    """Estimates the trace of the Hessian, the sum of all its eigenvalues.
+
+    For a probe v of random signs, ``v . H v`` is the trace on average: the entries off the
+    diagonal cancel. Where there are none, one probe is exact. The probes run one after
+    another, so that the memory is that of one product with the Hessian.
+
+    Args:
+      key: a PRNG key, for the probes.
+      loss_fn: ``loss_fn(params, *data) -> scalar``.
+      params: a pytree of floating-point arrays.
+      *data: passed on to ``loss_fn``.
+      num_samples: how many probes, static, at least 2; four times as many halve the error.
+
+    Returns:
+      A TraceEstimate. Its standard error is the standard deviation of the probes' values
+      over the square root of ``num_samples``; itself an estimate, rough from few probes.
+
+    Raises:
+      TypeError: if ``key`` is no key, ``loss_fn`` not callable, the params or the loss not
+        floating-point, or ``num_samples`` no static int.
+      ValueError: if there are no params, the loss is no scalar, or ``num_samples`` is
+        below 2.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import curvature
+      >>> trace = curvature.hessian_trace(
+      ...     jax.random.key(0), lambda x: x @ (jnp.array([1.0, -5.0, 3.0]) * x) / 2,
+      ...     jnp.zeros(3), num_samples=2,
+      ... )
+      >>> float(trace.value), float(trace.standard_error)
+      (-1.0, 0.0)
+
+    Source:
+      Hutchinson, A stochastic estimator of the trace of the influence matrix, 1990.
+    """
+    where = "curvature.hessian_trace"
+    _checks.key(where, key)
+    num_samples = _checks.count(where, "num_samples", num_samples, least=2)
+    product, flat, _ = _flat_hvp(where, loss_fn, params, data)
+
+    def sample(key: PRNGKey) -> Array:
+        probe = jax.random.rademacher(key, flat.shape, flat.dtype)
+        return probe @ product(probe)
+
+    samples = jax.lax.map(sample, jax.random.split(key, num_samples))
+    return TraceEstimate(
+        value=samples.mean(), standard_error=samples.std(ddof=1) / num_samples**0.5
+    )
+
+
 def _ritz_pairs(
     where: str, key: Any, loss_fn: Any, params: Params, data: tuple[Any, ...], num_iterations: int
 ) -> tuple[Array, Array, Callable[[Array], Array], Callable[[Array], Params]]:
     """Eigenvalues and vectors of the Hessian on the space that Lanczos iteration spans."""
     _checks.key(where, key)
-    params = _checks.params(where, "params", params)
     num_iterations = _checks.count(where, "num_iterations", num_iterations, least=1)
-    flat, unravel = ravel_pytree(params)
-    tree_product = _hvp(where, loss_fn, params, data)
-
-    def product(vector: Array) -> Array:
-        return ravel_pytree(tree_product(unravel(vector)))[0]
-
+    product, flat, unravel = _flat_hvp(where, loss_fn, params, data)
     diagonal, off_diagonal, basis = _lanczos(key, product, flat, min(num_iterations, flat.size))
     off = jnp.diag(off_diagonal, 1)
     values, weights = jnp.linalg.eigh(jnp.diag(diagonal) + off + off.T)

@@ -69,7 +69,14 @@ PUBLIC = {
         "solve",
     },
     "descent": {"DIVERGENCE_FACTOR", "Trajectory", "step", "gradient_descent", "optimize"},
-    "curvature": {"hvp", "EigenPairs", "top_eigenpairs", "sharpness"},
+    "curvature": {
+        "hvp",
+        "EigenPairs",
+        "top_eigenpairs",
+        "sharpness",
+        "TraceEstimate",
+        "hessian_trace",
+    },
     "planes": {
         "Plane",
         "point",

@@ -594,6 +594,7 @@ for function, call in (
         lambda f, loss, params: f(KEY, loss, params, num_pairs=1, num_iterations=2),
     ),
     (curvature.sharpness, lambda f, loss, params: f(KEY, loss, params, num_iterations=2)),
+    (curvature.hessian_trace, lambda f, loss, params: f(KEY, loss, params, num_samples=2)),
 ):
     refuse(function, lambda f, c=call: c(f, 3.0, ONES), TypeError, r"loss_fn must be callable")
     refuse(function, lambda f, c=call: c(f, total, INTS), TypeError, r"params must be floating-poi")
@@ -634,6 +635,24 @@ refuse(
     lambda f: f(KEY, total, ONES, num_pairs=1, num_iterations=2.0),
     TypeError,
     r"num_iterations must be an int",
+)
+refuse(
+    curvature.hessian_trace,
+    lambda f: f(0, total, ONES, num_samples=2),
+    TypeError,
+    r"key must be one PRNG key",
+)
+refuse(
+    curvature.hessian_trace,
+    lambda f: f(KEY, total, ONES, num_samples=1),
+    ValueError,
+    r"num_samples must be at least 2, got 1",
+)
+refuse(
+    curvature.hessian_trace,
+    lambda f: jax.jit(lambda n: f(KEY, total, ONES, num_samples=n))(2),
+    TypeError,
+    r"num_samples must be a static int",
 )
 
 # surfaces

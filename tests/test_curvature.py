@@ -102,27 +102,142 @@ def test_a_flat_loss_has_no_curvature():
     chex.assert_trees_all_equal(pairs.values, jnp.zeros(2))
 
 
-def test_linear_and_logistic_regression_have_their_analytic_sharpness():
+# Two models whose Hessians are known in closed form, at three params each: labels y are 1 or -1.
+
+
+def linear_risk(w, x, y):
+    return jnp.mean((x @ w - y) ** 2) / 2
+
+
+def logistic_risk(w, x, y):
+    return jnp.mean(jax.nn.softplus(-y * (x @ w)))
+
+
+def linear_hessian(_, x):
+    return x.T @ x / len(x)
+
+
+def logistic_hessian(w, x):
+    p = 1 / (1 + np.exp(-x @ w))
+    return x.T @ ((p * (1 - p))[:, None] * x) / len(x)
+
+
+@pytest.fixture(params=["linear", "logistic"])
+def regression(request):
+    """The risk, params w of shape (3, 4), the data, and the Hessian at each w; in float64."""
     with jax.enable_x64(True):
-        x = jax.random.normal(jax.random.key(5), (40, 4))
-        y = jnp.sign(x[:, 0])
-        w = jnp.array([0.2, -0.1, 0.4, 0.0])
-        linear = curvature.sharpness(
-            jax.random.key(0), lambda w: jnp.mean((x @ w - y) ** 2) / 2, w, num_iterations=4
-        )
-        np.testing.assert_allclose(linear, np.linalg.eigvalsh(x.T @ x / 40)[-1], rtol=1e-12)
-        p = jax.nn.sigmoid(y * (x @ w))
-        logistic = curvature.sharpness(
-            jax.random.key(0),
-            lambda w: jnp.mean(jax.nn.softplus(-y * (x @ w))),
-            w,
-            num_iterations=4,
-        )
-        wanted = np.linalg.eigvalsh(x.T @ ((p * (1 - p))[:, None] * x) / 40)[-1]
-        np.testing.assert_allclose(logistic, wanted, rtol=1e-12)
+        rng = np.random.default_rng(0)
+        x, w = rng.normal(size=(40, 4)), rng.normal(size=(3, 4))
+        risk = {"linear": linear_risk, "logistic": logistic_risk}[request.param]
+        hessian = {"linear": linear_hessian, "logistic": logistic_hessian}[request.param]
+        yield risk, w, (x, np.sign(x[:, 0])), np.stack([hessian(row, x) for row in w])
 
 
-def test_everything_jits_and_vmaps():
+def jitted_over_params(function):
+    return jax.jit(jax.vmap(function, in_axes=(0, None, None)))
+
+
+def test_the_products_of_a_regression_are_those_of_its_analytic_hessian(regression):
+    risk, w, data, hessians = regression
+    vectors = np.random.default_rng(1).normal(size=(5, 4))
+
+    products = jitted_over_params(lambda w, *data: jax.vmap(curvature.hvp(risk, w, *data))(vectors))
+
+    wanted = np.einsum("nij,vj->nvi", hessians, vectors)
+    np.testing.assert_allclose(products(w, *data), wanted, rtol=1e-11, atol=1e-13)
+
+
+def test_the_eigenpairs_of_a_regression_are_those_of_its_analytic_hessian(regression):
+    risk, w, data, hessians = regression
+
+    def find(w, *data):
+        return curvature.top_eigenpairs(KEY, risk, w, *data, num_pairs=4, num_iterations=4)
+
+    pairs = jitted_over_params(find)(w, *data)
+
+    values, vectors = np.linalg.eigh(hessians)
+    np.testing.assert_allclose(pairs.values, values[:, ::-1], rtol=1e-11)
+    cosines = np.einsum("nki,nik->nk", pairs.vectors, vectors[:, :, ::-1])
+    np.testing.assert_allclose(np.abs(cosines), 1, rtol=1e-11)  # the sign is free
+
+
+def test_the_sharpness_of_a_regression_is_that_of_its_analytic_hessian(regression):
+    risk, w, data, hessians = regression
+
+    def find(w, *data):
+        return curvature.sharpness(KEY, risk, w, *data, num_iterations=4)
+
+    wanted = np.linalg.eigvalsh(hessians)[:, -1]
+    np.testing.assert_allclose(jitted_over_params(find)(w, *data), wanted, rtol=1e-12)
+
+
+# The trace.
+
+
+def test_the_trace_of_a_regression_is_within_its_standard_error(regression):
+    risk, w, data, hessians = regression
+
+    def estimate(w, *data):
+        return curvature.hessian_trace(KEY, risk, w, *data, num_samples=200)
+
+    value, error = jitted_over_params(estimate)(w, *data)
+
+    wanted = np.trace(hessians, axis1=1, axis2=2)
+    assert (np.abs(value - wanted) < 4 * np.asarray(error)).all()
+    assert (np.asarray(error) < 0.1 * wanted).all()
+
+
+@pytest.mark.parametrize("num_samples", [2, 5])
+def test_the_trace_of_a_diagonal_hessian_is_exact(num_samples):
+    def diagonal(params):
+        return jnp.sum(params["w"] ** 4) + 3 * params["b"] ** 2
+
+    params = {"w": jnp.array([[1.0, 2.0, -1.0]]), "b": jnp.array(0.5)}
+    value, error = curvature.hessian_trace(KEY, diagonal, params, num_samples=num_samples)
+
+    assert (float(value), float(error)) == (12 * (1 + 4 + 1) + 6, 0)
+
+
+@pytest.fixture(scope="module")
+def traces():
+    """600 estimates of a network's trace, each from another key and 30 probes."""
+
+    def estimate(key):
+        return curvature.hessian_trace(key, loss, PARAMS, X, Y, num_samples=30)
+
+    return jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 600))
+
+
+def test_the_trace_of_a_network_is_that_of_its_dense_hessian(traces):
+    wanted = np.trace(dense_hessian(PARAMS))
+
+    assert (np.abs(traces.value - wanted) < 4 * np.asarray(traces.standard_error)).mean() > 0.99
+    # The mean of all is as good as 18,000 probes.
+    error = float(traces.standard_error.mean()) / np.sqrt(600)
+    assert abs(float(traces.value.mean()) - wanted) < 4 * error
+
+
+def test_the_standard_error_is_the_spread_of_the_estimates(traces):
+    spread = np.std(traces.value, ddof=1)
+
+    assert spread / float(traces.standard_error.mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_a_trace_holds_one_probe_at_a_time():
+    num_params, num_samples = 10_000, 100
+
+    def estimate(params):
+        return curvature.hessian_trace(
+            KEY, lambda w: jnp.sum(jnp.cosh(w)), params, num_samples=num_samples
+        )
+
+    memory = jax.jit(estimate).lower(jnp.ones(num_params)).compile().memory_analysis()
+
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 10 * 4 * num_params  # not 100 of them
+
+
+def test_the_sharpness_of_a_network_jits_and_vmaps():
     @jax.jit
     def sharpness(scale):
         scaled = jax.tree.map(lambda leaf: scale * leaf, PARAMS)
@@ -172,6 +287,10 @@ def test_everything_jits_and_vmaps():
         (
             lambda: curvature.sharpness(KEY, loss, PARAMS, X, Y, num_iterations=0),
             "num_iterations must be at least 1, got 0",
+        ),
+        (
+            lambda: curvature.hessian_trace(KEY, loss, PARAMS, X, Y, num_samples=1),
+            "curvature.hessian_trace: num_samples must be at least 2, got 1",
         ),
     ],
 )

@@ -264,6 +264,12 @@ ROWS = [
         (1,),
     ),
     Row(
+        curvature.hessian_trace,
+        lambda key, params: curvature.hessian_trace(key, bent, params, num_samples=6),
+        lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
+        (1,),
+    ),
+    Row(
         surfaces.sweep,
         lambda a, b: surfaces.sweep(lambda a, b: {"x": jnp.sin(a) * b, "y": a}, a, b, batch_size=4),
         normal((3,), (5,)),

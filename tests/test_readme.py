@@ -46,7 +46,7 @@ def test_every_picture_of_the_readme_is_there_and_small(picture):
 
 
 def test_the_map_of_rooms_names_every_public_function():
-    for room in ("neurons", "chains", "descent", "planes", "surfaces"):
+    for room in ("neurons", "chains", "descent", "curvature", "planes", "surfaces"):
         row = next(line for line in README.splitlines() if f"`jaxgd.{room}`" in line)
         for name, value in vars(getattr(jaxgd, room)).items():
             here = getattr(value, "__module__", None) == f"jaxgd.{room}"
