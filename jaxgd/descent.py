@@ -52,13 +52,18 @@ class _Row(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Where a run stands. Its status is MAX_STEPS until it ends before that."""
+    """Where a run stands. Its status is MAX_STEPS until it ends before that.
+
+    It carries all that its status depends on. So the rows of a run with a ``record`` or a
+    tolerance are read by nobody but its caller, and what the caller drops is not kept.
+    """
 
     params: Params
     state: Any
     num_steps: Array
     still: Array  # how many steps in a row have changed nothing
-    first_loss: Any
+    first: _Row  # the start's row, kept aside
+    last: _Row  # the row of the last point seen
     status: Array
 
 
@@ -187,8 +192,10 @@ def _take_all_steps(start: _Run, look: Any, move: Any, num_steps: int) -> tuple[
     )
     same = jax.vmap(_same, in_axes=(0, None))(rows.kept, run.params)
     still = num_steps - 1 - jnp.max(jnp.where(same, -1, indices))
-    params = jax.tree.map(lambda rs: rs[end], rows.kept)
-    return run._replace(params=params, num_steps=end, still=still, status=status), rows
+    last = jax.tree.map(lambda rs: rs[end], rows)
+    first = jax.tree.map(lambda rs: rs[0], rows)
+    run = run._replace(num_steps=end, still=still, first=first, last=last, status=status)
+    return run._replace(params=last.kept), rows
 
 
 def optimize(
@@ -275,7 +282,11 @@ def _descend(
         return run._replace(params=params, state=state, num_steps=run.num_steps + 1, still=still)
 
     zero, going = jnp.int32(0), jnp.int32(Status.MAX_STEPS)
-    start = _Run(params, state, num_steps=zero, still=zero, first_loss=jnp.nan, status=going)
+    shapes = jax.eval_shape(lambda params: look(params)[1], params)
+    unseen = jax.tree.map(lambda row: jnp.zeros(row.shape, row.dtype), shapes._replace(kept=None))
+    start = _Run(
+        params, state, num_steps=zero, still=zero, first=unseen, last=unseen, status=going
+    )
     if tolerance is not None:
         _checks.above(where, "tolerance", tolerance, 0)
         tolerance = _checks.scalar(where, "tolerance", tolerance)
@@ -285,11 +296,11 @@ def _descend(
     else:
         run, rows = _take_all_steps(start, look, move, num_steps)
 
-    first, last = rows.loss[0], rows.loss[-1]
-    epsilon = jnp.finfo(last.dtype).eps
-    floor = jnp.sqrt(epsilon) * rows.grad_norm[0] if tolerance is None else tolerance
-    stood = (2 * run.still >= num_steps) & (rows.grad_norm[-1] > floor) & (num_steps > 0)
-    above = last - first > num_steps * epsilon * jnp.abs(first)
+    first, last = run.first, run.last
+    epsilon = jnp.finfo(last.loss.dtype).eps
+    floor = jnp.sqrt(epsilon) * first.grad_norm if tolerance is None else tolerance
+    stood = (2 * run.still >= num_steps) & (last.grad_norm > floor) & (num_steps > 0)
+    above = last.loss - first.loss > num_steps * epsilon * jnp.abs(first.loss)
     at_last = jnp.where(above, Status.DIVERGED, jnp.where(stood, Status.STALLED, run.status))
     return Trajectory(
         params=run.params,
@@ -307,7 +318,6 @@ def _take_all_steps_holding(start: _Run, look: Any, move: Any, num_steps: int) -
     def visit(run: _Run, t: Array) -> tuple[_Run, _Row]:
         return _visit(run, look, move, None, t < num_steps)
 
-    start = start._replace(first_loss=_first_loss(look, start))
     return jax.lax.scan(visit, start, jnp.arange(num_steps + 1))
 
 
@@ -315,7 +325,6 @@ def _stop_at_tolerance(
     start: _Run, look: Any, move: Any, num_steps: int, tolerance: Array
 ) -> tuple[_Run, _Row]:
     """Stops with the last run to end: the cost follows the steps taken."""
-    start = start._replace(first_loss=_first_loss(look, start))
     shapes = jax.eval_shape(lambda run: look(run.params)[1], start)
     rows = jax.tree.map(lambda row: jnp.zeros((num_steps + 1, *row.shape), row.dtype), shapes)
 
@@ -335,24 +344,19 @@ def _stop_at_tolerance(
     return run, jax.tree.map(lambda rs: rs[last], rows)
 
 
-def _first_loss(look: Any, start: _Run) -> Array:
-    """A place for the first loss, which the first visit fills."""
-    shape = jax.eval_shape(lambda run: look(run.params)[1].loss, start)
-    return jnp.full(shape.shape, jnp.nan, shape.dtype)
-
-
 def _visit(
     run: _Run, look: Any, move: Any, tolerance: Array | None, may_move: Array
 ) -> tuple[_Run, _Row]:
     """Looks at a point, judges it, moves on. A run that has ended stays and repeats its row."""
     grads, row = look(run.params)
-    first_loss = jnp.where(run.num_steps == 0, row.loss, run.first_loss)
-    status = _judge(row.loss, row.grad_norm, _size(run.params), first_loss)
+    last = row._replace(kept=None)
+    first = jax.tree.map(lambda new, old: jnp.where(run.num_steps == 0, new, old), last, run.first)
+    status = _judge(row.loss, row.grad_norm, _size(run.params), first.loss)
     if tolerance is not None:
         converged = (row.grad_norm <= tolerance) & (status == Status.MAX_STEPS)
         status = jnp.where(converged, Status.CONVERGED, status)
     going = run.status == Status.MAX_STEPS
-    held = run._replace(first_loss=first_loss, status=jnp.where(going, status, run.status))
+    held = run._replace(first=first, last=last, status=jnp.where(going, status, run.status))
     moved = move(held, grads, row.loss)
     if tolerance is not None:
         stuck = (moved.still > 0) & _same(moved.state, run.state)
