@@ -284,9 +284,7 @@ def _descend(
     zero, going = jnp.int32(0), jnp.int32(Status.MAX_STEPS)
     shapes = jax.eval_shape(lambda params: look(params)[1], params)
     unseen = jax.tree.map(lambda row: jnp.zeros(row.shape, row.dtype), shapes._replace(kept=None))
-    start = _Run(
-        params, state, num_steps=zero, still=zero, first=unseen, last=unseen, status=going
-    )
+    start = _Run(params, state, num_steps=zero, still=zero, first=unseen, last=unseen, status=going)
     if tolerance is not None:
         _checks.above(where, "tolerance", tolerance, 0)
         tolerance = _checks.scalar(where, "tolerance", tolerance)
