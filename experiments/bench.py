@@ -8,45 +8,21 @@ left out: ``pip install -e ".[bench]"`` brings PyTorch and loss-landscapes.
 
 import importlib
 import importlib.util
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from experiments import gradient_descent, loss_surface
+from experiments import _descent_races, loss_surface
+from experiments._race import race, table
 from experiments._report import Table
-from jaxgd import descent, losses, neurons, planes, surfaces
+from jaxgd import losses, neurons, planes, surfaces
 
 CHUNKS = (1, 2, 4, 8, 16, 64, 256)
 NETWORKS = {"784-128-10": (784, 128, 10), "64-32-10": (64, 32, 10)}
 NUM_SAMPLES, RESOLUTION, NUM_TIMED_POINTS = 1797, 51, 102
-DESCENT_STEPS = 20_000
-
-
-def race(ways: Mapping[str, Callable[[], Any]], rounds: int = 5) -> dict[str, float]:
-    """The least seconds of each way, after one call that is not counted; they take turns."""
-    for way in ways.values():
-        jax.block_until_ready(way())
-    seconds = dict.fromkeys(ways, float("inf"))
-    for _ in range(rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            jax.block_until_ready(way())
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
-    return seconds
-
-
-def table(title: str, seconds: Mapping[str, float], reference: str, note: str = "") -> Table:
-    """The ways of one race, with how many times the time of the reference each takes."""
-    rows = [
-        (name, f"{1e3 * each:.3f}", f"{each / seconds[reference]:.2f}")
-        for name, each in seconds.items()
-    ]
-    return Table(title + note, ("way", "milliseconds", f"times '{reference}'"), rows)
 
 
 def grid() -> Table:
@@ -257,109 +233,14 @@ def _torch_ways(
     return found
 
 
-def descents() -> Table:
-    """20,000 steps on the note's 20 points, with the whole trace."""
-    x, y = jnp.asarray(gradient_descent.X[:, None]), jnp.asarray(gradient_descent.Y)
-    start = neurons.Neuron(weights=jnp.ones(1), bias=jnp.ones(()))
-    cost, rate = gradient_descent.COST, gradient_descent.LEARNING_RATE
-    value_and_grad = jax.value_and_grad(cost)
-
-    def row(params: Any, loss: Any, grads: Any) -> Any:
-        return params, loss, optax.tree.norm(grads, ord="inf")
-
-    @jax.jit
-    def bare_scan(params: Any, x: Any, y: Any) -> Any:
-        def one_step(params: Any, _: Any) -> Any:
-            loss, grads = value_and_grad(params, x, y)
-            moved = jax.tree.map(lambda p, g: p - rate * g, params, grads)
-            return moved, row(params, loss, grads)
-
-        end, rows = jax.lax.scan(one_step, params, length=DESCENT_STEPS)
-        last = row(end, *value_and_grad(end, x, y))
-        return end, jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, last)
-
-    @jax.jit
-    def optax_by_hand(params: Any, x: Any, y: Any) -> Any:
-        optimizer = optax.sgd(rate)
-
-        def one_step(carry: Any, _: Any) -> Any:
-            params, state = carry
-            loss, grads = value_and_grad(params, x, y)
-            updates, state = optimizer.update(grads, state, params)
-            return (optax.apply_updates(params, updates), state), row(params, loss, grads)
-
-        carry = (params, optimizer.init(params))
-        return jax.lax.scan(one_step, carry, length=DESCENT_STEPS)
-
-    options: Any = {"num_steps": DESCENT_STEPS}
-    by_hand = jax.jit(
-        lambda p, x, y: descent.gradient_descent(cost, p, x, y, learning_rate=rate, **options)
-    )
-    stopping = jax.jit(
-        lambda p, x, y: descent.gradient_descent(
-            cost, p, x, y, learning_rate=rate, tolerance=1e-4, **options
-        )
-    )
-    optimize = jax.jit(
-        lambda p, x, y: descent.optimize(cost, p, x, y, optimizer=optax.sgd(rate), **options)
-    )
-    ways = {
-        "a bare lax.scan": lambda: bare_scan(start, x, y),
-        "descent.gradient_descent": lambda: by_hand(start, x, y),
-        "descent.optimize(optax.sgd)": lambda: optimize(start, x, y),
-        "optax by hand, in a scan": lambda: optax_by_hand(start, x, y),
-        f"with a tolerance: {int(stopping(start, x, y).num_steps)} steps": lambda: stopping(
-            start, x, y
-        ),
-    }
-    found = race(ways, rounds=20)
-    part = 2000
-    found["NumPy loop"] = _seconds(lambda: _numpy_descent(part)) * DESCENT_STEPS / part
-    if importlib.util.find_spec("torch") is not None:
-        found["torch loop"] = _seconds(lambda: _torch_descent(part)) * DESCENT_STEPS / part
-    title = f"{DESCENT_STEPS} steps on the 20 points, with the whole trace"
-    return table(title, found, "a bare lax.scan", " (the loops from 2,000)")
-
-
-def _seconds(way: Callable[[], Any]) -> float:
-    return next(iter(race({"way": way}, rounds=2).values()))
-
-
-def _numpy_descent(steps: int) -> list[Any]:
-    x = np.stack([np.ones(20), gradient_descent.X], axis=1)
-    theta, trace = np.ones(2), []
-    for _ in range(steps):
-        residual = x @ theta - gradient_descent.Y
-        gradient = x.T @ residual / 20
-        trace.append((theta, residual @ residual / 40, np.abs(gradient).max()))
-        theta = theta - gradient_descent.LEARNING_RATE * gradient
-    return trace
-
-
-def _torch_descent(steps: int) -> list[Any]:
-    torch = importlib.import_module("torch")
-
-    x = torch.tensor(np.stack([np.ones(20), gradient_descent.X], axis=1))
-    y = torch.tensor(gradient_descent.Y)
-    theta, trace = torch.ones(2, dtype=x.dtype, requires_grad=True), []
-    optimizer = torch.optim.SGD([theta], lr=gradient_descent.LEARNING_RATE)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = torch.mean((x @ theta - y) ** 2) / 2
-        loss.backward()
-        largest = 0.0 if theta.grad is None else theta.grad.abs().max().item()
-        trace.append((theta.detach().clone(), loss.item(), largest))
-        optimizer.step()
-    return trace
-
-
 def main(show: Callable[[Table], None]) -> None:
     """Runs every race and shows its table as soon as it is there."""
     for package in ("torch", "loss_landscapes"):
         if importlib.util.find_spec(package) is None:
             rows = [(package, 'pip install -e ".[bench]"')]
             show(Table("Not installed, left out", ("package", "cure"), rows))
-    show(descents())
+    show(_descent_races.descents())
+    show(_descent_races.many_descents())
     show(grid())
     show(linear_neuron())
     for name in NETWORKS:
