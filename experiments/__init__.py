@@ -3,7 +3,8 @@
 An experiment is a module with
 
 * a docstring that asks a question and says what to expect,
-* ``compute(seed=0) -> results``: everything computed, jitted, nothing printed or drawn,
+* ``compute(seed=0) -> results``: everything computed, jitted, nothing printed or drawn; a long
+  one has ``compute(seed=0, full=False)`` and takes seconds unless ``full``,
 * ``tables(results)``: what it found, as tables for the terminal,
 * ``draw(figure, results)``: its picture, on an empty Matplotlib figure of ``FIGURE_SIZE``,
 * ``numbers(results)``: its share of ``numbers.json``, by id.

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import inspect
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"), metavar="DIR")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="for what is drawn at random"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="the long experiments at their full size, in minutes"
     )
     options = parser.parse_args(arguments)
 
@@ -63,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"[{index}/{len(names)}] {name}: {_question(name)}", flush=True)
         experiment = importlib.import_module(f"experiments.{name}")
         try:
-            results = experiment.compute(options.seed)
+            sized = "full" in inspect.signature(experiment.compute).parameters
+            size = {"full": True} if options.full and sized else {}
+            results = experiment.compute(options.seed, **size)
         except ModuleNotFoundError as error:
             print(f'    left out: no {error.name} here: pip install -e ".[experiments]"\n')
             continue
