@@ -20,4 +20,6 @@ NAMES = (
     "trunk_and_branches",
     "network_surface",
     "activations_surface",
+    "edge_of_stability",
+    "trainability",
 )
