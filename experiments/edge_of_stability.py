@@ -158,32 +158,36 @@ def swing_along(vector: Array, params: Params, x: Array, y: Array, rate: ArrayLi
 
 def compute(seed: int = 0) -> Results:
     """Follows every lane, then looks at the steps at the edge one by one."""
-    x = jnp.asarray(examples(0)[0])
-    labels = jnp.stack([examples(case.degree)[1] for case in LANES])
-    rates = jnp.array([case.rate for case in LANES])
-    keys = jax.random.split(jax.random.key(seed), NUM_STARTS)
-    numbers_of_starts = [*range(NUM_STARTS)] * len(EDGES) + [0] * len(CONTROLS)
-    starts = jax.vmap(init)(keys[jnp.array(numbers_of_starts)])
+    x, labels = examples(0)[0], np.stack([examples(case.degree)[1] for case in LANES])
+    rates = np.array([case.rate for case in LANES])
+    starts_of_lanes = np.array([*range(NUM_STARTS)] * len(EDGES) + [0] * len(CONTROLS))
+    firsts, looked_at = np.array([0, NUM_STARTS]), np.array(LOOKED_AT) // STRIDE
 
     # One program for each part: XLA runs several loops of one program several times as slowly.
-    run = jax.jit(jax.vmap(partial(follow, num_steps=NUM_STEPS), in_axes=(0, None, 0, 0)))
-    course = run(starts, x, labels, rates)
-    sharpness = jax.jit(jax.vmap(sharpness_along, in_axes=(0, None, 0)))
+    @jax.jit
+    def run(key: PRNGKey, x: Array, labels: Array, rates: Array) -> Course:
+        starts = jax.vmap(init)(jax.random.split(key, NUM_STARTS)[starts_of_lanes])
+        lane = partial(follow, num_steps=NUM_STEPS)
+        return jax.vmap(lane, in_axes=(0, None, 0, 0))(starts, x, labels, rates)
 
-    firsts, looked_at = jnp.array([0, NUM_STARTS]), jnp.array(LOOKED_AT) // STRIDE
-    points = jax.tree.map(lambda leaf: leaf[firsts][:, looked_at], course.params)
-    of_lane = jax.vmap(hessian, in_axes=(0, None, None))
-    hessians = jax.jit(jax.vmap(of_lane, in_axes=(0, None, 0)))(points, x, labels[firsts])
+    @jax.jit
+    def look(path: Params, x: Array, labels: Array) -> tuple[Params, Array]:
+        points = jax.tree.map(lambda leaf: leaf[firsts][:, looked_at], path)
+        of_lane = jax.vmap(hessian, in_axes=(0, None, None))
+        return points, jax.vmap(of_lane, in_axes=(0, None, 0))(points, x, labels[firsts])
+
+    course = run(jax.random.key(seed), x, labels, rates)
+    sharpness = jax.jit(jax.vmap(sharpness_along, in_axes=(0, None, 0)))
+    points, hessians = look(course.params, x, labels)
     values, vectors = np.linalg.eigh(np.asarray(hessians))
 
     here = LOOKED_AT.index(SWING_FROM)
-    params = jax.tree.map(lambda leaf: leaf[0, here], points)
-    leading = jnp.asarray(vectors[0, here, :, -1])
+    params = jax.tree.map(lambda leaf: np.asarray(leaf)[0, here], points)
     return Results(
         losses=course.losses,
         sharpness=sharpness(course.params, x, labels),
         witness=values[..., -1],
-        swing=jax.jit(swing_along)(leading, params, x, labels[0], rates[0]),
+        swing=jax.jit(swing_along)(vectors[0, here, :, -1], params, x, labels[0], rates[0]),
     )
 
 
