@@ -179,15 +179,14 @@ def compute(seed: int = 0) -> Results:
     course = run(jax.random.key(seed), x, labels, rates)
     sharpness = jax.jit(jax.vmap(sharpness_along, in_axes=(0, None, 0)))
     points, hessians = look(course.params, x, labels)
-    values, vectors = np.linalg.eigh(np.asarray(hessians))
-
     here = LOOKED_AT.index(SWING_FROM)
+    leading = np.linalg.eigh(np.asarray(hessians)[0, here])[1][:, -1]
     params = jax.tree.map(lambda leaf: np.asarray(leaf)[0, here], points)
     return Results(
         losses=course.losses,
         sharpness=sharpness(course.params, x, labels),
-        witness=values[..., -1],
-        swing=jax.jit(swing_along)(vectors[0, here, :, -1], params, x, labels[0], rates[0]),
+        witness=np.linalg.eigvalsh(np.asarray(hessians))[..., -1],
+        swing=jax.jit(swing_along)(leading, params, x, labels[0], rates[0]),
     )
 
 
@@ -280,10 +279,16 @@ def _draw_edge(axes: Sequence[Axes], results: Results, case: Case, control: Case
     steps = np.arange(0, NUM_STEPS + 1, STRIDE)
     for one, colour in ((control, plots.COLOURS[2]), (case, plots.COLOURS[0])):
         sharpness, trace = lanes_of(results, one)
-        label = f"rate {one.rate:g}" + ("" if one == case else f", bound {2 / one.rate:.3g}")
+        label = f"rate {one.rate:g}"
         for row in sharpness[1:]:
             sharp.plot(steps, row, color=colour, lw=0.7, alpha=0.35)
-        sharp.plot(steps, sharpness[0], color=colour, lw=2, label=label)
+        sharp.plot(
+            steps,
+            sharpness[0],
+            color=colour,
+            lw=2,
+            label=label if one == case else f"{label}, bound {2 / one.rate:.3g}",
+        )
         every = 10  # so that swings from step to step do not fill the picture
         loss.semilogy(np.arange(0, NUM_STEPS + 1, every), trace[0, ::every],
                       color=colour, lw=1, label=label)  # fmt: skip
@@ -297,8 +302,8 @@ def _draw_edge(axes: Sequence[Axes], results: Results, case: Case, control: Case
     sharp.set_title(f"Sharpness rises to 2 / rate = {bound:.3g}, and stays")
     sharp.legend()
     loss.set_ylabel("loss")
-    loss.set_title(f"Degree {case.degree}: the loss jumps once the sharpness is there")
-    loss.legend()
+    loss.set_title(f"Degree {case.degree}: the loss jumps at the edge")
+    loss.legend(loc="upper right")
 
 
 def numbers(results: Results) -> dict[str, Any]:
