@@ -49,7 +49,7 @@ class Size(NamedTuple):
 
 
 DEFAULT = Size(width=4, num_steps=300, resolution=128)
-FULL = Size(width=8, num_steps=500, resolution=256)
+FULL = Size(width=8, num_steps=500, resolution=256)  # 4 minutes of one core
 
 
 class Results(NamedTuple):
