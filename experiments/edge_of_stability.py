@@ -163,7 +163,7 @@ def compute(seed: int = 0) -> Results:
     starts_of_lanes = np.array([*range(NUM_STARTS)] * len(EDGES) + [0] * len(CONTROLS))
     firsts, looked_at = np.array([0, NUM_STARTS]), np.array(LOOKED_AT) // STRIDE
 
-    # One program for each part: XLA runs several loops of one program several times as slowly.
+    # One program for each part: XLA runs several loops of one program up to twice as slowly.
     @jax.jit
     def run(key: PRNGKey, x: Array, labels: Array, rates: Array) -> Course:
         starts = jax.vmap(init)(jax.random.split(key, NUM_STARTS)[starts_of_lanes])
