@@ -22,4 +22,5 @@ NAMES = (
     "activations_surface",
     "edge_of_stability",
     "trainability",
+    "momentum_map",
 )
