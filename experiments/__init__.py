@@ -23,4 +23,5 @@ NAMES = (
     "edge_of_stability",
     "trainability",
     "momentum_map",
+    "stability",
 )
