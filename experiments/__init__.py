@@ -24,4 +24,5 @@ NAMES = (
     "trainability",
     "momentum_map",
     "stability",
+    "optimizers",
 )

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import scipy.optimize
 
-from experiments import momentum_map, stability
+from experiments import momentum_map, optimizers, stability
 from jaxgd import descent, surfaces
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -96,3 +98,77 @@ def test_the_largest_eigenvalue_rules_the_step_on_the_points_of_the_note():
     hessian = np.array([[np.mean(x**2), np.mean(x)], [np.mean(x), 1]])
     bounds = (2 + 2 * np.array(stability.MOMENTA)) / np.linalg.eigvalsh(hessian)[-1]
     np.testing.assert_allclose(found, bounds, rtol=2e-3)
+
+
+PLAIN = {
+    "quadratic": lambda x, y: (
+        (np.cos(np.pi / 6) * x + np.sin(np.pi / 6) * y) ** 2 / 2
+        + 50 * (np.cos(np.pi / 6) * y - np.sin(np.pi / 6) * x) ** 2
+    ),
+    "Rosenbrock": lambda x, y: scipy.optimize.rosen([x, y]),
+    "Himmelblau": lambda x, y: (x**2 + y - 11) ** 2 + (x + y**2 - 7) ** 2,
+    "Beale": lambda x, y: (
+        (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", optimizers.LANDSCAPES)
+def test_a_landscape_has_its_published_formula_and_the_minima_that_scipy_finds(name):
+    landscape = optimizers.LANDSCAPES[name]
+    terms = optimizers.coefficients(landscape)
+    for point in np.random.default_rng(0).normal(size=(5, 2)):
+        loss = float(optimizers.loss(jnp.array(point), terms))
+        np.testing.assert_allclose(loss, PLAIN[name](*point), rtol=1e-12)
+    for minimum in optimizers.minima()[name]:
+        found = scipy.optimize.minimize(
+            lambda x: PLAIN[name](*x), minimum + np.array([0.2, -0.3]), method="Nelder-Mead",
+            options={"xatol": 1e-9, "fatol": 1e-15, "maxiter": 2000},
+        )  # fmt: skip
+        np.testing.assert_allclose(found.x, minimum, atol=1e-6)
+
+
+def descents_of(key, name, *, count):
+    landscape = optimizers.LANDSCAPES[name]
+    axes = tuple(jnp.linspace(*span, count + i) for i, span in enumerate(landscape.window))
+    terms, start = optimizers.coefficients(landscape), jnp.array(landscape.start)
+    rate = landscape.rates.get(key, 0.0)
+    return jax.jit(optimizers.descents, static_argnums=0)(key, terms, axes, start, rate)
+
+
+@pytest.mark.parametrize(("key", "name"), [("L-BFGS", "Rosenbrock"), ("Adam", "Himmelblau")])
+def test_descents_from_many_starts_end_at_known_minima_or_say_that_they_did_not(key, name):
+    run, ends = descents_of(key, name, count=4)
+
+    known = optimizers.minima()[name]
+    basins = optimizers.arrivals(ends, known)
+    assert basins.shape == (4, 5)
+    assert set(basins.ravel()) == set(range(len(known)))
+    for basin, x, y in zip(
+        basins.ravel(), ends.values["x"].ravel(), ends.values["y"].ravel(), strict=True
+    ):
+        np.testing.assert_allclose((x, y), known[basin], atol=1e-4)
+    np.testing.assert_allclose(run.path[0], optimizers.LANDSCAPES[name].start)
+    np.testing.assert_allclose(run.losses[0], PLAIN[name](*run.path[0]))
+
+
+def test_an_end_away_from_every_minimum_is_no_arrival():
+    status = np.array([[0, 0, 1]])
+    values = {"x": np.array([[1.0, 1.5, 1.0]]), "y": np.ones((1, 3)), "status": status}
+    ends = surfaces.Surface((jnp.zeros(1), jnp.zeros(3)), values)
+
+    assert optimizers.arrivals(ends, np.ones((1, 2))).tolist() == [[0, -1, -1]]
+
+
+def test_rmsprop_passes_by_a_minimum_and_leaves_again():
+    terms = optimizers.coefficients(optimizers.LANDSCAPES["Himmelblau"])
+
+    run = jax.jit(
+        lambda x: descent.optimize(
+            optimizers.loss, x, terms, optimizer=optax.rmsprop(0.01), num_steps=1000
+        )
+    )(jnp.array([4.0, 2.3]))
+
+    passing = int(jnp.argmin(run.grad_norms))
+    assert run.grad_norms[passing] <= optimizers.TOLERANCE
+    assert run.grad_norms[passing:].max() > 0.1

@@ -1,0 +1,357 @@
+"""Which optimizer arrives, how fast, and at which minimum?
+
+Six optimizers on four surfaces with known minima: a quadratic of condition number 100, turned by
+30 degrees, so that scaling each coordinate by itself does not help; the curved valley of
+Rosenbrock; the four minima of Himmelblau; the plateaus of Beale. Each descends from every point
+of a grid of starts. Expect L-BFGS to arrive in tens of steps; momentum (0.9) to beat plain
+gradient descent in the valleys, and to lose among Himmelblau's minima, which are round: with it
+no error shrinks faster than by sqrt(0.9) = 0.949 a step; RMSProp, whose steps do not shrink, to
+hop about the minimum for ever; and neither the nearest minimum nor one and the same to be
+reached always.
+
+(Where RMSProp is said to arrive, it mostly passes by: from starts near the diagonals of a minimum
+both coordinates cross it at one step, which ends the run; without a tolerance it leaves again.)
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from experiments._report import Table
+from jaxgd import descent, plots, surfaces
+
+FIGURE_SIZE = (14, 11)
+OPTIMIZERS = {
+    "SGD": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+    "Nesterov": lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
+    "Adam": optax.adam,
+    "RMSProp": optax.rmsprop,
+    "L-BFGS": lambda _: optax.lbfgs(),  # its line search finds the step
+}
+NUM_STEPS = dict.fromkeys(OPTIMIZERS, 2000) | {"L-BFGS": 200}  # each of which costs several
+TOLERANCE, NEAR = 1e-6, 1e-3  # of the gradient, and what counts as there: a distance
+NUM_STARTS, SURFACE_RESOLUTION = 32, 121  # per axis
+
+
+class Landscape(NamedTuple):
+    """A surface to descend: the sum of the squares of up to three polynomials.
+
+    Attributes:
+      residuals: each polynomial as {(power of x, power of y): coefficient}.
+      window: ((low, high) of x, (low, high) of y), which holds every start.
+      start: where the path that is drawn begins.
+      rates: by optimizer, its learning rate; L-BFGS has none.
+    """
+
+    residuals: tuple[dict[tuple[int, int], float], ...]
+    window: tuple[tuple[float, float], tuple[float, float]]
+    start: tuple[float, float]
+    rates: dict[str, float]
+
+
+_COS, _SIN = np.cos(np.pi / 6), np.sin(np.pi / 6)
+LANDSCAPES = {
+    # u^2 / 2 + 100 v^2 / 2, where (u, v) is (x, y) turned by 30 degrees
+    "quadratic": Landscape(
+        (
+            {(1, 0): _COS / 2**0.5, (0, 1): _SIN / 2**0.5},
+            {(1, 0): -_SIN * 50**0.5, (0, 1): _COS * 50**0.5},
+        ),
+        ((-3, 3), (-3, 3)), (-2.7, 0.8),
+        {"SGD": 0.015, "momentum": 0.015, "Nesterov": 0.008, "Adam": 0.1, "RMSProp": 0.01},
+    ),
+    # (1 - x)^2 + 100 (y - x^2)^2
+    "Rosenbrock": Landscape(
+        ({(0, 0): 1, (1, 0): -1}, {(0, 1): 10, (2, 0): -10}),
+        ((-2, 2), (-1, 3)), (-1.5, 2.5),
+        {"SGD": 5e-4, "momentum": 3e-4, "Nesterov": 2e-4, "Adam": 0.1, "RMSProp": 0.01},
+    ),
+    # (x^2 + y - 11)^2 + (x + y^2 - 7)^2
+    "Himmelblau": Landscape(
+        ({(2, 0): 1, (0, 1): 1, (0, 0): -11}, {(1, 0): 1, (0, 2): 1, (0, 0): -7}),
+        ((-5, 5), (-5, 5)), (-0.6, -0.2),
+        {"SGD": 0.005, "momentum": 0.005, "Nesterov": 0.003, "Adam": 0.1, "RMSProp": 0.01},
+    ),
+    # (1.5 - x + x y)^2 + (2.25 - x + x y^2)^2 + (2.625 - x + x y^3)^2
+    "Beale": Landscape(
+        tuple({(0, 0): c, (1, 0): -1, (1, k): 1} for k, c in ((1, 1.5), (2, 2.25), (3, 2.625))),
+        ((-1, 4), (-1.2, 1.2)), (0.0, -1.0),
+        {"SGD": 0.005, "momentum": 0.002, "Nesterov": 0.002, "Adam": 0.05, "RMSProp": 0.01},
+    ),
+}  # fmt: skip
+
+
+def coefficients(landscape: Landscape) -> np.ndarray:
+    """Entry (k, i, j): what x^i y^j counts in residual k."""
+    table = np.zeros((3, 3, 4))
+    for k, residual in enumerate(landscape.residuals):
+        for powers, value in residual.items():
+            table[k, *powers] = value
+    return table
+
+
+def loss(point: jax.Array, terms: Any) -> jax.Array:
+    """The height of a landscape, by its ``coefficients``: one program serves all of them."""
+    x, y = point
+    residuals = terms @ jnp.stack([y**0, y, y**2, y**3]) @ jnp.stack([x**0, x, x**2])
+    return jnp.sum(residuals**2)
+
+
+def minima() -> dict[str, np.ndarray]:
+    """Every minimum, shape (count, 2): those of Himmelblau are roots of a quartic."""
+    x = np.sort(np.roots([1, 0, -22, 1, 114]).real)
+    return {
+        "quadratic": np.zeros((1, 2)),
+        "Rosenbrock": np.ones((1, 2)),
+        "Himmelblau": np.stack([x, 11 - x**2], axis=1),
+        "Beale": np.array([[3.0, 0.5]]),
+    }
+
+
+class Results(NamedTuple):
+    """What was computed.
+
+    Attributes:
+      trajectories: by landscape, by optimizer, the whole descent from the start that is drawn.
+      ends: by landscape, by optimizer, over a grid of starts: x, y, loss, steps and status at
+        the end.
+      surfaces: by landscape, its loss over the window.
+    """
+
+    trajectories: dict[str, dict[str, descent.Trajectory]]
+    ends: dict[str, dict[str, surfaces.Surface]]
+    surfaces: dict[str, surfaces.Surface]
+
+
+def descents(
+    name: str, terms: Any, axes: tuple[Any, Any], start: Any, rate: Any
+) -> tuple[descent.Trajectory, surfaces.Surface]:
+    """The descent from one start, and how those from a grid of starts end, in one vmap."""
+    grid = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    runs = jax.vmap(
+        lambda point: descent.optimize(
+            loss,
+            point,
+            terms,
+            optimizer=OPTIMIZERS[name](rate),
+            num_steps=NUM_STEPS[name],
+            tolerance=TOLERANCE,
+        )
+    )(jnp.concatenate([start[None], grid]))
+    x, y = runs.params[1:].T
+    ends = {"x": x, "y": y, "loss": runs.losses[1:, -1]}
+    ends |= {"steps": runs.num_steps[1:], "status": runs.status[1:]}
+    shape = tuple(axis.size for axis in axes)
+    ends = jax.tree.map(lambda values: values.reshape(shape), ends)
+    return jax.tree.map(lambda rows: rows[0], runs), surfaces.Surface(axes, ends)
+
+
+def compute(seed: int = 0, full: bool = False) -> Results:
+    """Descends with every optimizer on every landscape; ``full`` takes a finer grid of starts."""
+    del seed  # nothing here is random
+    count = NUM_STARTS * (2 if full else 1)
+    terms = {name: coefficients(landscape) for name, landscape in LANDSCAPES.items()}
+
+    def axes_of(landscape: Landscape, size: int) -> tuple[Any, Any]:
+        x, y = (np.linspace(*span, size) for span in landscape.window)
+        return x, y
+
+    stacked = jax.tree.map(
+        lambda *rows: np.stack(rows),
+        *(
+            (terms[name], axes_of(landscape, count), np.array(landscape.start))
+            for name, landscape in LANDSCAPES.items()
+        ),
+    )
+    rates = {
+        name: np.array([landscape.rates.get(name, 0.0) for landscape in LANDSCAPES.values()])
+        for name in OPTIMIZERS
+    }
+
+    @jax.jit
+    def everything(stacked: Any, rates: Any) -> Any:
+        # One landscape after the other: its descents end when its slowest one does.
+        return {
+            name: jax.lax.map(lambda of: descents(name, *of), (*stacked, rates[name]))  # noqa: B023
+            for name in OPTIMIZERS
+        }
+
+    @jax.jit
+    def sweep(terms: Any, *axes: Any) -> surfaces.Surface:
+        return surfaces.sweep(lambda x, y: loss(jnp.stack([x, y]), terms), *axes)
+
+    computed = jax.tree.map(np.asarray, everything(stacked, rates))
+    by_landscape = {
+        name: {key: jax.tree.map(lambda rows, i=i: rows[i], computed[key]) for key in OPTIMIZERS}
+        for i, name in enumerate(LANDSCAPES)
+    }
+    return Results(
+        surfaces={
+            name: sweep(terms[name], *axes_of(landscape, SURFACE_RESOLUTION))
+            for name, landscape in LANDSCAPES.items()
+        },
+        trajectories={
+            name: {key: pair[0] for key, pair in by_landscape[name].items()} for name in LANDSCAPES
+        },
+        ends={
+            name: {key: pair[1] for key, pair in by_landscape[name].items()} for name in LANDSCAPES
+        },
+    )
+
+
+def arrivals(ends: surfaces.Surface, known: np.ndarray) -> np.ndarray:
+    """Which minimum each start leads to; -1 where a descent did not converge to one of them."""
+    points = np.stack([ends.values["x"], ends.values["y"]], axis=-1)
+    distances = np.linalg.norm(points[..., None, :] - known, axis=-1)
+    there = (ends.values["status"] == descent.Status.CONVERGED) & (distances.min(-1) <= NEAR)
+    return np.where(there, distances.argmin(axis=-1), -1)
+
+
+def nearest(ends: surfaces.Surface, known: np.ndarray) -> np.ndarray:
+    """Which minimum each start is nearest to."""
+    starts = np.stack(np.meshgrid(*ends.coordinates, indexing="ij"), axis=-1)
+    return np.linalg.norm(starts[..., None, :] - known, axis=-1).argmin(axis=-1)
+
+
+def tables(results: Results) -> list[Table]:
+    """Who converged, how fast, how near to the minimum; and what was expected."""
+    known, rows, shares = minima(), [], {}
+    steps, last_losses = {}, {}
+    for name, landscape in LANDSCAPES.items():
+        for key in OPTIMIZERS:
+            ends = results.ends[name][key]
+            there = arrivals(ends, known[name])
+            status, taken = ends.values["status"], ends.values["steps"]
+            counts = [np.sum(status == s) for s in descent.Status]
+            steps[name, key] = np.median(np.where(there >= 0, taken, np.inf))
+            shares[name, key] = np.mean(there >= 0)
+            last_losses[name, key] = np.median(ends.values["loss"])
+            points = np.stack([ends.values["x"], ends.values["y"]], axis=-1)[there >= 0]
+            away = np.linalg.norm(points[:, None] - known[name], axis=-1).min(axis=-1)
+            rows.append((
+                name, key, f"{landscape.rates[key]:g}" if key in landscape.rates else "",
+                *counts, f"{shares[name, key]:.1%}",
+                f"> {NUM_STEPS[key]}" if np.isinf(steps[name, key]) else f"{steps[name, key]:.0f}",
+                f"{last_losses[name, key]:.1e}", f"{away.max():.1e}" if away.size else "",
+            ))  # fmt: skip
+    size = results.ends["Himmelblau"]["SGD"].values["x"].size
+    return [
+        Table(
+            f"{size} starts each, until every |gradient entry| <= {TOLERANCE:g}",
+            ("landscape", "optimizer", "rate", *(s.name for s in descent.Status), "arrived",
+             "median steps", "median last loss", "farthest from the minimum"),
+            rows,
+        ),
+        _basin_table(results),
+        Table("What was expected", ("", "found", "came out"),
+              _verdicts(steps, shares, last_losses)),
+    ]  # fmt: skip
+
+
+def _basin_table(results: Results) -> Table:
+    known = minima()["Himmelblau"]
+    basins = {key: arrivals(results.ends["Himmelblau"][key], known) for key in OPTIMIZERS}
+    closest = nearest(results.ends["Himmelblau"]["SGD"], known)
+    rows = [
+        (
+            key,
+            *(f"{np.mean(basin == i):.1%}" for i in (*range(len(known)), -1)),
+            f"{np.mean(basin == closest):.1%}",
+            f"{np.mean(basin == basins['SGD']):.1%}",
+        )
+        for key, basin in basins.items()
+    ]
+    names = [f"({x:.3f}, {y:.3f})" for x, y in known]
+    header = ("to", *names, "none", "the nearest", "where SGD goes")
+    return Table("Which minimum of Himmelblau the starts lead to", header, rows)
+
+
+def _verdicts(steps: dict, shares: dict, last_losses: dict) -> list[tuple[str, str, str]]:
+    """Each expectation, with what was found."""
+    most = max(steps[name, "L-BFGS"] for name in LANDSCAPES)
+    rows = [("L-BFGS arrives in tens of steps", f"median: at most {most:.0f}", _said(most < 100))]
+    for name in LANDSCAPES:
+        measure, unit = steps, "steps"
+        if np.isinf([steps[name, "SGD"], steps[name, "momentum"]]).all():
+            measure, unit = last_losses, "last loss; neither arrives"
+        plain, heavy = measure[name, "SGD"], measure[name, "momentum"]
+        wins = name != "Himmelblau"
+        rows.append((
+            f"momentum {'beats' if wins else 'loses to'} SGD on {name}",
+            f"{heavy:.3g} against {plain:.3g} {unit}",
+            _said((heavy < plain) == wins),
+        ))  # fmt: skip
+    hopping = max(shares[name, "RMSProp"] for name in LANDSCAPES)
+    found = f"it arrives from up to {hopping:.1%} of the starts"
+    return [*rows, ("RMSProp hops for ever", found, _said(hopping == 0))]
+
+
+def _said(came_out: bool) -> str:
+    return "yes" if came_out else "no"
+
+
+def draw(figure: Figure, results: Results) -> None:
+    """Paths from one start, their losses, and the basins of Himmelblau."""
+    rows = figure.add_gridspec(2, 1, height_ratios=(8, 3))
+    top, bottom = (figure.add_subfigure(row) for row in rows)
+    panels = top.subplots(2, len(LANDSCAPES))
+    colours = ("white", *plots.COLOURS[1:2], *plots.COLOURS[3:6], plots.COLOURS[6])
+    looks = dict(zip(OPTIMIZERS, colours, strict=True))
+    for (upper, lower), (name, landscape) in zip(panels.T, LANDSCAPES.items(), strict=True):
+        _contours(upper, results.surfaces[name])
+        upper.plot(*minima()[name].T, "*", color="#F0E442", mec="black", ms=13, ls="none")
+        for key, run in results.trajectories[name].items():
+            path = run.path[: int(run.num_steps) + 1]
+            look: Any = {"color": looks[key], "ms": 2.5, "lw": 1.3}
+            plots.descent_path(upper, path, label=key, **look)
+            plots.loss_curve(lower, run, color=looks[key], lw=2, label=key)
+        upper.plot(*landscape.start, "s", color="#F0E442", mec="black", ms=7, ls="none",
+                   label="start")  # fmt: skip
+        upper.set_xlim(landscape.window[0])
+        upper.set_ylim(landscape.window[1])
+        upper.set_title(f"{name}: six ways down")
+        lower.set(xscale="symlog", yscale="log", ylim=(1e-14, None), facecolor="0.45")
+        lower.set_xlabel("step")
+    panels[1, 0].set_ylabel("loss")
+    panels[0, 0].legend(fontsize=8, facecolor="0.45", labelcolor="white", loc="lower right")
+    _basins(bottom, results)
+
+
+def _contours(ax: Axes, surface: surfaces.Surface) -> None:
+    """Levels in equal ratios, without a colour bar: only the shape matters here."""
+    values = np.maximum(surface.values, 1e-3)
+    levels = np.geomspace(values.min(), values.max(), 16)
+    ax.contourf(*surface.coordinates, values.T, levels=levels, norm="log", cmap="viridis")
+    ax.set_xlabel("x")
+    ax.set_ylabel("y")
+
+
+def _basins(figure: Any, results: Results) -> None:
+    """Where the descents on Himmelblau lead, by their start."""
+    known = minima()["Himmelblau"]
+    (low_x, high_x), (low_y, high_y) = LANDSCAPES["Himmelblau"].window
+    colours = ListedColormap(["black", *(plots.COLOURS[i] for i in (0, 4, 2, 3))])
+    panels = figure.subplots(1, len(OPTIMIZERS), sharey=True)
+    for ax, key in zip(panels, OPTIMIZERS, strict=True):
+        basin = arrivals(results.ends["Himmelblau"][key], known)
+        look: Any = {"origin": "lower", "extent": (low_x, high_x, low_y, high_y)}
+        ax.imshow(basin.T, cmap=colours, vmin=-1, vmax=3, interpolation="nearest", **look)
+        ax.plot(*known.T, "*", color="#F0E442", mec="black", ms=11)
+        missing = np.mean(basin < 0)
+        ax.set_title(key + (f", {missing:.0%} unfinished" if missing else ""), fontsize=11)
+        ax.set_xlabel("x of the start")
+    panels[0].set_ylabel("y of the start")
+    figure.suptitle("Which minimum of Himmelblau (stars) a start leads to; black: none in time")
+
+
+def numbers(results: Results) -> dict[str, Any]:
+    """The note descends on none of these."""
+    del results
+    return {}
