@@ -25,4 +25,5 @@ NAMES = (
     "momentum_map",
     "stability",
     "optimizers",
+    "batch_noise",
 )
