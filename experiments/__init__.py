@@ -26,4 +26,5 @@ NAMES = (
     "stability",
     "optimizers",
     "batch_noise",
+    "robust_or_not",
 )

@@ -7,8 +7,8 @@ import optax
 import pytest
 import scipy.optimize
 
-from experiments import momentum_map, optimizers, stability
-from jaxgd import descent, surfaces
+from experiments import momentum_map, optimizers, robust_or_not, stability
+from jaxgd import descent, neurons, surfaces
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -172,3 +172,97 @@ def test_rmsprop_passes_by_a_minimum_and_leaves_again():
     passing = int(jnp.argmin(run.grad_norms))
     assert run.grad_norms[passing] <= optimizers.TOLERANCE
     assert run.grad_norms[passing:].max() > 0.1
+
+
+@pytest.fixture(name="clean")
+def _clean(x64):
+    return robust_or_not.sample(jax.random.key(3))
+
+
+def hinge_by_linear_programming(data):
+    """The least hinge risk: minimize weights @ slack with slack >= 0 and >= 1 - y (w x + b)."""
+    x, y, weights = np.asarray(data.inputs)[:, 0], np.asarray(data.labels), np.asarray(data.weights)
+    slack = -np.eye(len(x))
+    found = scipy.optimize.linprog(
+        np.concatenate([[0, 0], weights / weights.sum()]),
+        A_ub=np.column_stack([-y * x, -y, slack]),
+        b_ub=-np.ones(len(x)),
+        bounds=[(None, None)] * 2 + [(0, None)] * len(x),
+    )
+    return found.fun, found.x[:2]
+
+
+def test_the_exact_search_agrees_with_linear_programming_and_with_descent(clean):
+    distances = np.array([3.0, 12.0, 60.0])
+    rows = np.array([(at, 1, 0, 0) for at in distances])
+
+    run = jax.vmap(lambda row: robust_or_not.end_of(clean, robust_or_not.LOSSES["hinge"], *row))
+    ends = jax.jit(run)(rows)
+
+    for distance, reached in zip(distances, ends.losses[:, -1], strict=True):
+        data = robust_or_not.with_outliers(clean, distance, 1.0)
+        least, _ = hinge_by_linear_programming(data)
+        np.testing.assert_allclose(robust_or_not.exact_minimum(data, "hinge")[0], least, rtol=1e-9)
+        np.testing.assert_allclose(reached, least, rtol=1e-3)
+        assert reached >= least
+
+
+def test_the_hinge_gives_up_at_the_distance_of_the_formula(clean):
+    limit = robust_or_not.giving_up(clean)
+
+    for distance, flat in ((0.99 * limit, False), (1.01 * limit, True)):
+        data = robust_or_not.with_outliers(clean, distance, 1.0)
+        weight, _ = hinge_by_linear_programming(data)[1]
+        assert (abs(weight) < 1e-9) == flat
+
+
+def test_the_exact_ramp_is_below_every_point_of_a_fine_grid_and_does_not_move(clean):
+    def exact(distance):
+        data = robust_or_not.with_outliers(clean, distance, 1.0)
+        return data, *robust_or_not.exact_minimum(data, "ramp")
+
+    data, least, at = exact(6.0)
+    sweep = jax.jit(
+        lambda *axes: surfaces.sweep(
+            lambda w, b: robust_or_not.risk(
+                neurons.Neuron(weights=w[None], bias=b), data, robust_or_not.LOSSES["ramp"]
+            ),
+            *axes,
+        )
+    )
+    around = sweep(at[0] + np.linspace(-5, 5, 41), at[1] + np.linspace(-5, 5, 43)).values
+    assert around.min() >= least - 1e-12
+    np.testing.assert_allclose(around[20, 21], least, rtol=1e-9)
+    np.testing.assert_allclose(exact(60.0)[2], at)
+
+
+def test_a_convex_descent_converges_below_the_bound_only_and_to_the_minimum_of_scipy(clean):
+    data = robust_or_not.with_outliers(clean, 6.0, 1.0)
+
+    curvature, runs = jax.jit(robust_or_not.convex_descents, static_argnums=1)(
+        data, robust_or_not.LOSSES["logistic"]
+    )
+
+    x, y, weights = np.asarray(data.inputs)[:, 0], np.asarray(data.labels), np.asarray(data.weights)
+
+    def cost(p):
+        return np.average(np.logaddexp(0, -y * (p[0] * x + p[1])), weights=weights)
+
+    found = scipy.optimize.minimize(cost, np.zeros(2), tol=1e-10)
+    p = 1 / (1 + np.exp(-(found.x[0] * x + found.x[1])))
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    hessian = design.T @ (design * (weights * p * (1 - p) / weights.sum())[:, None])
+    np.testing.assert_allclose(curvature, np.linalg.eigvalsh(hessian)[-1], rtol=1e-4)
+    ended = np.asarray(runs.status) == descent.Status.CONVERGED
+    assert ended.tolist() == [fraction < 1 for fraction in robust_or_not.FRACTIONS]
+    np.testing.assert_allclose(runs.params[ended], [found.x] * ended.sum(), atol=1e-4)
+
+
+def test_the_accuracy_in_closed_form_is_that_of_a_large_sample():
+    neuron = neurons.Neuron(weights=jnp.array([-0.7]), bias=jnp.array(0.4))
+    labels = np.repeat([-1, 1], 200_000)
+    noise = robust_or_not.SPREAD * np.random.default_rng(0).normal(size=labels.size)
+
+    right = np.mean(np.sign(-0.7 * (labels + noise) + 0.4) == labels)
+
+    np.testing.assert_allclose(robust_or_not.accuracy(neuron), right, atol=3e-3)
