@@ -7,7 +7,7 @@ import optax
 import pytest
 import scipy.optimize
 
-from experiments import momentum_map, optimizers, robust_or_not, stability
+from experiments import batch_noise, momentum_map, optimizers, robust_or_not, stability
 from jaxgd import descent, neurons, surfaces
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -266,3 +266,51 @@ def test_the_accuracy_in_closed_form_is_that_of_a_large_sample():
     right = np.mean(np.sign(-0.7 * (labels + noise) + 0.4) == labels)
 
     np.testing.assert_allclose(robust_or_not.accuracy(neuron), right, atol=3e-3)
+
+
+def test_the_noise_of_batches_lifts_a_descent_by_the_excess_of_the_exact_recursion():
+    rate, size = 0.3, 2
+    rates = jnp.full(1000, rate)
+    best = batch_noise.least_squares()
+
+    _, costs = jax.jit(
+        jax.vmap(lambda key: batch_noise.chain(key, best, rates, size))
+    )(jax.random.split(jax.random.key(5), 200))  # fmt: skip
+
+    excess = np.asarray(costs[:, 200:].mean(1)) - float(costs[0, 0])
+    error = excess.std(ddof=1) / np.sqrt(excess.size)
+    exact = batch_noise.exact_excess(rate, size)
+    assert error < exact / 50
+    assert abs(excess.mean() - exact) < 4 * error
+
+
+def test_the_exact_excess_of_batches_of_one_is_where_the_second_moments_come_to_rest():
+    a, rate = np.stack([np.ones(20), batch_noise.X], axis=1), 0.1
+    residuals = a @ np.linalg.solve(a.T @ a, a.T @ batch_noise.Y) - batch_noise.Y
+    moments = np.zeros((2, 2))
+    for _ in range(500):
+        kept = [np.eye(2) - rate * np.outer(row, row) for row in a]
+        moments = np.mean(
+            [
+                k @ moments @ k.T + rate**2 * r**2 * np.outer(row, row)
+                for k, r, row in zip(kept, residuals, a, strict=True)
+            ],
+            axis=0,
+        )
+
+    excess = np.trace(a.T @ a / 20 @ moments) / 2
+    np.testing.assert_allclose(batch_noise.exact_excess(rate, 1), excess, rtol=1e-9)
+
+
+def test_a_decaying_rate_passes_the_level_at_which_a_constant_one_hovers():
+    steps = jnp.arange(1000)
+    keys = jax.random.split(jax.random.key(1), 20)
+    far = jax.tree.map(jnp.zeros_like, batch_noise.least_squares())
+
+    def last_cost(rates):
+        costs = jax.vmap(lambda key: batch_noise.chain(key, far, rates, 1)[1])(keys)
+        return float(costs[:, -50:].mean())
+
+    constant, decaying = last_cost(jnp.full(1000, 0.1)), last_cost(0.1 / (1 + steps / 100))
+    least = float(batch_noise.chain(keys[0], batch_noise.least_squares(), steps[:1], 1)[1][0])
+    assert decaying - least < (constant - least) / 4
