@@ -7,7 +7,10 @@ An experiment is a module with
   one has ``compute(seed=0, full=False)`` and takes seconds unless ``full``,
 * ``tables(results)``: what it found, as tables for the terminal,
 * ``draw(figure, results)``: its picture, on an empty Matplotlib figure of ``FIGURE_SIZE``,
-* ``numbers(results)``: its share of ``numbers.json``, by id.
+* ``numbers(results)``: its share of ``numbers.json``, by id,
+* if it has something to turn or to play, ``interactive(results) -> dict``: Plotly figures by
+  title, of ``plots.interactive_...``. The gallery shows them above the picture; without Plotly
+  it does without them.
 """
 
 NAMES = (

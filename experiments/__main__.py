@@ -6,12 +6,14 @@ import inspect
 import pathlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 import jax
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments import NAMES, _report
+from experiments import NAMES, _gallery, _report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--full", action="store_true", help="the long experiments at their full size, in minutes"
+    )
+    parser.add_argument(
+        "--gallery",
+        action="store_true",
+        help="write DIR/index.html, too: one page to turn, to play, to search, and to send",
     )
     options = parser.parse_args(arguments)
 
@@ -62,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     jax.config.update("jax_enable_x64", True)  # the published digits are those of float64
     names = [name for name in NAMES if name in options.names or not options.names]
-    computed = {}
+    computed, entries = {}, []
     for index, name in enumerate(names, start=1):
         print(f"[{index}/{len(names)}] {name}: {_question(name)}", flush=True)
         experiment = importlib.import_module(f"experiments.{name}")
@@ -75,13 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         for table in experiment.tables(results):
             print(f"\n{_report.render(table)}")
-        figure = Figure(figsize=experiment.FIGURE_SIZE, layout="constrained")
-        FigureCanvasAgg(figure)
-        experiment.draw(figure, results)
         picture = options.out / f"{name}.png"
-        figure.savefig(picture, dpi=120)
+        figure = _draw(experiment, results, picture)
         print(f"\n    -> {picture}\n", flush=True)
         computed |= experiment.numbers(results)
+        if options.gallery:
+            entries.append(_gallery.entry(name, experiment, results, figure, picture))
 
     verdicts = _report.verdicts(computed)
     (options.out / "numbers.json").write_text(_report.numbers_json(verdicts), encoding="utf-8")
@@ -92,7 +98,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"\n{len(verdicts)} numbers: {counts['match']} match, {counts['erratum']} are errata of "
         f"the note, {counts['OFF']} are off. Written to {options.out}."
     )
+    if options.gallery:
+        print(_gallery.write(options.out / "index.html", entries, verdicts, options.seed))
     return 1 if counts["OFF"] else 0
+
+
+def _draw(experiment: ModuleType, results: Any, picture: pathlib.Path) -> Figure:
+    """Draws an experiment's picture and saves it."""
+    figure = Figure(figsize=experiment.FIGURE_SIZE, layout="constrained")
+    FigureCanvasAgg(figure)
+    experiment.draw(figure, results)
+    figure.savefig(picture, dpi=120)
+    return figure
 
 
 def _question(name: str) -> str:

@@ -31,9 +31,7 @@ def render(table: Table) -> str:
     """Lays a table out in columns."""
     cells = [[str(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
-    numeric = [
-        all(_is_number(row[i]) for row in cells[1:] if row[i]) for i in range(len(table.header))
-    ]
+    numeric = [is_numeric(row[i] for row in table.rows) for i in range(len(table.header))]
     lines = [
         "  ".join(
             cell.rjust(width) if right else cell.ljust(width)
@@ -43,6 +41,11 @@ def render(table: Table) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([table.title, *lines])
+
+
+def is_numeric(column: Iterable[Any]) -> bool:
+    """Whether every cell that is not empty is a number."""
+    return all(_is_number(str(cell)) for cell in column if str(cell))
 
 
 def _is_number(text: str) -> bool:
@@ -75,12 +78,12 @@ def _verdict(record: Mapping[str, Any], value: Any) -> Verdict:
     tolerance = record["tolerance"]
     printed, exact = record["seed_value"], record["exact_value"]
     if not _agrees(value, exact, 1e-9 if tolerance is None else tolerance):
-        return Verdict(record, value, "OFF", f"should be {_brief(exact)}")
+        return Verdict(record, value, "OFF", f"should be {shown_value(exact)}")
     if "erratum" in record:
         return Verdict(record, value, "erratum", record["erratum"])
     numeric = isinstance(printed, (int, float, list))
     if numeric and not _agrees(value, printed, tolerance or 0):
-        return Verdict(record, value, "OFF", f"the note prints {_brief(printed)}")
+        return Verdict(record, value, "OFF", f"the note prints {shown_value(printed)}")
     return Verdict(record, value, "match", "")
 
 
@@ -94,14 +97,14 @@ def _agrees(value: Any, wanted: Any, tolerance: float) -> bool:
     return bool(np.all(np.abs(value - wanted) <= tolerance + 4e-16 * np.abs(wanted)))
 
 
-def _brief(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """A value in a few characters."""
     if value is None:
         return "-"
     if isinstance(value, str):
         return value
     if isinstance(value, (list, tuple, np.ndarray)):
-        return "[" + " ".join(_brief(entry) for entry in np.asarray(value).tolist()) + "]"
+        return "[" + " ".join(shown_value(entry) for entry in np.asarray(value).tolist()) + "]"
     return f"{value:.9g}"
 
 
@@ -115,8 +118,8 @@ def numbers_table(results: Iterable[Verdict]) -> Table:
         (
             verdict.record["id"],
             _clip(verdict.record["quantity"], 50),
-            _clip(_brief(verdict.record["seed_value"]), 24),
-            _clip(_brief(verdict.value), 24),
+            _clip(shown_value(verdict.record["seed_value"]), 24),
+            _clip(shown_value(verdict.value), 24),
             verdict.kind + (f": {verdict.reason}" if verdict.reason else ""),
         )
         for verdict in results

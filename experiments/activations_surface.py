@@ -115,6 +115,15 @@ def draw(figure: Figure, results: Results) -> None:
         )
 
 
+def interactive(results: Results) -> dict[str, Any]:
+    """The four surfaces, to turn."""
+    names = ("filter-normalized direction 1", "direction 2")
+    return {
+        f"{name} weights": plots.interactive_surface(case.surface, axis_names=names, log=True)
+        for name, case in results.cases.items()
+    }
+
+
 def numbers(results: Results) -> dict[str, Any]:
     """The note prints no number here."""
     del results

@@ -158,8 +158,7 @@ def draw(figure: Figure, results: Results) -> None:
     fit.set_title("The fit after 4,035 updates")
     plots.surface_contour(contour, results.surface, axis_names=("theta0 (bias)", "theta1 (weight)"),
                           value_name="cost", log=True)  # fmt: skip
-    path = results.by_hand.path
-    points = np.stack([path.bias, path.weights[:, 0]], axis=1)[: int(results.by_hand.num_steps) + 1]
+    points, _ = _on_the_cost(results.by_hand)
     plots.descent_path(contour, points, color="white", ms=2, lw=1, label="descent")
     contour.plot(*points[0], "o", color=plots.COLOURS[1], label="start")
     contour.plot(*points[-1], "*", color=plots.COLOURS[4], ms=12, label="end")
@@ -199,6 +198,34 @@ def draw(figure: Figure, results: Results) -> None:
         ax.set_ylim(-0.3, 10.5)
         ax.set_title(f"rate {rate}")
     panels[0].set_ylabel("J = (x - 1)² + 0.1")
+
+
+def interactive(results: Results) -> dict[str, Any]:
+    """The descent on the cost, to turn and to play; and the rates beside the limit."""
+    words: Any = {"axis_names": ("theta0 (bias)", "theta1 (weight)"), "value_name": "cost"}
+    descents = {f"rate {LEARNING_RATE:g}": _on_the_cost(results.by_hand)}
+    lanes = {
+        f"rate {rate:g}": _on_the_cost(jax.tree.map(lambda rows, i=i: rows[i], results.critical))
+        for i, rate in enumerate(CRITICAL_RATES)
+    }
+    return {
+        "The descent, step by step": plots.interactive_descent(
+            results.surface, descents, log=True, **words
+        ),
+        "Just below and just above the limit of the learning rate": plots.interactive_descent(
+            results.surface, lanes, log=True, **words
+        ),
+        "The same cost, to turn": plots.interactive_surface(
+            results.surface, descents, log=True, **words
+        ),
+    }
+
+
+def _on_the_cost(run: descent.Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """A run's points (bias, weight) and its costs, up to its last step."""
+    end = int(run.num_steps) + 1
+    points = np.stack([run.path.bias, run.path.weights[:, 0]], axis=1)
+    return points[:end], np.asarray(run.losses)[:end]
 
 
 def numbers(results: Results) -> dict[str, Any]:

@@ -149,6 +149,26 @@ def draw(figure: Figure, results: Results) -> None:
     right.legend(fontsize=8)
 
 
+def interactive(results: Results) -> dict[str, Any]:
+    """The chain played, and z over (w, b) with the ways to 150."""
+    ways = {
+        name: (
+            np.stack(run.path, axis=1)[: int(run.num_steps) + 1],
+            run.outputs[: int(run.num_steps) + 1],
+        )
+        for name, run in results.runs.items()
+        if name.endswith("recomputed")
+    }
+    return {
+        "z over (w, b), and two ways down to 150": plots.interactive_surface(
+            results.surface, ways, axis_names=("w", "b"), value_name="z"
+        ),
+        "The chain at the start, stage by stage": plots.interactive_backprop(
+            results.trace, names=("(w, b)", "(x, y)", "z")
+        ),
+    }
+
+
 def numbers(results: Results) -> dict[str, Any]:
     """The note's numbers on linear back-propagation."""
     (w, b), (x, y), z = results.trace.primals

@@ -211,6 +211,14 @@ def draw(figure: Figure, results: Results) -> None:
     dots.set_title("As level sets: equal loss, equal colour")
 
 
+def interactive(results: Results) -> dict[str, Any]:
+    """The surface to turn: every second point of the published grid each way."""
+    w, b = results.near.coordinates
+    surface = surfaces.Surface((w[::2], b[::2]), results.near.values[::2, ::2])
+    figure = plots.interactive_surface(surface, axis_names=("w", "b"), value_name="loss J")
+    return {"The bowl over (w, b), every second point of the grid": figure}
+
+
 def numbers(results: Results) -> dict[str, Any]:
     """The note's numbers on its loss pictures."""
     return {

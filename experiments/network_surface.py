@@ -212,6 +212,38 @@ def draw(figure: Figure, results: Results) -> None:
     grid[1, 2].set_title("The true losses")
 
 
+def interactive(results: Results) -> dict[str, Any]:
+    """The planes to turn, and the three descents played on the plane they share."""
+    loss = {
+        view: surface._replace(values=surface.values["loss"])
+        for view, surface in results.surfaces.items()
+    }
+    on_plane = {
+        view: {
+            name: (projections[name].coordinates, results.descents[name].losses)
+            for name in OPTIMIZERS
+        }
+        for view, projections in results.projections.items()
+    }
+    principal: Any = {"axis_names": ("principal direction 1", "principal direction 2"), "log": True}
+    values = results.eigenpairs.values
+    walls = (f"eigenvector of {values[0]:.2f}", f"eigenvector of {values[1]:.2f}")
+    return {
+        "SGD, momentum and Adam on the principal plane of all three": plots.interactive_descent(
+            loss["joint"], on_plane["joint"], **principal
+        ),
+        "The same plane to turn, each run at its true loss": plots.interactive_surface(
+            loss["joint"], on_plane["joint"], **principal
+        ),
+        "A random plane, filter-normalized": plots.interactive_surface(
+            loss["random"], axis_names=("direction 1", "direction 2")
+        ),
+        "The plane of the steepest walls": plots.interactive_surface(
+            loss["Hessian"], axis_names=walls
+        ),
+    }
+
+
 def numbers(results: Results) -> dict[str, Any]:
     """The note prints no number here."""
     del results

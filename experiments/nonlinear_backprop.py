@@ -31,6 +31,7 @@ class Results(NamedTuple):
     Attributes:
       solution: from x = 2 to y = 2.13.
       corrections: the chain's values and deltas at each iterate, leading axis N + 1.
+      traces: its values and adjoints there.
       slopes: f'(x) at each iterate, by ``jax.grad`` of the composed chain.
       newton_steps: (f(x) - y) / f'(x) at each iterate.
       analytic: the exact x, exp(y^2 / 2).
@@ -43,6 +44,7 @@ class Results(NamedTuple):
 
     solution: chains.Solution
     corrections: chains.Correction
+    traces: chains.Trace
     slopes: jax.Array
     newton_steps: jax.Array
     analytic: jax.Array
@@ -73,6 +75,7 @@ def _compute() -> Results:
     return Results(
         solution=solution,
         corrections=jax.vmap(lambda x: chains.correct(STAGES, x, TARGET))(solution.path),
+        traces=jax.vmap(lambda x: chains.backprop(STAGES, x))(solution.path),
         slopes=slopes,
         newton_steps=(jax.vmap(f)(solution.path) - TARGET) / slopes,
         analytic=jnp.exp(jnp.square(TARGET) / 2),
@@ -161,6 +164,19 @@ def draw(figure: Figure, results: Results) -> None:
     first = jax.tree.map(lambda rows: rows[0], results.corrections)
     plots.backprop_trace(below, first, names=("x", "a", "b", "c"))
     below.set_title("Iteration 1: values forwards, errors back", fontsize=11)
+
+
+def interactive(results: Results) -> dict[str, Any]:
+    """The chain at its first two iterates: values forwards, adjoints and deltas back."""
+    figures = {}
+    for t, ordinal in enumerate(("first", "second")):
+        trace, correction = jax.tree.map(
+            lambda rows, t=t: rows[t], (results.traces, results.corrections)
+        )
+        figures[f"The {ordinal} iteration, stage by stage"] = plots.interactive_backprop(
+            trace, correction, names=("x", "a", "b", "c")
+        )
+    return figures
 
 
 def numbers(results: Results) -> dict[str, Any]:

@@ -172,6 +172,16 @@ def draw(figure: Figure, results: Results) -> None:
     curve.set_title(f"Training: {results.accuracies[1]:.0%} right on the test colours")
 
 
+def interactive(results: Results) -> dict[str, Any]:
+    """The chain before training, layer by layer: shapes, and the largest entry of each."""
+    names = ("x", "z1", "a1", "z2", "a2", "z3", "loss")
+    return {
+        "The network as a chain, before training": plots.interactive_backprop(
+            results.before, names=names
+        )
+    }
+
+
 def numbers(results: Results) -> dict[str, Any]:
     """The note prints no number here."""
     del results

@@ -6,6 +6,7 @@ shapes, structures and static values only, so they run while tracing and cost no
 in compiled code. A check that returns something returns the argument, made an array.
 """
 
+import importlib
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -322,6 +323,16 @@ def last_axis(where: str, name: str, value: Array, size: int, reason: str) -> No
         cure = f"Write {name}.T." if value.ndim == 2 and value.shape[0] == size else ""
         wanted = f"{name} must have a last axis of {size}, {reason}"
         raise ValueError(_say(where, wanted, f"shape {value.shape}", cure))
+
+
+def extra(where: str, module: str, name: str) -> None:
+    """A package that only some functions need."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        cure = f'Run: pip install "jaxgd[{name}]".'
+        says = _say(where, f"{module} must be installed", "none", cure)
+        raise ModuleNotFoundError(says, name=module) from None
 
 
 def that(condition: bool, where: str, wanted: str, got: str, cure: str = "") -> None:

@@ -1,20 +1,24 @@
 """How it is drawn: each function takes an Axes and a result, and returns what it drew.
 
-Nothing here creates, shows or saves a figure. Colours are those of Okabe and Ito, which
-colour-blind readers can tell apart, and cividis and viridis where colour is a number.
+What is turned or played (``interactive_...``, ``animate_...``) takes a result and returns a
+figure of its own. Nothing here shows or saves a figure. Colours are those of Okabe and Ito,
+which colour-blind readers can tell apart, and cividis and viridis where colour is a number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from matplotlib.animation import FuncAnimation
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, Normalize, to_rgba_array
 from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.ticker import MaxNLocator
@@ -26,6 +30,17 @@ from jaxgd.descent import Trajectory
 from jaxgd.neurons import Neuron
 from jaxgd.planes import Projection
 from jaxgd.surfaces import Surface
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Run = Trajectory | tuple[Any, Any]
+"""A descent over two coordinates: a Trajectory, or its points (T, 2) and its losses (T,).
+
+Of a Trajectory, ``path`` must hold two numbers per point: an array (N + 1, 2), or a pytree of
+two scalars, the first leaf to the right; ``record`` chooses them. It is drawn up to its last
+step. In a pair, the losses are those of the run; on a projection those of the surface differ.
+"""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 PATH_COLOURS = ("#FFFFFF", "#E69F00", "#CC79A7", "#56B4E9")
@@ -521,6 +536,295 @@ def surface_3d(
     ax.set_ylabel(axis_names[1])
     ax.set_zlabel(value_name)
     return drawn
+
+
+def interactive_surface(
+    surface: Surface,
+    paths: Mapping[str, Run] | Sequence[Run] | None = None,
+    *,
+    axis_names: tuple[str, str] = ("a", "b"),
+    value_name: str = "loss",
+    log: bool = False,
+) -> "go.Figure":
+    """Draws a surface to turn in three dimensions, or to see as contours of the same values.
+
+    Buttons switch between the two, and between a linear and a logarithmic scale, which leaves
+    out what is not above 0 and says so. Hovering tells both coordinates and the value. A value
+    that is not finite is a hole. A path may leave the surface: the picture widens by up to a
+    quarter on each side, and tells how many points lie off the surface.
+
+    Args:
+      surface: over two coordinates.
+      paths: by name, descents drawn at the height of their own losses; see ``Run``.
+      axis_names: what the coordinates are.
+      value_name: what the values are.
+      log: whether the logarithmic scale is shown first.
+
+    Returns:
+      A Plotly figure: the last line of a notebook cell shows it, ``write_html`` saves it.
+
+    Raises:
+      ModuleNotFoundError: without Plotly.
+      TypeError: if ``surface`` is not a Surface, or ``paths`` are not runs.
+      ValueError: if the surface is not over two coordinates, no value is finite (with ``log``,
+        positive), or a path is not of two numbers per point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import plots, surfaces
+      >>> axis = jnp.linspace(-1.0, 1.0, 21)
+      >>> bowl = surfaces.sweep(lambda a, b: a**2 + 3 * b**2, axis, axis)
+      >>> figure = plots.interactive_surface(bowl)
+      >>> [button.label for button in figure.layout.updatemenus[0].buttons]
+      ['3-D', '3-D, log', 'contour', 'contour, log']
+    """
+    where = "plots.interactive_surface"
+    x, y, values = _two_coordinates(where, surface)
+    _drawable(where, values, log)
+    runs = _runs(where, "paths", {} if paths is None else paths)
+    return _plotly(where).surface(
+        x, y, values, runs, axis_names=axis_names, value_name=value_name, log=log
+    )
+
+
+def interactive_descent(
+    surface: Surface,
+    descents: Mapping[str, Run] | Sequence[Run],
+    *,
+    axis_names: tuple[str, str] = ("a", "b"),
+    value_name: str = "loss",
+    log: bool = False,
+    num_frames: int = 120,
+) -> "go.Figure":
+    """Draws descents over contours, to be played step by step, their losses moving along.
+
+    Args:
+      surface: over two coordinates.
+      descents: by name, what moves; see ``Run``. One that ends early stays at its end.
+      axis_names: what the coordinates are.
+      value_name: what the values are.
+      log: whether the contours grow in equal ratios.
+      num_frames: how many steps are shown at most, at least 2. Of a longer run they are chosen
+        in equal ratios, so closer together at the start; the figure names them.
+
+    Returns:
+      A Plotly figure with one frame per step shown, a slider, and buttons to play and pause.
+
+    Raises:
+      ModuleNotFoundError: without Plotly.
+      TypeError: if ``surface`` is not a Surface, ``descents`` are not runs, or ``num_frames``
+        is no int.
+      ValueError: if the surface is not over two coordinates, no value is finite (with ``log``,
+        positive), there are no descents, one is not of two numbers per point, or
+        ``num_frames`` is below 2.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import descent, plots, surfaces
+      >>> cost = lambda p: p[0] ** 2 + 3 * p[1] ** 2
+      >>> axis = jnp.linspace(-1.0, 1.0, 21)
+      >>> bowl = surfaces.sweep(lambda a, b: cost((a, b)), axis, axis)
+      >>> run = descent.gradient_descent(cost, (1.0, -0.5), learning_rate=0.1, num_steps=9)
+      >>> len(plots.interactive_descent(bowl, {"rate 0.1": run}).frames)
+      10
+    """
+    where = "plots.interactive_descent"
+    x, y, values = _two_coordinates(where, surface)
+    _drawable(where, values, log)
+    runs = _runs(where, "descents", descents)
+    steps = _shown_steps(where, runs, num_frames)
+    return _plotly(where).descent(
+        x, y, values, runs, steps, axis_names=axis_names, value_name=value_name, log=log
+    )
+
+
+def interactive_backprop(
+    trace: Trace, correction: Correction | None = None, *, names: Sequence[str] = ()
+) -> "go.Figure":
+    """Draws a chain to be played: values appear from left to right, then adjoints flow back.
+
+    Args:
+      trace: of ``chains.backprop``. Numbers are written out; of an array the shape and the
+        largest absolute entry.
+      correction: of ``chains.correct`` on the same chain; its deltas flow back last.
+      names: L + 1 words; ``x0, x1, ...`` where none are given.
+
+    Returns:
+      A Plotly figure with one frame per value and pass, a slider, and buttons.
+
+    Raises:
+      ModuleNotFoundError: without Plotly.
+      TypeError: if ``trace`` is not a Trace, or ``correction`` not a Correction.
+      ValueError: if ``names`` or ``correction`` do not have one entry per value.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import chains, plots
+      >>> trace = chains.backprop([jnp.square, jnp.log], 2.0)
+      >>> [frame.name for frame in plots.interactive_backprop(trace, names="xab").frames]
+      ['value of x', 'value of a', 'value of b', 'adjoint of b', 'adjoint of a', 'adjoint of x']
+    """
+    where = "plots.interactive_backprop"
+    _checks.instance(where, "trace", trace, Trace)
+    count = len(trace.primals)
+    names = list(names) or [f"x{i}" for i in range(count)]
+    _checks.length(where, "names", names, count, "one per value")
+    parts = {"value": trace.primals, "adjoint": trace.adjoints}
+    says = {
+        "value": "Forwards: {name} = {value}",
+        "adjoint": f"Backwards: d{names[-1]}/d{{name}} = {{value}}",
+    }
+    if correction is not None:
+        _checks.instance(where, "correction", correction, Correction)
+        _checks.length(where, "correction.deltas", correction.deltas, count, "one per value")
+        parts["delta"] = correction.deltas
+        says["delta"] = "The error back: {name} is off by {value}"
+    rows = {
+        heading: [_figure_of(value).replace("\n", "<br>") for value in row]
+        for heading, row in parts.items()
+    }
+    return _plotly(where).chain(names, rows, says)
+
+
+def animate_descent(
+    surface: Surface,
+    trajectories: Mapping[str, Run] | Sequence[Run],
+    *,
+    axis_names: tuple[str, str] = ("a", "b"),
+    value_name: str = "loss",
+    log: bool = False,
+    num_frames: int = 120,
+    figure_size: tuple[float, float] = (9, 4),
+) -> FuncAnimation:
+    """Films descents over contours, beside their losses.
+
+    Args:
+      surface: over two coordinates.
+      trajectories: by name, what moves; see ``Run``. One that ends early stays at its end.
+      axis_names: what the coordinates are.
+      value_name: what the values are.
+      log: whether the contours grow in equal ratios.
+      num_frames: how many steps are shown at most, as in ``interactive_descent``.
+      figure_size: width and height, in inches.
+
+    Returns:
+      An animation on a figure of its own. ``animation.save("x.gif", writer="pillow", dpi=80)``
+      writes a GIF; ``save("x.mp4", writer="ffmpeg")`` a film, where FFmpeg is installed.
+
+    Raises:
+      TypeError: if ``surface`` is not a Surface, ``trajectories`` are not runs, or
+        ``num_frames`` is no int.
+      ValueError: if the surface is not over two coordinates, no value is finite (with ``log``,
+        positive), there are no trajectories, one is not of two numbers per point, or
+        ``num_frames`` is below 2.
+    """
+    where = "plots.animate_descent"
+    x, y, _ = _two_coordinates(where, surface)
+    runs = _runs(where, "trajectories", trajectories)
+    steps = _shown_steps(where, runs, num_frames)
+    figure = Figure(figsize=figure_size, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    words: Any = {"axis_names": axis_names, "value_name": value_name}
+    surface_contour(left, surface, log=log, **words)
+    left.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
+    right.set(xlabel="step", ylabel=value_name, facecolor="0.4")
+    moving = []
+    for i, (name, (points, losses)) in enumerate(runs.items()):
+        look: Any = {"color": PATH_COLOURS[i % len(PATH_COLOURS)], "label": name}
+        right.plot(losses, alpha=0, label="_")  # sets the limits
+        moving.append(
+            (
+                descent_path(left, points[:1], markersize=2.5, lw=1.6, **look),
+                left.plot(*points[0], "o", ms=9, mec="black", color=look["color"]),
+                right.plot(losses[:1], lw=2.2, **look),
+                right.plot(0, losses[0], "o", ms=7, mec="black", color=look["color"]),
+            )
+        )
+    positive = all((losses[np.isfinite(losses)] > 0).all() for _, losses in runs.values())
+    right.set_yscale("log" if positive else "linear")
+    right.legend(facecolor="0.4", labelcolor="white")
+
+    def show(k: int) -> list[Artist]:
+        for (path, head, curve, tip), (points, losses) in zip(moving, runs.values(), strict=True):
+            taken = np.minimum(steps[: k + 1], len(losses) - 1)
+            path[0].set_data(*points[taken].T)
+            head[0].set_data(*points[taken[-1:]].T)
+            curve[0].set_data(taken, losses[taken])
+            tip[0].set_data(taken[-1:], losses[taken[-1:]])
+        right.set_title(f"step {steps[k]:,} of {steps[-1]:,}")
+        return [line for lines in moving for (line,) in lines]
+
+    # No first drawing is asked for: an animation nobody saves is then dropped without a warning.
+    return FuncAnimation(figure, show, frames=len(steps), interval=60, blit=False)
+
+
+def _plotly(where: str) -> Any:
+    """What builds the interactive figures; Plotly is imported when it is first needed."""
+    _checks.extra(where, "plotly", "interactive")
+    from jaxgd import _interactive  # noqa: PLC0415
+
+    return _interactive
+
+
+def _drawable(where: str, values: np.ndarray, log: bool) -> None:
+    usable = np.isfinite(values) & ((values > 0) | (not log))
+    wanted = "surface must have positive values on a log scale" if log else "values must be finite"
+    _checks.that(bool(usable.any()), where, wanted, "none")
+
+
+def _runs(where: str, name: str, runs: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Each run as its points (T, 2) and its losses (T,), up to the last step taken."""
+    single = isinstance(runs, Trajectory)
+    cure = f'Write {{"descent": {name}}}.' if single else ""
+    _checks.instance(where, name, None if single else runs, (Mapping, list, tuple), cure)
+    if not isinstance(runs, Mapping):
+        runs = {f"run {i}": run for i, run in enumerate(runs, start=1)}
+    return {str(key): _run(where, f"{name}[{key!r}]", run) for key, run in runs.items()}
+
+
+def _run(where: str, name: str, run: Any) -> tuple[np.ndarray, np.ndarray]:
+    _checks.instance(where, name, run, tuple)
+    if not isinstance(run, Trajectory):
+        _checks.length(where, name, run, 2, "the points and the losses")
+        points, losses = (np.asarray(part, float) for part in run)
+    else:
+        losses = np.asarray(run.losses, float)
+        cure = "Pick one lane: jax.tree.map(lambda rows: rows[0], trajectory)."
+        _checks.that(
+            losses.ndim == 1,
+            where,
+            f"{name} must be one run",
+            f"losses of shape {losses.shape}",
+            cure,
+        )
+        leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(run.path)]
+        flat = [leaf.reshape(len(losses), -1) for leaf in leaves]
+        points = np.concatenate(flat, axis=1) if flat else np.zeros((len(losses), 0))
+        end = int(run.num_steps) + 1
+        points, losses = points[:end], losses[:end]
+    cure = "Keep two with record, or project: planes.project_path." if points.ndim == 2 else ""
+    _checks.that(
+        points.ndim == 2 and points.shape[1] == 2,
+        where,
+        f"{name} must have two numbers per point, shape (T, 2)",
+        str(points.shape),
+        cure,
+    )
+    got = f"{losses.shape} for {len(points)} points"
+    fits = losses.shape == (len(points),) and len(points) > 0
+    _checks.that(fits, where, f"{name} must have one loss per point", got)
+    return points, losses
+
+
+def _shown_steps(where: str, runs: Mapping[str, Any], num_frames: int) -> np.ndarray:
+    """All steps, or at most so many, in equal ratios: the first and the last among them."""
+    num_frames = _checks.count(where, "num_frames", num_frames, least=2)
+    _checks.that(bool(runs), where, "there must be a descent", "none")
+    longest = max(len(losses) for _, losses in runs.values())
+    if longest <= num_frames:
+        return np.arange(longest)
+    return np.unique(np.geomspace(1, longest, num_frames).round().astype(int)) - 1
 
 
 def _one_coordinate(where: str, surface: Surface) -> None:

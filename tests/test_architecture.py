@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "surfaces": {"types", "_checks"},
     "_store": set(),
     "sweeps": {"types", "_checks", "_store", "surfaces"},
+    "_interactive": set(),
     # What draws refuses by name, too; and the result types of any room, checked below.
-    "plots": {"types", "_checks"},
+    "plots": {"types", "_checks", "_interactive"},
 }
 PUBLIC = {
     "types": {"Array", "ArrayLike", "LossFn", "PRNGKey", "Params", "Stage", "Status"},

@@ -1,0 +1,304 @@
+"""What is turned and what is played is what was computed."""
+
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.animation import writers
+from PIL import Image
+
+from jaxgd import chains, descent, plots, surfaces
+
+# Plotly's attributes are made when they are asked for: its figures are Any.
+turned: Any = plots.interactive_surface
+played: Any = plots.interactive_descent
+chained: Any = plots.interactive_backprop
+filmed: Any = plots.animate_descent
+
+LINE = surfaces.Surface(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
+GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
+SOLUTION = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
+TRACE = chains.backprop([jnp.square, jnp.log], 2.0)
+DESCENT = descent.gradient_descent(jnp.square, 1.0, learning_rate=0.3, num_steps=5)
+POINTS = np.array([[0.0, 0.0], [0.5, 1.0], [1.0, 2.0]])
+PATH = POINTS, np.array([1.0, 11.5, 22.0])
+ROSE = descent.gradient_descent(
+    lambda p: 10 * p["a"] ** 2 + p["b"] ** 2, {"a": 1.0, "b": -2.0}, learning_rate=0.04, num_steps=6
+)
+"""Its params are a pytree of two scalars."""
+
+
+def views(figure):
+    return {b.label: b.args for b in figure.layout.updatemenus[0].buttons}
+
+
+def shown(figure):
+    return [trace.type for trace in figure.data if trace.visible is not False]
+
+
+def test_an_interactive_surface_holds_each_value_at_its_own_coordinates():
+    tens = surfaces.sweep(lambda a, b: 10 * a + b, jnp.arange(3.0), 3 + jnp.arange(5.0))
+    for trace in turned(tens).data[:2]:
+        z = np.asarray(trace.z if trace.type == "surface" else trace.customdata)
+        assert z.shape == (5, 3)
+        for i, a in enumerate(trace.x):
+            for j, b in enumerate(trace.y):
+                assert z[j, i] == 10 * a + b
+
+
+def test_an_interactive_surface_shows_one_view_and_each_button_another():
+    figure = turned(GRID, {"run": PATH}, axis_names=("w", "b"))
+    assert set(views(figure)) == {"3-D", "3-D, log", "contour", "contour, log"}
+    assert shown(figure) == ["surface", "scatter3d"]
+    for label, (restyle, relayout) in views(figure).items():
+        kinds = [
+            trace.type
+            for trace, visible in zip(figure.data, restyle["visible"], strict=True)
+            if visible
+        ]
+        flat = label.startswith("contour")
+        assert kinds == (["contour", "scatter"] if flat else ["surface", "scatter3d"])
+        assert relayout["scene.zaxis.type"] == ("log" if "log" in label else "linear")
+    assert figure.layout.scene.xaxis.title.text == "w"
+    np.testing.assert_allclose(figure.data[-2].z, PATH[1])
+
+
+def test_a_logarithmic_surface_has_the_colours_of_its_logarithms():
+    figure = turned(GRID, log=True)
+    solid = next(trace for trace in figure.data if trace.visible)
+    np.testing.assert_allclose(solid.z, np.asarray(GRID.values).T)
+    np.testing.assert_allclose(solid.surfacecolor, np.log10(GRID.values).T, rtol=1e-6)
+    assert figure.layout.scene.zaxis.type == "log"
+
+
+def test_what_is_not_finite_is_a_hole_and_what_is_not_positive_is_named():
+    values = np.asarray(GRID.values).copy()
+    values[0, 1], values[2, 3], values[1, 1] = np.nan, np.inf, -7.0
+    figure = turned(GRID._replace(values=values))
+    z = np.asarray(figure.data[0].z).T
+    assert np.isnan(z[0, 1])
+    assert np.isnan(z[2, 3])
+    kept = np.isfinite(values)
+    np.testing.assert_array_equal(z[kept], values[kept].astype(np.float32))
+    notes = " ".join(figure.layout.meta["notes"])
+    assert "2 of 24 values are not finite: they are holes." in notes
+    assert "1 of 24 values are not above 0: a logarithmic scale leaves them out." in notes
+    assert f"lowest {-7.0:g} at (0.3333, 0.4)" in figure.layout.meta["description"]
+
+
+def test_without_a_positive_value_there_is_no_logarithmic_button():
+    figure = turned(GRID._replace(values=-GRID.values))
+    assert set(views(figure)) == {"3-D", "contour"}
+    assert "there is no logarithmic scale" in figure.layout.meta["notes"][-1]
+
+
+def test_values_beyond_single_precision_are_not_altered():
+    huge = np.asarray(GRID.values, float) * 1e40
+    np.testing.assert_array_equal(turned(GRID._replace(values=huge)).data[0].z, huge.T)
+
+
+def test_points_off_the_surface_are_drawn_and_counted():
+    points = np.array([[0.5, 1.0], [1.2, 1.0], [9.0, 1.0]])
+    figure = turned(GRID, {"run": (points, np.ones(3))})
+    (note,) = figure.layout.meta["notes"]
+    assert note == "run: 2 of 3 points lie off the surface, 1 of them beyond the picture."
+    low, high = figure.layout.scene.xaxis.range
+    assert low <= 0
+    assert 1.2 < high < 1.3
+    np.testing.assert_allclose(figure.data[-1].x, points[:, 0])
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        ROSE,
+        ROSE._replace(path=jnp.stack([ROSE.path["a"], ROSE.path["b"]], axis=1)),
+        ROSE._replace(path=(ROSE.path["a"], ROSE.path["b"][:, None])),
+        (np.stack([ROSE.path["a"], ROSE.path["b"]], axis=1), ROSE.losses),
+    ],
+)
+def test_a_run_is_a_trajectory_of_two_scalars_or_points_with_losses(run):
+    figure = played(GRID, {"rose": run})
+    path, curve = (trace for trace in figure.data if trace.opacity == 0.35)
+    np.testing.assert_allclose(path.x, 0.2 ** np.arange(7), rtol=1e-5)
+    np.testing.assert_allclose(path.y, -2 * 0.92 ** np.arange(7), rtol=1e-5)
+    np.testing.assert_allclose(
+        curve.y, 10 * 0.04 ** np.arange(7) + 4 * 0.8464 ** np.arange(7), rtol=1e-5
+    )
+
+
+def test_a_frame_shows_each_run_up_to_its_step_and_an_ended_one_at_its_end():
+    short = POINTS[:2], PATH[1][:2]
+    figure = played(GRID, {"long": PATH, "short": short})
+    assert [frame.name for frame in figure.frames] == ["0", "1", "2"]
+    assert [step.args[0] for step in figure.layout.sliders[0].steps] == [("0",), ("1",), ("2",)]
+    for k, frame in enumerate(figure.frames):
+        trail, curve, head, tip, short_trail, *_ = frame.data
+        np.testing.assert_allclose(trail.x, POINTS[: k + 1, 0])
+        np.testing.assert_allclose(curve.y, PATH[1][: k + 1])
+        np.testing.assert_allclose((head.x[0], head.y[0]), POINTS[k])
+        assert (tip.x[0], tip.y[0]) == (k, PATH[1][k])
+        assert short_trail.y[-1] == POINTS[min(k, 1), 1]
+        assert [figure.data[i].name for i in frame.traces] == ["long"] * 4 + ["short"] * 4
+
+
+def test_a_long_run_is_thinned_and_says_to_which_steps():
+    t = np.arange(5001.0)
+    figure = played(GRID, {"r": (np.stack([t, t], 1), t + 1)}, num_frames=60)
+    steps = [int(frame.name) for frame in figure.frames]
+    assert len(steps) <= 60
+    assert (steps[0], steps[1], steps[-1]) == (0, 1, 5000)
+    assert steps == sorted(set(steps))
+    np.testing.assert_allclose(figure.data[1].x, steps)
+    note = figure.layout.meta["notes"][-1]
+    assert note.startswith(f"{len(steps)} of 5,001 points are shown")
+    assert note.endswith(f"{steps[-2]:,}, 5,000.")
+    assert len(played(GRID, {"r": PATH}, num_frames=3).frames) == 3
+
+
+def test_a_chain_is_played_forwards_then_backwards():
+    stages = [jnp.square, jnp.log]
+    trace, correction = chains.backprop(stages, 2.0), chains.correct(stages, 2.0, 1.0)
+    figure = chained(trace, correction, names=("x", "a", "b"))
+    order = [
+        (row, name)
+        for row, names in (("value", "xab"), ("adjoint", "bax"), ("delta", "bax"))
+        for name in names
+    ]
+    assert [frame.name for frame in figure.frames] == [f"{row} of {name}" for row, name in order]
+    texts = [
+        [list(trace.text) for trace in frame.data if trace.mode == "text"]
+        for frame in figure.frames
+    ]
+    assert texts[1] == [["2", "4", ""], [""] * 3, [""] * 3, ["Forwards: a = 4"]]
+    assert texts[4][1] == ["", "0.25", "1"]
+    assert texts[4][3] == ["Backwards: db/da = 0.25"]
+    delta = (np.log(4) - 1) / 1.0
+    assert texts[-1][2] == [f"{delta:.4g}", f"{delta * 4:.4g}", f"{delta:.4g}"]
+    assert len(chained(trace).frames) == 6
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "message"),
+    [
+        (lambda: turned(LINE), ValueError, "surface must have two"),
+        (lambda: turned(GRID.values), TypeError, "surface must be a Surface"),
+        (
+            lambda: turned(GRID._replace(values=-GRID.values), log=True),
+            ValueError,
+            "positive values on a log scale",
+        ),
+        (
+            lambda: turned(GRID._replace(values=GRID.values * jnp.nan)),
+            ValueError,
+            "values must be finite",
+        ),
+        (lambda: turned(GRID, {"run": POINTS}), TypeError, r"paths\['run'\] must be a tuple"),
+        (
+            lambda: turned(GRID, {"run": (POINTS,)}),
+            ValueError,
+            r"paths\['run'\] must be 2, the points and the losses, got 1",
+        ),
+        (
+            lambda: turned(GRID, {"run": (POINTS, PATH[1][:2])}),
+            ValueError,
+            r"must have one loss per point, got \(2,\) for 3 points",
+        ),
+        (
+            lambda: turned(GRID, {"run": (POINTS[:, :1], PATH[1])}),
+            ValueError,
+            r"two numbers per point, shape \(T, 2\), got \(3, 1\)",
+        ),
+        (
+            lambda: turned(GRID, DESCENT),
+            TypeError,
+            r"paths must be a Mapping or list or tuple.*Write \{\"descent\": paths\}",
+        ),
+        (
+            lambda: played(GRID, [DESCENT]),
+            ValueError,
+            r"descents\['run 1'\] must have two numbers per point.*record",
+        ),
+        (
+            lambda: played(GRID, [jax.tree.map(lambda r: r[None], ROSE)]),
+            ValueError,
+            "must be one run.*Pick one lane",
+        ),
+        (lambda: played(GRID, {}), ValueError, "there must be a descent, got none"),
+        (
+            lambda: played(GRID, [PATH], num_frames=1),
+            ValueError,
+            "num_frames must be at least 2, got 1",
+        ),
+        (lambda: played(GRID, [PATH], num_frames=9.5), TypeError, "num_frames must be an int"),
+        (lambda: chained(SOLUTION), TypeError, "trace must be a Trace"),
+        (lambda: chained(TRACE, TRACE), TypeError, "correction must be a Correction"),
+        (lambda: chained(TRACE, names="xa"), ValueError, "names must be 3, one per value, got 2"),
+        (
+            lambda: chained(TRACE, chains.correct([jnp.square], 2.0, 1.0)),
+            ValueError,
+            r"correction\.deltas must be 3",
+        ),
+        (lambda: filmed(GRID, {}), ValueError, "there must be a descent, got none"),
+        (lambda: filmed(LINE, [PATH]), ValueError, "surface must have two coordinates"),
+        (
+            lambda: filmed(GRID, 3),
+            TypeError,
+            "trajectories must be a Mapping or list or tuple, got 3",
+        ),
+        (lambda: filmed(GRID, ROSE), TypeError, r'Write \{"descent": trajectories\}'),
+        (lambda: filmed(GRID, [PATH], num_frames=0), ValueError, "num_frames must be at least 2"),
+    ],
+)
+def test_what_cannot_be_turned_or_played_is_refused_by_name(draw, error, message):
+    with pytest.raises(error, match=message):
+        draw()
+
+
+def test_plotly_is_imported_when_it_is_needed_and_its_absence_says_what_to_install():
+    code = """
+import sys
+from jaxgd import plots, surfaces
+assert "plotly" not in sys.modules
+sys.modules["plotly"] = None
+import numpy as np
+surface = surfaces.Surface((np.arange(2.0), np.arange(2.0)), np.eye(2))
+try:
+    plots.interactive_surface(surface)
+except ModuleNotFoundError as error:
+    assert error.name == "plotly"
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    said = "plots.interactive_surface: plotly must be installed, got none. "
+    assert done.stdout == said + 'Run: pip install "jaxgd[interactive]".\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "writer", "start"),
+    [("x.gif", "pillow", b"GIF89a"), ("x.mp4", "ffmpeg", b"\x00\x00\x00")],
+)
+def test_an_animation_is_saved_by_the_writers_of_matplotlib(tmp_path, name, writer, start):
+    animation = filmed(GRID, {"long": PATH, "rose": ROSE}, num_frames=7)
+    if not writers.is_available(writer):
+        pytest.fail(f"no {writer} here: apt-get install ffmpeg")
+    animation.save(tmp_path / name, writer=writer, dpi=40)
+    saved = (tmp_path / name).read_bytes()
+    assert saved.startswith(start)
+    assert len(saved) > 3_000
+
+
+def test_an_animated_gif_has_one_frame_per_step_shown_and_they_differ(tmp_path):
+    filmed(GRID, [PATH]).save(tmp_path / "x.gif", writer="pillow", dpi=40)
+    with Image.open(tmp_path / "x.gif") as film:
+        assert getattr(film, "n_frames", 1) == 3
+        frames = []
+        for k in range(3):
+            film.seek(k)
+            frames.append(np.asarray(film.convert("RGB")))
+    assert (frames[0] != frames[1]).any()
+    assert (frames[1] != frames[2]).any()
