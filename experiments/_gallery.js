@@ -55,7 +55,6 @@ class GalleryFigure {
     this.box = box;
     this.plot = box.querySelector(".plot");
     this.controls = box.querySelector(".controls");
-    this.figure = null;
   }
 
   read() {
@@ -72,7 +71,9 @@ class GalleryFigure {
         .map((axis) => [axis, layout[axis].range ?? null]),
     });
     if (layout.height) this.plot.style.height = `${layout.height}px`;
-    this.plot.classList.toggle("tall", Object.keys(this.narrow).length > 0);
+    this.plot.classList.toggle("tall", "xaxis2.domain" in this.narrow);
+    this.plot.classList.toggle("chain", layout.meta.width > 0);
+    this.plot.style.minWidth = `${layout.meta.width}px`;
     this.buildControls(layout.updatemenus ?? [], layout.sliders ?? []);
     for (const key of ["updatemenus", "sliders", "title", "height"]) delete layout[key];
     layout.autosize = true;
@@ -82,20 +83,24 @@ class GalleryFigure {
   }
 
   async draw() {
-    const first = this.figure === null;
-    this.figure ??= this.read();
+    loadPlotly();
     if (this.solid) makeRoom(this);
     drawn.add(this.plot);
     const config = { responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false };
     const { data, layout, frames } = this.figure;
     await Plotly.newPlot(this.plot, data, layout, config);
     if (frames) await Plotly.addFrames(this.plot, frames);
+    this.isNarrow = this.plot.clientWidth < NARROW;
     await Plotly.relayout(this.plot, { ...themeOf(layout), ...this.shape() });
     this.plot.on("plotly_animatingframe", (event) => this.follow(event.name));
     this.plot.dataset.drawn = "true";
-    if (first) addEventListener("resize", () => {
-      if (drawn.has(this.plot)) Plotly.relayout(this.plot, this.shape());
-    });
+  }
+
+  resize() {
+    const isNarrow = this.plot.clientWidth < NARROW;
+    if (isNarrow === this.isNarrow || !drawn.has(this.plot)) return;
+    this.isNarrow = isNarrow;
+    Plotly.relayout(this.plot, this.shape());
   }
 
   purge() {
@@ -126,8 +131,7 @@ class GalleryFigure {
               other.setAttribute("aria-pressed", String(other === element));
             }
           }
-          // Each call gets its own copy: Plotly writes into what it is given.
-          Plotly[button.method](this.plot, ...structuredClone(button.args));
+          this.call(button.method, button.args);
         });
         group.append(element);
       });
@@ -144,6 +148,14 @@ class GalleryFigure {
     tool("Save PNG", () => Plotly.downloadImage(this.plot, { filename: this.box.id, scale: 2 }));
     if (document.fullscreenEnabled) tool("Full screen", () => this.fillScreen());
     this.controls.append(tools);
+  }
+
+  call(method, args) {
+    // Plotly writes into what it is given, so it gets a copy; and it rejects, with no reason, the
+    // promise of an animation that another one interrupts.
+    Plotly[method](this.plot, ...structuredClone(args))?.catch((reason) => {
+      if (reason !== undefined) throw reason;
+    });
   }
 
   addSlider(slider) {
@@ -163,7 +175,7 @@ class GalleryFigure {
     input.addEventListener("input", () => {
       const step = slider.steps[input.value];
       this.follow(step.label);
-      Plotly.animate(this.plot, ...structuredClone(step.args));
+      this.call(step.method, step.args);
     });
     this.controls.append(make("div", { className: "steps" }, input, output));
     if (still.matches) {
@@ -219,6 +231,12 @@ function makeRoom(wanted) {
     solids.splice(solids.indexOf(oldest), 1);
     oldest.purge();
   }
+}
+
+// Five megabytes of script: read when the first figure is near, after the page itself is there.
+function loadPlotly() {
+  if (window.Plotly) return;
+  document.head.append(make("script", { textContent: document.getElementById("plotly").textContent }));
 }
 
 const figures = new Map();
@@ -281,16 +299,21 @@ errata?.addEventListener("click", () => {
   errata.setAttribute("aria-pressed", String(only));
   filter();
 });
+const contents = document.querySelector("nav details");
+const isPhone = matchMedia("(max-width: 52rem)");
+if (isPhone.matches) contents.open = false;
 for (const link of document.querySelectorAll('a[href^="#"]')) {
-  link.addEventListener("click", () => {
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
     if (search.value) { search.value = ""; filter(); }
+    if (isPhone.matches) contents.open = false;
+    history.pushState(null, "", link.hash);
+    const target = document.querySelector(link.hash);
+    target.scrollIntoView();
     // Reading goes on where the link led, for the keyboard too.
-    document.getElementById(`${link.hash.slice(1)}-title`)?.focus({ preventScroll: true });
-    if (contents.parentElement.clientWidth === innerWidth) contents.open = false;
+    (target.querySelector("h2[tabindex]") ?? target).focus({ preventScroll: true });
   });
 }
-const contents = document.querySelector("nav details");
-if (matchMedia("(max-width: 52rem)").matches) contents.open = false;
 const marker = new IntersectionObserver((changes) => {
   for (const { target, isIntersecting } of changes) {
     const link = document.querySelector(`nav a[href="#${target.id}"]`);
@@ -302,8 +325,15 @@ for (const section of sections) marker.observe(section);
 for (const box of document.querySelectorAll("figure.interactive")) {
   const figure = new GalleryFigure(box);
   figures.set(figure.plot, figure);
-  watcher.observe(figure.plot);
 }
+addEventListener("load", () => {
+  // Controls first, so that nothing moves when a figure is drawn.
+  for (const figure of figures.values()) figure.figure = figure.read();
+  for (const plot of figures.keys()) watcher.observe(plot);
+});
+addEventListener("resize", () => {
+  for (const figure of figures.values()) figure.resize();
+});
 const wantsDark = matchMedia("(prefers-color-scheme: dark)");
 setTheme(wantsDark.matches);
 wantsDark.addEventListener("change", () => setTheme(wantsDark.matches));

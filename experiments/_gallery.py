@@ -101,7 +101,9 @@ def page(entries: Sequence[Entry], verdicts: Sequence[Verdict], seed: int) -> st
         "numbers": _numbers(verdicts, computed_in) if verdicts else "",
         "made": f"jaxgd {jaxgd.__version__}, JAX {jax.__version__}, seed {seed}",
         "command": "python -m experiments " + " ".join([*names, "--gallery"]),
-        "plotly": f"<script>{_plotly_js()}</script>" if moving else "",
+        "plotly": f'<script type="text/plain" id="plotly">{_plotly_js()}</script>'
+        if moving
+        else "",
         "script": _part("js"),
     }
     return re.sub(
@@ -184,7 +186,7 @@ def _experiment(each: Entry, verdicts: Sequence[Verdict]) -> str:
 <div class="expectation">{_prose(each.expectation)}</div>
 {"".join(figures)}
 <figure class="picture">
-<img src="data:image/png;base64,{picture}" width="{width}" height="{height}"
+<img src="data:image/png;base64,{picture}" width="{width}" height="{height}" decoding="async"
 alt="{_text(each.alt)}">
 <figcaption>{_text(each.alt)}</figcaption>
 </figure>
@@ -201,7 +203,8 @@ def _figure(name: str, title: str, figure: str, meta: Mapping[str, Any]) -> str:
 <figure class="interactive" id="{name}" aria-labelledby="{name}-title">
 <h3 id="{name}-title">{_text(title)}</h3>
 <div class="controls" role="group" aria-label="Controls of: {_text(title)}"></div>
-<div class="plot" tabindex="0" role="img" aria-label="{_text(title)}. {words}"></div>
+<div class="frame"><div class="plot" tabindex="0" role="img"
+aria-label="{_text(title)}. {words}"></div></div>
 <ul class="notes">{notes}</ul>
 <details class="words"><summary>In words</summary><p>{words}</p></details>
 <script type="application/json">{_in_script(figure)}</script>

@@ -2,7 +2,8 @@
 
 A figure works alone, in a notebook, with Plotly's own buttons and slider. Its ``layout.meta``
 says the same for a page that has better ones: ``description``, what there is to see in words;
-``notes``, what a reader must know; ``narrow``, changes of the layout for a small screen.
+``notes``, what a reader must know; ``narrow``, changes of the layout for a small screen;
+``width``, the pixels below which it cannot be read.
 """
 
 import textwrap
@@ -64,6 +65,7 @@ def surface(
         if solid["marker"]["symbol"] == "x":
             solid["marker"]["size"] = 2
         x_of, y_of = _light(points[:, 0]), _light(points[:, 1])
+        figure.update_traces(opacity=0.85, selector={"type": "surface"})  # a path may lie below
         figure.add_scatter3d(
             x=x_of, y=y_of, z=_light(_finite(losses)), mode="lines+markers",
             hovertemplate=_hover(axis_names, value_name, name), **solid,
@@ -93,14 +95,15 @@ def surface(
         )
 
     buttons = [{"label": v, "method": "update", "args": list(state(v))} for v in sorted(views)]
+    plain = {"showbackground": False, "nticks": 6}
     axes = {"title": {"text": axis_names[0]}}, {"title": {"text": axis_names[1]}}
     figure.update_layout(
         scene={
-            "xaxis": {**axes[0], "range": x_range},
-            "yaxis": {**axes[1], "range": y_range},
-            "zaxis": {"title": {"text": value_name}},
+            "xaxis": {**axes[0], **plain, "range": x_range},
+            "yaxis": {**axes[1], **plain, "range": y_range},
+            "zaxis": {"title": {"text": value_name}, **plain},
             "camera": {
-                "eye": {"x": 1.3, "y": -1.4, "z": 0.8},
+                "eye": {"x": 1.4, "y": -1.5, "z": 0.85},
                 "center": {"x": 0, "y": 0, "z": -0.1},
             },
             "aspectmode": "cube",
@@ -114,7 +117,12 @@ def surface(
     )
     figure.update_layout(state(shown)[1])
     words = _in_words(x, y, values, runs, axis_names, value_name)
-    return _finish(figure, f"A surface to turn: {words}", notes, {})
+    narrow = {
+        f"{axis}.colorbar.{key}": value
+        for axis in ("coloraxis", "coloraxis2")
+        for key, value in {"orientation": "h", "x": 0.5, "y": -0.3, "len": 0.9}.items()
+    }
+    return _finish(figure, f"A surface to turn: {words}", notes, narrow)
 
 
 def descent(
@@ -154,7 +162,7 @@ def descent(
         xaxis={"title": {"text": axis_names[0]}, "domain": [0, 0.5], "range": ranges[0]},
         yaxis={"title": {"text": axis_names[1]}, "range": ranges[1]},
         xaxis2={"title": {"text": "step"}, "domain": [0.68, 1], "anchor": "y2",
-                "range": [0, max(int(steps[-1]), 1)]},
+                "range": [0, 1.04 * max(int(steps[-1]), 1)]},
         yaxis2={"title": {"text": value_name}, "anchor": "x2",
                 "type": "log" if positive else "linear"},
         coloraxis=colours(shades, value_name, x=0.51),
@@ -247,7 +255,9 @@ def chain(
         for heading, texts in rows.items()
     )
     words = words.replace("<br>", " ")
-    return _finish(figure, f"A chain of {count} values, played: {words}.", [], {})
+    lines = [line for texts in rows.values() for text in texts for line in text.split("<br>")]
+    width = count * max(70, 9 * max(map(len, lines)) + 12)
+    return _finish(figure, f"A chain of {count} values, played: {words}.", [], {}, width)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -489,7 +499,11 @@ def _journey(run: Run) -> str:
 
 
 def _finish(
-    figure: go.Figure, description: str, notes: list[str], narrow: dict[str, Any]
+    figure: go.Figure,
+    description: str,
+    notes: list[str],
+    narrow: dict[str, Any],
+    width: int = 0,
 ) -> go.Figure:
     lines = [line for note in notes for line in textwrap.wrap(note, 100)]
     figure.update_layout(
@@ -498,6 +512,6 @@ def _finish(
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right",
                 "bgcolor": "rgba(128,128,128,0.25)"},
         margin={"l": 60, "r": 20, "t": 70, "b": 60},
-        meta={"description": description, "notes": notes, "narrow": narrow},
+        meta={"description": description, "notes": notes, "narrow": narrow, "width": width},
     )  # fmt: skip
     return figure

@@ -672,7 +672,7 @@ def interactive_backprop(
     parts = {"value": trace.primals, "adjoint": trace.adjoints}
     says = {
         "value": "Forwards: {name} = {value}",
-        "adjoint": f"Backwards: d{names[-1]}/d{{name}} = {{value}}",
+        "adjoint": f"Backwards: d {names[-1]} / d {{name}} = {{value}}",
     }
     if correction is not None:
         _checks.instance(where, "correction", correction, Correction)

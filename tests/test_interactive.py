@@ -176,7 +176,7 @@ def test_a_chain_is_played_forwards_then_backwards():
     ]
     assert texts[1] == [["2", "4", ""], [""] * 3, [""] * 3, ["Forwards: a = 4"]]
     assert texts[4][1] == ["", "0.25", "1"]
-    assert texts[4][3] == ["Backwards: db/da = 0.25"]
+    assert texts[4][3] == ["Backwards: d b / d a = 0.25"]
     delta = (np.log(4) - 1) / 1.0
     assert texts[-1][2] == [f"{delta:.4g}", f"{delta * 4:.4g}", f"{delta:.4g}"]
     assert len(chained(trace).frames) == 6

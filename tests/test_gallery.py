@@ -1,0 +1,411 @@
+"""The gallery in a real browser: what it shows is what was computed, and it answers to hands."""
+
+import importlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+
+from experiments import _report
+
+ROOT = _report.NUMBERS_FILE.parent.parent
+NAMES = ("neuron", "nonlinear_backprop", "gradient_descent", "loss_surface")
+SURFACE, TURNED, PLAYED, CHAIN = (
+    "#loss_surface-0",
+    "#gradient_descent-2",
+    "#gradient_descent-0",
+    "#nonlinear_backprop-0",
+)
+
+
+class Built(NamedTuple):
+    """A page made by the command, and what the command said."""
+
+    url: str
+    html: str
+    said: str
+
+
+def build(out: Any, *names: str, before: str = "") -> Built:
+    code = (
+        f"import sys\n{before}\nfrom experiments.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names, "--gallery", "--out", str(out)],
+        check=False, capture_output=True, text=True, timeout=300, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    page = out / "index.html"
+    return Built(page.as_uri(), page.read_text(encoding="utf-8"), done.stdout)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("gallery"), *NAMES)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.fail("the gallery is tested in a browser: apt-get install chromium")
+    software = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=software)
+        yield browser
+        browser.close()
+
+
+def watched(page: Page, url: str) -> list[str]:
+    """Opens a page; the list fills with its errors and with requests that leave it."""
+    wrong: list[str] = []
+
+    def judge(url: str) -> None:
+        if not url.startswith(("file:", "data:", "blob:")):
+            wrong.append(url)
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            wrong.append(message.text)
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: judge(request.url))
+    page.goto(url)
+    return wrong
+
+
+@pytest.fixture(scope="module")
+def shared(browser, built):
+    """One page for all who leave it as they found it."""
+    page = browser.new_page(viewport={"width": 1000, "height": 640})
+    yield page, watched(page, built.url)
+    page.close()
+
+
+@pytest.fixture
+def page(shared):
+    page, wrong = shared
+    yield page
+    assert wrong == []
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a page of its own, for another system, screen or file."""
+    pages = []
+
+    def opened(url: str, **options: Any) -> Page:
+        options.setdefault("viewport", {"width": 1000, "height": 640})
+        page = browser.new_page(**options)
+        pages.append((page, watched(page, url)))
+        return page
+
+    yield opened
+    for page, wrong in pages:
+        page.close()
+        assert wrong == []
+
+
+def drawn(page: Page, figure: str) -> str:
+    """Waits until a figure is drawn; its plot."""
+    page.evaluate("id => document.querySelector(id).scrollIntoView({behavior: 'instant'})", figure)
+    page.wait_for_selector(f"{figure} .plot[data-drawn=true]")
+    return f"{figure} .plot"
+
+
+def inside(page: Page, figure: str, expression: str) -> Any:
+    """A JavaScript expression of ``gd``, the plot."""
+    return page.evaluate(
+        f"() => {{ const gd = document.querySelector('{figure} .plot'); return {expression}; }}"
+    )
+
+
+def until(page: Page, figure: str, expression: str) -> None:
+    page.wait_for_function(
+        f"() => {{ const gd = document.querySelector('{figure} .plot'); return {expression}; }}"
+    )
+
+
+def press(page: Page, figure: str, label: str) -> None:
+    page.locator(f"{figure} .controls").get_by_role("button", name=label, exact=True).click()
+
+
+def colours(page: Page, selector: str) -> int:
+    """How many different colours are seen there."""
+    shot = Image.open(io.BytesIO(page.locator(selector).first.screenshot()))
+    return len(np.unique(np.asarray(shot.convert("RGB")).reshape(-1, 3), axis=0))
+
+
+EYE = "gd._fullLayout.scene.camera.eye"
+
+
+def test_the_page_is_one_file_that_says_its_size_and_loads_fast(page, built):
+    assert page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") < 3000
+    size = f"{len(built.html.encode()) / 1e6:.1f} MB"
+    assert f"one file of {size}" in page.locator("footer").inner_text()
+    assert f"index.html ({size})" in built.said
+    assert len(built.html.encode()) < 15e6
+    assert not re.search(r"""(?:src|href)=["']?https?:""", built.html.split('id="plotly"')[0])
+
+
+def test_every_section_asks_its_question_and_describes_its_pictures(page):
+    assert page.locator("section.experiment").count() == len(NAMES) + 1
+    for name in NAMES:
+        experiment: Any = importlib.import_module(f"experiments.{name}")
+        question, _, expectation = experiment.__doc__.strip().partition("\n")
+        section = page.locator(f"section#{name}")
+        assert section.locator("h2").inner_text() == question
+        told = " ".join(section.locator(".expectation").inner_text().split())
+        assert told == " ".join(expectation.replace("``", "").split())
+        image = section.locator("figure.picture img")
+        assert len(image.get_attribute("alt") or "") > 60
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 800
+    for plot in page.locator(".plot").all():
+        assert re.search(r"\d", plot.get_attribute("aria-label") or "")
+        assert plot.get_attribute("tabindex") == "0"
+
+
+@pytest.mark.parametrize("figure", [SURFACE, TURNED])
+def test_a_surface_is_drawn(page, figure):
+    assert colours(page, f"{drawn(page, figure)} canvas") > 100
+
+
+def test_a_surface_is_turned_by_hand_and_by_keys_and_put_back(page):
+    figure, plot = SURFACE, drawn(page, SURFACE)
+    start = inside(page, figure, EYE)
+    box = page.locator(plot).bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 300, box["y"] + 250)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 420, box["y"] + 280, steps=5)
+    page.mouse.up()
+    until(page, figure, f"Math.abs({EYE}.x - {start['x']}) > 0.05")
+    press(page, figure, "Reset view")
+    until(page, figure, f"Math.abs({EYE}.x - {start['x']}) < 1e-6")
+    page.locator(plot).focus()
+    page.keyboard.press("ArrowRight")
+    until(page, figure, f"Math.abs({EYE}.x - {start['x']}) > 0.05")
+    nearer = inside(page, figure, f"Math.hypot({EYE}.x, {EYE}.y, {EYE}.z)")
+    page.keyboard.press("+")
+    until(page, figure, f"Math.hypot({EYE}.x, {EYE}.y, {EYE}.z) < {nearer} - 0.05")
+    press(page, figure, "Reset view")
+
+
+def test_hovering_tells_the_coordinates_and_the_value_of_the_surface(page):
+    plot = drawn(page, SURFACE)
+    page.evaluate(
+        "plot => document.querySelector(plot)"
+        ".on('plotly_hover', event => { window.hovered = event.points[0]; })",
+        plot,
+    )
+    box = page.locator(plot).bounding_box()
+    assert box
+    for dx in range(0, 60, 4):
+        page.mouse.move(box["x"] + box["width"] / 2 - 60 + dx, box["y"] + box["height"] / 2 + 40)
+        page.wait_for_timeout(60)
+        if page.evaluate("Boolean(window.hovered)"):
+            break
+    x, y, z = page.evaluate("[hovered.x, hovered.y, hovered.z]")
+    loss_surface: Any = importlib.import_module("experiments.loss_surface")
+    cost = np.mean((x * loss_surface.X + y - loss_surface.Y) ** 2) / 2
+    np.testing.assert_allclose(z, cost, rtol=1e-4)
+    label = page.locator(f"{plot} .hovertext").first.text_content() or ""
+    assert "w: " in label
+    assert "b: " in label
+    assert "loss J: " in label
+
+
+def test_buttons_switch_between_the_scales_and_the_contours(page):
+    drawn(page, SURFACE)
+    kinds = "gd._fullData.filter(t => t.visible === true).map(t => t.type).join()"
+    height = "gd._fullLayout.scene?.zaxis.type"
+    assert (inside(page, SURFACE, kinds), inside(page, SURFACE, height)) == ("surface", "linear")
+    press(page, SURFACE, "3-D, log")
+    until(page, SURFACE, f"{height} === 'log'")
+    assert colours(page, f"{SURFACE} canvas") > 100
+    press(page, SURFACE, "contour")
+    until(page, SURFACE, f"{kinds} === 'contour'")
+    assert page.locator(f"{SURFACE} .contourlayer path").count() > 5
+    press(page, SURFACE, "contour, log")
+    until(
+        page,
+        SURFACE,
+        f"{kinds} === 'contour' && gd._fullData.find(t => t.visible).coloraxis === 'coloraxis2'",
+    )
+    press(page, SURFACE, "3-D")
+    until(page, SURFACE, f"{kinds} === 'surface' && {height} === 'linear'")
+    page.wait_for_selector(f"{SURFACE} canvas")
+    pressed = page.locator(f"{SURFACE} .controls button[aria-pressed=true]").all_inner_texts()
+    assert pressed == ["3-D"]
+
+
+def test_play_moves_the_path_and_the_losses_and_pause_stops_both(page):
+    drawn(page, PLAYED)
+    length = "gd._fullData.slice(-4)[0].x.length"
+    press(page, PLAYED, "Play")
+    until(page, PLAYED, f"{length} > 3 && {length} < 60")
+    press(page, PLAYED, "Pause")
+    page.wait_for_timeout(150)
+    stopped = inside(page, PLAYED, length)
+    step = page.locator(f"{PLAYED} output").inner_text()
+    page.wait_for_timeout(300)
+    assert inside(page, PLAYED, length) == stopped
+    assert page.locator(f"{PLAYED} output").inner_text() == step
+    # The curve of the losses has come as far, and the head stands at the step that is told.
+    tips = inside(
+        page, PLAYED, "gd._fullData.slice(-4).map(t => [t.x.length, t.x[t.x.length - 1]])"
+    )
+    assert [n for n, _ in tips] == [stopped, stopped, 1, 1]
+    assert f"step {tips[-1][1]}" == step
+
+
+def test_the_slider_is_moved_by_the_keyboard(page):
+    drawn(page, PLAYED)
+    slider = page.locator(f"{PLAYED} input[type=range]")
+    slider.focus()
+    page.keyboard.press("Home")
+    until(page, PLAYED, "gd._fullData.slice(-1)[0].x[0] === 0")
+    assert slider.get_attribute("aria-valuetext") == "step 0"
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    until(page, PLAYED, "gd._fullData.slice(-1)[0].x[0] === 3")
+    bias, weight = inside(
+        page, PLAYED, "[gd._fullData.slice(-2)[0].x[0], gd._fullData.slice(-2)[0].y[0]]"
+    )
+    experiment: Any = importlib.import_module("experiments.gradient_descent")
+    by_hand = np.ones(2)
+    for _ in range(3):
+        error = by_hand[0] + by_hand[1] * experiment.X - experiment.Y
+        by_hand -= 0.01 * np.array([error.mean(), (error * experiment.X).mean()])
+    np.testing.assert_allclose([bias, weight], by_hand, rtol=1e-5)
+
+
+def test_a_chain_is_played_stage_by_stage(page):
+    drawn(page, CHAIN)
+    slider = page.locator(f"{CHAIN} input[type=range]")
+    slider.focus()
+    page.keyboard.press("Home")
+    texts = f"[...document.querySelectorAll('{CHAIN} .textpoint text')].map(t => t.textContent)"
+    page.wait_for_function(f"() => !({texts}).includes('4')")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        f"() => ({texts}).includes('4') && ({texts}).includes('Forwards: a = 4')"
+    )
+    assert not {"0.4247", "1.177"} & set(page.evaluate(texts))
+    press(page, CHAIN, "Play")
+    page.wait_for_function(f"() => ({texts}).includes('Forwards: b = 1.386')")
+    press(page, CHAIN, "Pause")
+    slider.focus()
+    page.keyboard.press("End")
+    page.wait_for_function(f"() => ({texts}).includes('The error back: x is off by -2.243')")
+    assert {"0.4247", "0.1062", "1.177"} <= set(page.evaluate(texts))
+
+
+def test_the_tables_hold_the_computed_numbers(page, built):
+    experiment: Any = importlib.import_module("experiments.gradient_descent")
+    for name in ("gradient_descent", "nonlinear_backprop"):
+        for table in page.locator(f"#{name} > .scroll table").all():
+            title = table.locator("caption").text_content() or ""
+            cells = [row.locator("th, td").all_text_contents() for row in table.locator("tr").all()]
+            rendered = _report.render(_report.Table(title, cells[0], cells[1:]))
+            assert rendered in built.said
+    fit = page.locator("#gradient_descent > .scroll table").first.locator("tbody tr").all()
+    bias, weight = np.linalg.lstsq(
+        np.stack([np.ones(20), experiment.X], 1), experiment.Y, rcond=None
+    )[0]
+    assert fit[-1].locator("td").all_text_contents()[2:4] == [f"{bias:.8f}", f"{weight:.8f}"]
+    shown = page.locator("#numbers tbody tr")
+    assert shown.count() == len(re.findall(r"^(?:N|NL|G|V)\d\d ", built.said, re.MULTILINE))
+    row = page.locator("#numbers tbody tr", has_text="NL12")
+    assert row.locator(".badge").inner_text() == "erratum"
+    assert "9.6557064" in (row.text_content() or "")
+
+
+def test_search_filters_sections_and_rows_and_errata_can_be_shown_alone(page):
+    visible = (
+        "[...document.querySelectorAll('section.experiment')]"
+        ".filter(section => !section.hidden).map(section => section.id)"
+    )
+    page.keyboard.press("Tab")
+    page.locator("#search").fill("NL12")
+    assert page.evaluate(visible) == ["nonlinear_backprop", "numbers"]
+    assert page.locator("#numbers tbody tr:visible").count() == 1
+    assert page.locator("#found").inner_text() == "2 sections, 2 rows"
+    page.locator("#search").fill("warm colour")
+    assert page.evaluate(visible) == ["neuron"]
+    page.locator("#search").fill("no such thing")
+    assert page.locator("#found").inner_text() == "Nothing found"
+    page.locator("#search").fill("")
+    assert page.evaluate(visible) == [*NAMES, "numbers"]
+    every = page.locator("#numbers tbody tr:visible").count()
+    page.locator("#errata").click()
+    alone = page.locator("#numbers tbody tr:visible")
+    assert 0 < alone.count() < every
+    assert set(alone.locator(".badge").all_inner_texts()) == {"erratum"}
+    page.locator("#errata").click()
+    assert page.locator("#numbers tbody tr:visible").count() == every
+
+
+def test_the_contents_jump_to_a_section(page):
+    link = page.locator("nav a[href='#loss_surface']")
+    link.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "() => Math.abs(document.querySelector('#loss_surface').getBoundingClientRect().top) < 200"
+    )
+    assert page.evaluate("document.activeElement.id") == "loss_surface-title"
+
+
+def test_light_and_dark_follow_the_system_and_the_button(opened, built):
+    page = opened(built.url, color_scheme="dark")
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(background)
+    drawn(page, PLAYED)
+    assert inside(page, PLAYED, "gd._fullLayout.font.color") == "#e8ecef"
+    page.locator("#theme").click()
+    light = page.evaluate(background)
+    assert (dark, light) == ("rgb(20, 24, 28)", "rgb(255, 255, 255)")
+    until(page, PLAYED, "gd._fullLayout.font.color === '#1c2126'")
+    assert page.locator("#theme").get_attribute("aria-pressed") == "false"
+
+
+def test_nothing_is_wider_than_a_phone(opened, built):
+    page = opened(built.url, viewport={"width": 390, "height": 844})
+    for figure in (PLAYED, SURFACE, CHAIN):
+        drawn(page, figure)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not page.evaluate(
+        "() => [...document.querySelectorAll('button, input, h2, figure')].filter(e => {"
+        "const box = e.getBoundingClientRect(); return box.width && box.right > innerWidth + 1; }).length"
+    )
+    below = inside(page, PLAYED, "gd._fullLayout.yaxis2.domain[1] < gd._fullLayout.yaxis.domain[0]")
+    assert below
+
+
+def test_nothing_plays_for_those_who_ask_for_no_motion(opened, built):
+    page = opened(built.url, reduced_motion="reduce")
+    drawn(page, PLAYED)
+    assert page.locator(f"{PLAYED} .controls").get_by_role("button", name="Play").count() == 0
+    assert "no motion" in page.locator(f"{PLAYED} .notes").inner_text()
+    assert page.locator(f"{PLAYED} input[type=range]").is_visible()
+
+
+def test_without_plotly_the_page_is_still_made_and_says_how_to_get_the_rest(tmp_path, opened):
+    without = build(tmp_path, "loss_surface", before="sys.modules['plotly'] = None")
+    page = opened(without.url)
+    said = 'pip install -e ".[interactive]"'
+    assert said in page.locator(".notice").inner_text()
+    assert said in without.said
+    assert page.locator("figure.interactive").count() == 0
+    assert page.locator("figure.picture img").count() == 1
+    page.locator("#search").fill("published")
+    assert page.locator("#loss_surface tbody tr:visible").count() > 0
+    assert len(without.html) < 1_000_000
