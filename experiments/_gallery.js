@@ -64,6 +64,10 @@ class GalleryFigure {
     this.narrow = layout.meta.narrow;
     this.wide = Object.fromEntries(
       Object.keys(this.narrow).map((key) => [key, valueAt(layout, key)]));
+    this.isNarrow = this.plot.clientWidth < NARROW;
+    if (this.isNarrow) {
+      for (const [key, value] of Object.entries(this.narrow)) setAt(layout, key, value);
+    }
     this.start = structuredClone({
       camera: layout.scene?.camera,
       ranges: ["xaxis", "yaxis", "xaxis2", "yaxis2"]
@@ -77,7 +81,7 @@ class GalleryFigure {
     this.buildControls(layout.updatemenus ?? [], layout.sliders ?? []);
     for (const key of ["updatemenus", "sliders", "title", "height"]) delete layout[key];
     layout.autosize = true;
-    layout.margin = this.solid ? { l: 50, r: 10, t: 30, b: 45 } : { l: 55, r: 15, t: 40, b: 50 };
+    layout.margin = this.solid ? { l: 5, r: 5, t: 30, b: 10 } : { l: 55, r: 15, t: 40, b: 50 };
     if (this.solid) this.turnByKeys();
     return figure;
   }
@@ -90,8 +94,7 @@ class GalleryFigure {
     const { data, layout, frames } = this.figure;
     await Plotly.newPlot(this.plot, data, layout, config);
     if (frames) await Plotly.addFrames(this.plot, frames);
-    this.isNarrow = this.plot.clientWidth < NARROW;
-    await Plotly.relayout(this.plot, { ...themeOf(layout), ...this.shape() });
+    await Plotly.relayout(this.plot, themeOf(layout));
     this.plot.on("plotly_animatingframe", (event) => this.follow(event.name));
     this.plot.dataset.drawn = "true";
   }
@@ -112,7 +115,7 @@ class GalleryFigure {
   }
 
   shape() {
-    return this.plot.clientWidth < NARROW ? this.narrow : this.wide;
+    return structuredClone(this.isNarrow ? this.narrow : this.wide);
   }
 
   buildControls(menus, sliders) {
@@ -221,6 +224,12 @@ class GalleryFigure {
 
 function valueAt(object, path) {
   return path.split(".").reduce((value, key) => value?.[key], object) ?? null;
+}
+
+function setAt(object, path, value) {
+  const keys = path.split(".");
+  const last = keys.pop();
+  keys.reduce((inner, key) => (inner[key] ??= {}), object)[last] = value;
 }
 
 function makeRoom(wanted) {

@@ -148,7 +148,8 @@ def _in_words(experiment: ModuleType, figure: Figure) -> str:
         if title:
             panels.append(f"{title} ({against})" if against else title)
     said = (experiment.draw.__doc__ or "").strip().splitlines()[0]
-    return " ".join([said, *(["Panels: " + "; ".join(panels) + "."] if panels else [])])
+    told = " ".join([said, *(["Panels: " + "; ".join(panels) + "."] if panels else [])])
+    return told.replace("$", "")  # of mathematics in TeX
 
 
 def _figures(experiment: ModuleType, results: Any) -> dict[str, Any] | None:
@@ -247,7 +248,8 @@ def _own_numbers(verdicts: Sequence[Verdict]) -> str:
 def _counts(verdicts: Sequence[Verdict]) -> str:
     kinds = [v.kind for v in verdicts]
     off = f", {kinds.count('OFF')} off" if "OFF" in kinds else ""
-    return f"{kinds.count('match')} match, {kinds.count('erratum')} errata{off}"
+    errata = kinds.count("erratum")
+    return f"{kinds.count('match')} match, {errata} {'erratum' if errata == 1 else 'errata'}{off}"
 
 
 def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str:

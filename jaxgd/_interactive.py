@@ -89,6 +89,7 @@ def surface(
             {
                 "scene.zaxis.type": scale,
                 "scene.zaxis.range": heights[scale],
+                "scene.zaxis.tickmode": "auto" if scale == "linear" else "array",
                 "xaxis.visible": flat,
                 "yaxis.visible": flat,
             },
@@ -101,15 +102,15 @@ def surface(
         scene={
             "xaxis": {**axes[0], **plain, "range": x_range},
             "yaxis": {**axes[1], **plain, "range": y_range},
-            "zaxis": {"title": {"text": value_name}, **plain},
+            "zaxis": {"title": {"text": value_name}, **plain, **_log_ticks(heights["log"], 10.0)},
             "camera": {
                 "eye": {"x": 1.4, "y": -1.5, "z": 0.85},
                 "center": {"x": 0, "y": 0, "z": -0.1},
             },
             "aspectmode": "cube",
         },
-        xaxis={**axes[0], "range": x_range},
-        yaxis={**axes[1], "range": y_range},
+        xaxis={**axes[0], "range": x_range, "automargin": True},
+        yaxis={**axes[1], "range": y_range, "automargin": True},
         coloraxis=_colours(linear, value_name),
         coloraxis2=_log_colours(decades, value_name),
         uirevision="kept",  # turning a figure is not undone by a button
@@ -117,11 +118,7 @@ def surface(
     )
     figure.update_layout(state(shown)[1])
     words = _in_words(x, y, values, runs, axis_names, value_name)
-    narrow = {
-        f"{axis}.colorbar.{key}": value
-        for axis in ("coloraxis", "coloraxis2")
-        for key, value in {"orientation": "h", "x": 0.5, "y": -0.3, "len": 0.9}.items()
-    }
+    narrow = {"scene.camera.eye": {"x": 1.75, "y": -1.9, "z": 1.05}}  # the labels need room
     return _finish(figure, f"A surface to turn: {words}", notes, narrow)
 
 
@@ -208,7 +205,7 @@ def chain(
             traces.append(go.Scatter(x=list(range(count)), y=[heights[r]] * count, text=written,
                                      mode="text", textfont=look, hoverinfo="skip"))  # fmt: skip
         told = says[headings[row]].format(name=names[at], value=rows[headings[row]][at])
-        told = told.replace("<br>", " ")
+        told = told.replace("<br>", ", ")
         ring = {"size": 54, "color": "rgba(0,0,0,0)", "line": {"color": colours[row], "width": 5}}
         traces.append(go.Scatter(x=[at], y=[0], mode="markers", marker=ring, hoverinfo="skip"))
         onwards = row == 0
@@ -254,7 +251,7 @@ def chain(
         f"{heading} " + ", ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True))
         for heading, texts in rows.items()
     )
-    words = words.replace("<br>", " ")
+    words = words.replace("<br>", " and ")
     lines = [line for texts in rows.values() for text in texts for line in text.split("<br>")]
     width = count * max(70, 9 * max(map(len, lines)) + 12)
     return _finish(figure, f"A chain of {count} values, played: {words}.", [], {}, width)
@@ -388,9 +385,15 @@ def _colours(values: np.ndarray, value_name: str, **place: Any) -> dict[str, Any
 def _log_colours(decades: np.ndarray, value_name: str, **place: Any) -> dict[str, Any]:
     """The colours of logarithms, labelled with what they are the logarithms of."""
     colours = _colours(decades, value_name, **place)
-    ticks = np.linspace(colours["cmin"], colours["cmax"], 6)
-    colours["colorbar"] |= {"tickvals": ticks, "ticktext": [f"{10.0**t:.2g}" for t in ticks]}
+    colours["colorbar"] |= _log_ticks((colours["cmin"], colours["cmax"]))
     return colours
+
+
+def _log_ticks(ends: Sequence[float], base: float | None = None) -> dict[str, Any]:
+    """Six ticks in equal ratios, placed at their logarithms, or with a base at the values."""
+    ticks = np.linspace(ends[0], ends[1], 6)
+    words = [f"{10.0**tick:.2g}" for tick in ticks]
+    return {"tickvals": ticks if base is None else base**ticks, "ticktext": words}
 
 
 def _menu(buttons: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
