@@ -161,7 +161,7 @@ def descent(
         xaxis2={"title": {"text": "step"}, "domain": [0.68, 1], "anchor": "y2",
                 "range": [0, 1.04 * max(int(steps[-1]), 1)]},
         yaxis2={"title": {"text": value_name}, "anchor": "x2",
-                "type": "log" if positive else "linear"},
+                "type": "log" if positive else "linear", "nticks": 6},
         coloraxis=colours(shades, value_name, x=0.51),
         updatemenus=[_player(FRAME_MILLISECONDS, redraw=False)],
         sliders=[_slider([str(s) for s in steps], "step ", redraw=False, active=len(steps) - 1)],
