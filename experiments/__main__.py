@@ -18,31 +18,7 @@ from experiments import NAMES, _gallery, _report
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs experiments and tells what they found; 1 if a number of the note is off."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments",
-        description="Recompute the study note: its numbers, its errors, its pictures.",
-    )
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="experiments; all if none is named. Or bench, alone: the library beside other ways",
-    )
-    parser.add_argument(
-        "--list", action="store_true", help="list the experiments and their questions"
-    )
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"), metavar="DIR")
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="for what is drawn at random"
-    )
-    parser.add_argument(
-        "--full", action="store_true", help="the long experiments at their full size, in minutes"
-    )
-    parser.add_argument(
-        "--gallery",
-        action="store_true",
-        help="write DIR/index.html, too: one page to turn, to play, to search, and to send",
-    )
+    parser = _parser()
     options = parser.parse_args(arguments)
 
     if options.names == ["bench"]:
@@ -74,9 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"[{index}/{len(names)}] {name}: {_question(name)}", flush=True)
         experiment = importlib.import_module(f"experiments.{name}")
         try:
-            sized = "full" in inspect.signature(experiment.compute).parameters
-            size = {"full": True} if options.full and sized else {}
-            results = experiment.compute(options.seed, **size)
+            results = _compute(experiment, options)
         except ModuleNotFoundError as error:
             print(f'    left out: no {error.name} here: pip install -e ".[experiments]"\n')
             continue
@@ -101,6 +75,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.gallery:
         print(_gallery.write(options.out / "index.html", entries, verdicts, options.seed))
     return 1 if counts["OFF"] else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    """What may be said on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments",
+        description="Recompute the study note: its numbers, its errors, its pictures.",
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="experiments; all if none is named. Or bench, alone: the library beside other ways",
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="list the experiments and their questions"
+    )
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"), metavar="DIR")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="for what is drawn at random"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="the long experiments at their full size, in minutes"
+    )
+    parser.add_argument(
+        "--gallery",
+        action="store_true",
+        help="write DIR/index.html, too: one page to turn, to play, to search, and to send",
+    )
+    return parser
+
+
+def _compute(experiment: ModuleType, options: argparse.Namespace) -> Any:
+    """An experiment's results, at full size if it has one and it is asked for."""
+    has_sizes = "full" in inspect.signature(experiment.compute).parameters
+    size = {"full": options.full} if has_sizes else {}
+    return experiment.compute(options.seed, **size)
 
 
 def _draw(experiment: ModuleType, results: Any, picture: pathlib.Path) -> Figure:
