@@ -13,6 +13,7 @@ import math
 import os
 import pathlib
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -70,7 +71,8 @@ def block_shape(shape: Sequence[int], num_points: int) -> tuple[int, ...]:
     """The shape of blocks of about so many points, each consecutive in the flattened grid."""
     block: list[int] = []
     for size in reversed(shape):
-        block.insert(0, max(1, min(size, num_points)))
+        num_pieces = -(-size // max(num_points, 1))
+        block.insert(0, -(-size // num_pieces))  # the pieces about equal
         num_points //= size
     return tuple(block)
 
@@ -110,6 +112,10 @@ def create(path: pathlib.Path, sweep: Sweep, block: tuple[int, ...]) -> None:
                 "fingerprint": dict(sweep.fingerprint),
             }
         )
+        with warnings.catch_warnings():
+            # Format 3 does not name it yet; without it, xarray warns at every reading.
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+            zarr.consolidate_metadata(unfinished)
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

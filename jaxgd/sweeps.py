@@ -8,18 +8,20 @@ of ``surfaces.sweep``, point for point, so that the values are its values to the
 """
 
 import inspect
+import itertools
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.core
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
+from jax._src import distributed  # no public address for its barrier
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -33,6 +35,8 @@ _MOST_POINTS = 2**20  # of a part
 _FIRST_BATCH = 1024  # tried where none is given, and kept if it fits
 _CACHE = 2**24  # bytes for the values of one batch on a CPU: more do not make it faster
 _SHARE = 0.25  # of an accelerator's memory, for the same
+_LONGEST_WAIT = 7 * 24 * 60 * 60 * 1000  # milliseconds, of one process for another
+_MEETINGS = itertools.count()  # of the processes of a job: each has a name of its own
 
 
 class _Program(NamedTuple):
@@ -123,9 +127,7 @@ def run(
     """
     _checks.function(_WHERE, "fn", fn)
     axes = _checks.axes(_WHERE, coordinates)
-    traced = "sweeps.run drives programs from the host. Inside jax.jit use surfaces.sweep."
-    is_traced = any(isinstance(axis, jax.core.Tracer) for axis in axes)
-    _checks.that(not is_traced, _WHERE, "coordinates must be known", "traced values", traced)
+    _check_known("coordinates", axes)
     if batch_size is not None:
         batch_size = _checks.count(_WHERE, "batch_size", batch_size, least=1)
     mesh = _mesh(devices)
@@ -134,6 +136,7 @@ def run(
     got = f"{' x '.join(map(str, shape))}"
     _checks.that(math.prod(shape) < 2**31, _WHERE, wanted, got, "Sweep an axis in parts.")
     program = _trace(fn, axes)
+    _check_known("the arrays of fn", program.arrays)
     path = None if store is None else _path(store)
 
     opened = None
@@ -149,6 +152,12 @@ def run(
         _compute_missing(program, grid, mesh, flat, progress, opened)
     leaves = [jnp.asarray(values).reshape(grid.shape) for values in flat]
     return Surface(axes, jax.tree.unflatten(jax.tree.structure(program.outputs), leaves))
+
+
+def _check_known(name: str, arrays: Sequence[Any]) -> None:
+    cure = "It drives programs from the host: inside jax.jit use surfaces.sweep."
+    is_traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
+    _checks.that(not is_traced, _WHERE, f"{name} must be known", "traced values", cure)
 
 
 def _mesh(devices: Sequence[Any] | None) -> Mesh:
@@ -314,7 +323,7 @@ def _compute_missing(
         )
         raise
     if jax.process_count() > 1:
-        _wait(store)
+        _together(lambda: None, store)  # until every process has written its share
         for block in np.setdiff1d(np.flatnonzero(~there), share).tolist():
             _take(store, block, flat)
 
@@ -397,71 +406,92 @@ def _open(
     mesh: Mesh,
 ) -> _store.Store:
     """Opens the store of this very sweep; the first process makes it if there is none."""
-    fingerprint = {
+    fingerprint = _fingerprint(program, axes)
+
+    def make() -> None:
+        if _store.open_store(path) is None and jax.process_index() == 0:
+            size = batch_size or _batch_size(program, axes, mesh)
+            sweep = _described(fn, axes, program, _grid(axes, size).batch_size, fingerprint)
+            shape = tuple(axis.size for axis in axes)
+            num_parts = max(_NUM_PARTS, 4 * jax.process_count())
+            num_points = min(max(1, math.prod(shape) // num_parts), _MOST_POINTS)
+            _store.create(path, sweep, _store.block_shape(shape, num_points))
+
+    problem = _problem_of(make)
+    if not _agreed(problem is None) or problem is not None:
+        reason = problem or "see what the first process says"
+        raise OSError(f"{_WHERE}: the store {path} cannot be made: {reason}.") from problem
+    opened = _store.open_store(path)
+    wanted = f"store must be a folder of this sweep, or none yet: {path}"
+    cure = "Name another folder, or delete it."
+    _checks.that(opened is not None, _WHERE, wanted, "a folder or file of something else", cure)
+    store, attributes = cast(tuple[_store.Store, Mapping[str, Any]], opened)
+    size = store.batch_size if batch_size is None else _grid(axes, batch_size).batch_size
+    _check_same(path, attributes, {**fingerprint, "batch_size": size})
+    return store
+
+
+def _problem_of(action: Callable[[], None]) -> OSError | None:
+    """What the disk has against an action, so that the other processes can be told."""
+    try:
+        action()
+    except OSError as problem:
+        return problem
+    return None
+
+
+def _fingerprint(program: _Program, axes: tuple[Array, ...]) -> dict[str, str]:
+    """What determines the values, the same in every process."""
+    return {
         "program": _store.digest(np.frombuffer(program.text().encode(), np.uint8)),
         "constants": _store.digest(*(_bits(array) for array in program.arrays)),
         "coordinates": _store.digest(*(np.asarray(axis) for axis in axes)),
         "values": str(jax.tree.map(lambda leaf: str(leaf.dtype), program.outputs)),
     }
-    problem = None
-    try:
-        opened = _store.open_store(path)
-        if opened is None and jax.process_index() == 0:
-            size = batch_size or _batch_size(program, axes, mesh)
-            _create(
-                path, fn, axes, program, min(size, math.prod(a.size for a in axes)), fingerprint
-            )
-    except OSError as error:
-        problem = error
-    if not _agreed(np.array(problem is None)) or problem is not None:
-        raise OSError(
-            f"{_WHERE}: the store {path} cannot be made: {problem or 'see the first process'}."
-        ) from problem
-    opened = _store.open_store(path)
-    if opened is None:
-        cure = "Name another folder, or delete it."
-        wanted = f"store must be a folder of this sweep, or none yet: {path}"
-        _checks.that(False, _WHERE, wanted, "a folder or file of something else", cure)
-        raise AssertionError
-    found, attributes = opened
+
+
+def _check_same(
+    path: pathlib.Path, attributes: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+    """Refuses the store of another sweep, and says in what they differ."""
+    known = {**attributes.get("fingerprint", {}), "batch_size": attributes.get("batch_size")}
     told = {
         "program": "its function",
         "constants": "its constants (data or params that the function holds)",
         "coordinates": "its coordinates",
         "values": "what its function returns",
+        "batch_size": f"its batch_size, {known['batch_size']}",
     }
-    known = attributes.get("fingerprint", {})
-    different = [told[name] for name in fingerprint if known.get(name) != fingerprint[name]]
-    cure = f"It was made with jax {attributes.get('jax')}, and this is {jax.__version__}. "
-    cure = "" if attributes.get("jax") == jax.__version__ else cure
+    different = [told[name] for name in wanted if known.get(name) != wanted[name]]
+    versions = ""
+    if attributes.get("jax") != jax.__version__:
+        versions = f"It was made with jax {attributes.get('jax')}, and this is {jax.__version__}. "
     _checks.that(
         not different,
         _WHERE,
         "store must belong to this sweep",
         f"{path} of another one: different are {', '.join(different)}",
-        f"{cure}Name another folder, or delete it.",
+        f"{versions}Name another folder, or delete it.",
     )
-    return found
 
 
-def _create(
-    path: pathlib.Path,
+def _described(
     fn: Callable[..., Any],
     axes: tuple[Array, ...],
     program: _Program,
     batch_size: int,
     fingerprint: dict[str, str],
-) -> None:
+) -> _store.Sweep:
+    """What a new store is to hold, and to say of itself."""
     names = _axis_names(fn, len(axes))
     leaves = jax.tree_util.tree_leaves_with_path(program.outputs)
-    values = {
-        _value_name(key_path, {*names, _store.COMPUTED}): leaf.dtype for key_path, leaf in leaves
-    }
+    taken = {*names, _store.COMPUTED}
+    values = {_value_name(key_path, taken): leaf.dtype for key_path, leaf in leaves}
     for name, dtype in values.items():
-        cure = "Return it as float32: x.astype(jnp.float32)."
         wanted = f"the output {name} of fn must be of a dtype that a store can hold"
+        cure = "Return it as float32: x.astype(jnp.float32)."
         _checks.that(np.dtype(dtype).kind in "biufc", _WHERE, wanted, str(dtype), cure)
-    sweep = _store.Sweep(
+    return _store.Sweep(
         coordinates={name: np.asarray(axis) for name, axis in zip(names, axes, strict=True)},
         values=values,
         batch_size=batch_size,
@@ -473,10 +503,6 @@ def _create(
             "dtype": sorted({str(dtype) for dtype in values.values()}),
         },
     )
-    shape = tuple(axis.size for axis in axes)
-    num_parts = max(_NUM_PARTS, 4 * jax.process_count())
-    num_points = min(max(1, math.prod(shape) // num_parts), _MOST_POINTS)
-    _store.create(path, sweep, _store.block_shape(shape, num_points))
 
 
 def _axis_names(fn: Callable[..., Any], num_axes: int) -> list[str]:
@@ -543,11 +569,6 @@ def _agreed(value: Any) -> Any:
     return agreed.astype(np.asarray(value).dtype) if np.ndim(value) else agreed.item()
 
 
-def _wait(store: _store.Store) -> None:
-    """Waits until every process has written its share."""
-    _together(lambda: multihost_utils.sync_global_devices(_WHERE), store)
-
-
 def _exchange(grid: _Grid, shares: list[np.ndarray], flat: list[np.ndarray]) -> None:
     """Gives every process the values of all."""
     longest = max(share.size for share in shares) * grid.batch_size
@@ -568,8 +589,13 @@ def _exchange(grid: _Grid, shares: list[np.ndarray], flat: list[np.ndarray]) -> 
 
 
 def _together(action: Callable[[], Any], store: _store.Store | None = None) -> Any:
-    """Does what all processes do together."""
+    """Does what all processes do together, once all are there."""
+    client = distributed.global_state.client
     try:
+        if client is not None:
+            # Collectives give up on a process that comes half a minute late. This does not, and
+            # ends if one dies: its heartbeat is missed.
+            client.wait_at_barrier(f"{_WHERE} {next(_MEETINGS)}", _LONGEST_WAIT)
         return action()
     except jax.errors.JaxRuntimeError as error:
         kept = "" if store is None else f" What is done is in {store.path}."
