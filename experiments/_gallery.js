@@ -81,7 +81,8 @@ class GalleryFigure {
     this.buildControls(layout.updatemenus ?? [], layout.sliders ?? []);
     for (const key of ["updatemenus", "sliders", "title", "height"]) delete layout[key];
     layout.autosize = true;
-    layout.margin = this.solid ? { l: 5, r: 5, t: 30, b: 10 } : { l: 55, r: 15, t: 40, b: 50 };
+    const cartesian = "xaxis2.domain" in this.narrow;
+    layout.margin = cartesian ? { l: 55, r: 15, t: 40, b: 50 } : { l: 5, r: 5, t: 30, b: 10 };
     if (this.solid) this.turnByKeys();
     return figure;
   }

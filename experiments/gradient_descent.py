@@ -213,7 +213,7 @@ def interactive(results: Results) -> dict[str, Any]:
             results.surface, descents, log=True, **words
         ),
         "Just below and just above the limit of the learning rate": plots.interactive_descent(
-            results.surface, lanes, log=True, **words
+            results.surface, lanes, log=True, num_frames=40, **words
         ),
         "The same cost, to turn": plots.interactive_surface(
             results.surface, descents, log=True, **words

@@ -118,7 +118,7 @@ def surface(
     )
     figure.update_layout(state(shown)[1])
     words = _in_words(x, y, values, runs, axis_names, value_name)
-    narrow = {"scene.camera.eye": {"x": 1.75, "y": -1.9, "z": 1.05}}  # the labels need room
+    narrow = {"scene.camera.eye": {"x": 1.95, "y": -2.1, "z": 1.15}}  # the labels need room
     return _finish(figure, f"A surface to turn: {words}", notes, narrow)
 
 
@@ -240,7 +240,7 @@ def chain(
             font={"color": colour, "size": 13},
         )  # fmt: skip
     figure.update_layout(
-        xaxis={"visible": False, "range": [-0.85, count - 0.5], "fixedrange": True},
+        xaxis={"visible": False, "range": [-1.1, count - 0.5], "fixedrange": True},
         yaxis={"visible": False, "range": [heights[-1] - 0.5, 1.8], "fixedrange": True},
         height=360,
         showlegend=False,
@@ -253,7 +253,7 @@ def chain(
     )
     words = words.replace("<br>", " and ")
     lines = [line for texts in rows.values() for text in texts for line in text.split("<br>")]
-    width = count * max(70, 9 * max(map(len, lines)) + 12)
+    width = round((count + 0.6) * max(66, 8 * max(map(len, lines)) + 10))
     return _finish(figure, f"A chain of {count} values, played: {words}.", [], {}, width)
 
 

@@ -102,6 +102,7 @@ def test_every_experiment_keeps_to_the_protocol(name):
     for part in ("compute", "tables", "draw", "numbers"):
         assert callable(getattr(experiment, part))
     assert len(experiment.FIGURE_SIZE) == 2
+    assert callable(getattr(experiment, "interactive", callable))
 
 
 def computed_for(record, change=0.0):

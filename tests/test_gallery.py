@@ -247,6 +247,35 @@ def test_buttons_switch_between_the_scales_and_the_contours(page):
     assert pressed == ["3-D"]
 
 
+def test_a_figure_is_saved_as_a_picture_and_fills_the_screen(page, tmp_path):
+    drawn(page, PLAYED)
+    with page.expect_download() as download:
+        press(page, PLAYED, "Save PNG")
+    assert download.value.suggested_filename == f"{PLAYED[1:]}.png"
+    download.value.save_as(tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 100
+    press(page, PLAYED, "Full screen")
+    page.wait_for_function(f"() => document.fullscreenElement?.id === '{PLAYED[1:]}'")
+    press(page, PLAYED, "Full screen")
+    page.wait_for_function("() => document.fullscreenElement === null")
+
+
+def test_a_zoomed_figure_is_put_back(page):
+    drawn(page, PLAYED)
+    span = "gd._fullLayout.xaxis.range[1] - gd._fullLayout.xaxis.range[0]"
+    whole = inside(page, PLAYED, span)
+    plot = page.locator(f"{PLAYED} .nsewdrag").first.bounding_box()
+    assert plot
+    page.mouse.move(plot["x"] + 40, plot["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(plot["x"] + 120, plot["y"] + 120, steps=4)
+    page.mouse.up()
+    until(page, PLAYED, f"{span} < {whole} / 2")
+    press(page, PLAYED, "Reset view")
+    until(page, PLAYED, f"Math.abs({span} - {whole}) < 1e-6")
+
+
 def test_play_moves_the_path_and_the_losses_and_pause_stops_both(page):
     drawn(page, PLAYED)
     length = "gd._fullData.slice(-4)[0].x.length"
