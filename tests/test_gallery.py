@@ -199,6 +199,25 @@ def test_a_surface_is_turned_by_hand_and_by_keys_and_put_back(page):
     press(page, figure, "Reset view")
 
 
+def test_a_surface_out_of_sight_gives_its_canvas_up_and_comes_back_as_it_was(page):
+    plot = drawn(page, SURFACE)
+    page.locator(plot).focus()
+    page.keyboard.press("ArrowRight")
+    press(page, SURFACE, "3-D, log")
+    until(page, SURFACE, "gd._fullLayout.scene.zaxis.type === 'log'")
+    turned = inside(page, SURFACE, EYE)
+    page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+    page.wait_for_function(f"() => !inSight.has(document.querySelector('{plot}'))")
+    page.evaluate(f"figures.get(document.querySelector('{plot}')).purge()")
+    assert page.locator(f"{plot} canvas").count() == 0
+    drawn(page, SURFACE)
+    assert colours(page, f"{plot} canvas") > 100
+    assert inside(page, SURFACE, EYE) == pytest.approx(turned)
+    assert inside(page, SURFACE, "gd._fullLayout.scene.zaxis.type") == "log"
+    press(page, SURFACE, "3-D")
+    press(page, SURFACE, "Reset view")
+
+
 def test_hovering_tells_the_coordinates_and_the_value_of_the_surface(page):
     plot = drawn(page, SURFACE)
     page.evaluate(
