@@ -351,6 +351,21 @@ def _basins(figure: Any, results: Results) -> None:
     figure.suptitle("Which minimum of Himmelblau (stars) a start leads to; black: none in time")
 
 
+def interactive(results: Results) -> dict[str, Any]:
+    """The six descents, played on each landscape, and Himmelblau's four valleys to turn."""
+    look: Any = {"axis_names": ("x", "y"), "log": True}
+    played = {
+        f"{name}: six ways down": plots.interactive_descent(
+            results.surfaces[name], results.trajectories[name], num_frames=50, **look
+        )
+        for name in LANDSCAPES
+    }
+    valleys = plots.interactive_surface(
+        results.surfaces["Himmelblau"], results.trajectories["Himmelblau"], **look
+    )
+    return {**played, "Himmelblau's four valleys to turn": valleys}
+
+
 def numbers(results: Results) -> dict[str, Any]:
     """The note descends on none of these."""
     del results
