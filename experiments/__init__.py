@@ -1,4 +1,4 @@
-"""The experiments of the note, one file each: ``python -m experiments``.
+"""The experiments of the note, and some beyond it, one file each: ``python -m experiments``.
 
 An experiment is a module with
 

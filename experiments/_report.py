@@ -56,6 +56,11 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def yes_or_no(came_out: Any) -> str:
+    """Whether an expectation came out, as a cell of a table."""
+    return "yes" if came_out else "no"
+
+
 def records() -> list[dict[str, Any]]:
     """Every number of the note."""
     return json.loads(NUMBERS_FILE.read_text(encoding="utf-8"))

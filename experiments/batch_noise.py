@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import gradient_descent
-from experiments._report import Table
+from experiments._report import Table, yes_or_no
 from jaxgd import descent, neurons, planes, plots, surfaces
 from jaxgd.types import Array, PRNGKey
 
@@ -166,6 +166,21 @@ def tables(results: Results) -> list[Table]:
         (name, f"{costs[0]:.3g}", f"{costs[50]:.3g}", f"{costs[-100:].mean():.3g}")
         for name, costs in results.curves.items()
     ]
+    apart = [abs(float(row[5])) for row in rows]
+    small = results.exact[0] * np.array(BATCH_SIZES) / RATES[0]
+    hovers, arrives = (
+        results.curves[name][-100:].mean()
+        for name in ("batches of 1", "batches of 1, decaying rate")
+    )
+    span = f"{small.min():.3f} to {small.max():.3f} at {RATES[0]}"
+    expected = [
+        ("the excess is the exact one", f"at most {max(apart):.1f} standard errors apart",
+         yes_or_no(max(apart) < 4)),
+        ("it is proportional to rate / batch size", span,
+         yes_or_no(np.ptp(small) < 0.02 * small.mean())),
+        ("a decaying rate gets below it", f"{arrives:.2g} against {hovers:.2g}",
+         yes_or_no(arrives < hovers / 10)),
+    ]  # fmt: skip
     return [
         Table(
             f"The excess at rest: {NUM_CHAINS} chains, the last half of {NUM_STEPS} steps",
@@ -178,6 +193,7 @@ def tables(results: Results) -> list[Table]:
             ("", "at the start", "step 50", "last 100 steps"),
             ends,
         ),
+        Table("What was expected", ("", "found", "came out"), expected),
     ]  # fmt: skip
 
 

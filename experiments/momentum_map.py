@@ -20,7 +20,7 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._report import Table
+from experiments._report import Table, yes_or_no
 from jaxgd import descent, plots, surfaces
 
 FIGURE_SIZE = (14, 5.2)
@@ -189,7 +189,34 @@ def tables(results: Results) -> list[Table]:
             ),
             agreement,
         ),
+        Table("What was expected", ("", "found", "came out"), _verdicts(results)),
     ]
+
+
+def _verdicts(results: Results) -> list[tuple[str, str, str]]:
+    """Each expectation, with what was found."""
+    errors, closed = np.abs(relative_errors(results)), np.asarray(results.closed_form.values)
+    judged = np.where(closed < SLOW, errors, 0.0)
+    i, j = np.unravel_index(judged.argmax(), judged.shape)
+    alpha, beta = (
+        float(axis[k]) for axis, k in zip(results.measured.coordinates, (i, j), strict=True)
+    )
+    # Two roots meet where beta = (1 - sqrt(alpha l))^2; within a few steps of the grid counts.
+    creases = [(1 - (alpha * value) ** 0.5) ** 2 for value in EIGENVALUES]
+    away = min(abs(beta - crease) for crease in creases)
+    spacing = float(results.measured.coordinates[1][1])
+    apart = np.abs(np.array(results.best) / results.best_closed_form - 1).max()
+    without = float(results.best_without[1])
+    return [
+        (f"the maps agree to 1 % below {SLOW}", f"{judged.max():.2%}",
+         yes_or_no(judged.max() <= 0.01)),
+        ("the fastest descent is Goh's, to 1 %", f"apart by {apart:.2%}", yes_or_no(apart <= 0.01)),
+        ("momentum beats the best rate without",
+         f"{float(results.best[2]):.3f} against {without:.3f}",
+         yes_or_no(results.best[2] < without)),
+        ("the largest error is on a crease", f"{away:.4f} in beta from one",
+         yes_or_no(away < 2 * spacing)),
+    ]  # fmt: skip
 
 
 def draw(figure: Figure, results: Results) -> None:

@@ -22,7 +22,7 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._report import Table
+from experiments._report import Table, yes_or_no
 from jaxgd import descent, losses, neurons, plots, surfaces
 
 FIGURE_SIZE = (13, 9.6)
@@ -349,31 +349,28 @@ def _verdicts(results: Results) -> list[tuple[str, str, str]]:
         found = f"fine at {DISTANCES[fails - 1]:.1f}, not at {DISTANCES[fails]:.1f}"
         if name == "hinge":
             found += f"; theory: {limit:.1f}"
-        rows.append((f"one outlier ruins the {name}", found, _said(fails > 0)))
+        rows.append((f"one outlier ruins the {name}", found, yes_or_no(fails > 0)))
     minima = [
         exact_minimum(with_outliers(results.clean, at, 1.0), "ramp")[1] for at in DISTANCES[::8]
     ]
     moved = np.ptp(np.array(minima), axis=0).max()
     found = f"it moves by {moved:.1g}"
-    rows.append(("the ramp's minimum does not move", found, _said(moved < 0.01)))
+    rows.append(("the ramp's minimum does not move", found, yes_or_no(moved < 0.01)))
     risks = results.starts["ramp"].values["risk"]
     exact = exact_minimum(with_outliers(results.clean, MAP_AT, 1.0), "ramp")[0]
     found = f"ends from {risks.min():.2f} to {risks.max():.2f}; the least risk is {exact:.2f}"
     rows.append(("where it starts decides where the ramp ends", found,
-                 _said(risks.max() > 1.1 * risks.min())))  # fmt: skip
+                 yes_or_no(risks.max() > 1.1 * risks.min())))  # fmt: skip
     for name in SMOOTH:
         status = [descent.Status(int(s)).name for s in results.convex[name].status]
         below, above = status[: len(FRACTIONS) // 2], status[len(FRACTIONS) // 2 :]
-        rows.append((f"{name}: steps above 2 / lambda fail", ", ".join(status),
-                     _said(set(below) == {"CONVERGED"} and "CONVERGED" not in above)))  # fmt: skip
+        fails = set(below) == {"CONVERGED"} and "CONVERGED" not in above
+        told = ", ".join(status)
+        rows.append((f"{name}: steps above 2 / lambda fail", told, yes_or_no(fails)))
     plateaus = hinge_excess(results)[:, -100:].mean(axis=1)
     found = ", ".join(f"{x:.0e}" for x in plateaus)
     falls = bool((np.diff(plateaus[:-1]) < 0).all())
-    return [*rows, ("hinge: the excess risk falls with the rate", found, _said(falls))]
-
-
-def _said(came_out: bool) -> str:
-    return "yes" if came_out else "no"
+    return [*rows, ("hinge: the excess risk falls with the rate", found, yes_or_no(falls))]
 
 
 def draw(figure: Figure, results: Results) -> None:

@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import gradient_descent
-from experiments._report import Table
+from experiments._report import Table, yes_or_no
 from jaxgd import descent, neurons, plots, surfaces
 
 FIGURE_SIZE = (14, 5.2)
@@ -213,7 +213,29 @@ def tables(results: Results) -> list[Table]:
             ("method", "rate", *(status.name for status in descent.Status)),
             sides,
         ),
+        Table("What was expected", ("", "found", "came out"), _verdicts(results, largest)),
     ]
+
+
+def _verdicts(results: Results, largest_error: float) -> list[tuple[str, str, str]]:
+    """Each expectation, with what was found."""
+    found = scaled(results)
+    plain = found["gradient descent"][0, 0]
+    heavy, nesterov = (found[name][0, -1] / plain for name in ("heavy ball", "Nesterov"))
+    points = np.abs(found["heavy ball"][-1] / found["heavy ball"][0] - 1).max()
+    spread = max(np.ptp(values[:-1], axis=0).max() for values in found.values())
+    beta = MOMENTA[-1]
+    return [
+        ("every bound within 1 % of the formula", f"{largest_error:.2%}",
+         yes_or_no(largest_error <= 0.01)),
+        ("whatever the curvature", f"they differ by {spread:.0e}", yes_or_no(spread < 1e-3)),
+        (f"the heavy ball allows up to twice the step (beta = {beta:g}: {1 + beta:g})",
+         f"{heavy:.3f} times", yes_or_no(abs(heavy - 1 - beta) < 0.01)),
+        (f"Nesterov down to 2/3 (beta = {beta:g}: {(1 + beta) / (1 + 2 * beta):.3f})",
+         f"{nesterov:.3f} times", yes_or_no(abs(nesterov - (1 + beta) / (1 + 2 * beta)) < 0.01)),
+        ("the largest eigenvalue rules on the 20 points", f"apart by {points:.2%}",
+         yes_or_no(points < 0.01)),
+    ]  # fmt: skip
 
 
 def draw(figure: Figure, results: Results) -> None:
