@@ -124,9 +124,12 @@ def create(path: pathlib.Path, sweep: Sweep, block: tuple[int, ...]) -> None:
 def open_store(path: pathlib.Path) -> tuple[Store, Mapping[str, Any]] | None:
     """Opens a store, with its attributes; None if the folder holds no store of a sweep."""
     try:
-        group = _zarr().open_group(path, mode="r+")
+        zarr = _zarr()
+        group = zarr.open_group(path, mode="r+")
         attributes = group.attrs.asdict()
-        arrays = [group[name] for name in (*attributes["values"], COMPUTED)]
+        # A block of zeros, or of NaN, is a block like any other: it gets its file.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            arrays = [group[name] for name in (*attributes["values"], COMPUTED)]
     except (FileNotFoundError, KeyError, ValueError, json.JSONDecodeError):
         return None
     mask = arrays[-1]
@@ -158,16 +161,15 @@ def write(store: Store, block: int, values: Sequence[np.ndarray]) -> None:
     region = _region(store, block)
     shape = tuple(s.stop - s.start for s in region)
     mask = np.ones(math.prod(shape), bool)
-    # A block of zeros, or of NaN, is a block like any other: it gets its file.
-    with _zarr().config.set({"array.write_empty_chunks": True}):
-        for array, flat in zip(store.arrays, [*values, mask], strict=True):
-            array[region] = flat.reshape(shape)
+    for array, flat in zip(store.arrays, [*values, mask], strict=True):
+        array[region] = flat.reshape(shape)
 
 
 def read(store: Store, block: int) -> list[np.ndarray]:
     """A block's values, flat."""
     region = _region(store, block)
-    return [np.asarray(array[region]).ravel() for array in store.arrays[:-1]]
+    *values, _ = [np.asarray(array[region]).ravel() for array in store.arrays]
+    return values
 
 
 def damage(store: Store, block: int) -> str:

@@ -484,9 +484,9 @@ def _described(
 ) -> _store.Sweep:
     """What a new store is to hold, and to say of itself."""
     names = _axis_names(fn, len(axes))
-    leaves = jax.tree_util.tree_leaves_with_path(program.outputs)
-    taken = {*names, _store.COMPUTED}
-    values = {_value_name(key_path, taken): leaf.dtype for key_path, leaf in leaves}
+    value_names = _value_names(program.outputs, [*names, _store.COMPUTED])
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(program.outputs)]
+    values = dict(zip(value_names, dtypes, strict=True))
     for name, dtype in values.items():
         wanted = f"the output {name} of fn must be of a dtype that a store can hold"
         cure = "Return it as float32: x.astype(jnp.float32)."
@@ -514,16 +514,21 @@ def _axis_names(fn: Callable[..., Any], num_axes: int) -> list[str]:
     positional = [
         p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    if len(positional) >= num_axes:
+    if len(positional) >= num_axes and _store.COMPUTED not in positional:
         return positional[:num_axes]
     return [f"coordinate_{i}" for i in range(num_axes)]
 
 
-def _value_name(key_path: Any, taken: set[str]) -> str:
-    name = jax.tree_util.keystr(key_path, simple=True, separator=".") or "values"
-    if name.isdigit():
-        name = f"values_{name}"
-    return f"{name}_value" if name in taken else name
+def _value_names(outputs: Any, taken: Sequence[str]) -> list[str]:
+    """The keys that lead to each value, as one name of its own."""
+    names: list[str] = []
+    for key_path, _ in jax.tree_util.tree_leaves_with_path(outputs):
+        name = jax.tree_util.keystr(key_path, simple=True, separator=".") or "values"
+        name = f"values_{name}" if name.isdigit() else name.replace("/", "_")
+        while name in (*taken, *names):
+            name += "_value"
+        names.append(name)
+    return names
 
 
 def _bits(array: Any) -> np.ndarray:
@@ -552,9 +557,8 @@ def _keep(store: _store.Store, block: int, values: list[np.ndarray]) -> None:
         _store.write(store, block, values)
     except OSError as error:
         raise OSError(
-            error.errno,
-            f"{_WHERE}: block {block} cannot be written to {store.path}: {error.strerror}. What "
-            "was written before is there: mend this, and the same call goes on from there",
+            f"{_WHERE}: block {block} cannot be written to {store.path}: {error}. What was "
+            "written before is there: mend this, and the same call goes on from there."
         ) from error
 
 

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import jaxgd
-from jaxgd import _checks, chains, curvature, descent, losses, neurons, planes, surfaces
+from jaxgd import _checks, chains, curvature, descent, losses, neurons, planes, surfaces, sweeps
 
 ONES = jnp.ones(3)
 INTS = jnp.arange(3)
@@ -709,6 +709,59 @@ refuse(
     lambda f: jax.jit(lambda n: f(square, ONES, batch_size=n).values)(2),
     TypeError,
     r"batch_size must be a static int, got a traced value",
+)
+
+# sweeps
+
+for args, options, error, says in (
+    ((3, ONES), {}, TypeError, r"fn must be callable, got 3"),
+    ((square,), {}, ValueError, r"coordinates must be at least one 1-D array, got none"),
+    ((square, jnp.ones((2, 2))), {}, ValueError, r"coordinate 0 must be 1-D.*not a meshgrid"),
+    ((square, jnp.ones(0)), {}, ValueError, r"coordinate 0 must not be empty"),
+    ((square, [1.0]), {}, TypeError, r"coordinate 0 must be an array.*jnp\.array"),
+    ((lambda a: a[None], ONES), {}, ValueError, r"fn must return scalars, got shape \(1,\)"),
+    ((lambda a: None, ONES), {}, ValueError, r"fn must return a scalar or a pytree.*got None"),
+    ((square, ONES), {"batch_size": 0}, ValueError, r"batch_size must be at least 1, got 0"),
+    ((square, ONES), {"batch_size": 2.0}, TypeError, r"batch_size must be an int, got 2\.0"),
+    ((square, ONES), {"devices": []}, ValueError, r"devices must be some of this process's"),
+    ((square, ONES), {"devices": [1]}, ValueError, r"devices must be .*jax\.local_devices\(\)"),
+    (
+        (square, ONES),
+        {"devices": 2 * jax.local_devices()},
+        ValueError,
+        r"devices must be some of this process's, each once",
+    ),
+    (
+        (square, ONES),
+        {"devices": jax.local_devices()[0]},
+        TypeError,
+        r"devices must be a list.*Write devices=\[device\]",
+    ),
+    ((square, ONES), {"store": 3}, TypeError, r"store must be a str or PathLike, got 3"),
+    (
+        (lambda a, b: a, *2 * [np.broadcast_to(np.float32(0), 2**16)]),
+        {},
+        ValueError,
+        r"the grid must have fewer than 2\*\*31 points, got 65536 x 65536",
+    ),
+):
+    refuse(
+        sweeps.run,
+        lambda f, args=args, options=options: f(*args, **options, progress=False),
+        error,
+        says,
+    )
+refuse(
+    sweeps.run,
+    lambda f: jax.jit(lambda a: f(square, a).values)(ONES),
+    ValueError,
+    r"coordinates must be known, got traced values.*inside jax\.jit use surfaces\.sweep",
+)
+refuse(
+    sweeps.run,
+    lambda f: jax.vmap(lambda c: f(lambda a: a * c, ONES).values)(ONES),
+    ValueError,
+    r"the arrays of fn must be known, got traced values",
 )
 
 

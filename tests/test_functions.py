@@ -105,6 +105,9 @@ def tilted(params, x):
     return jnp.mean(jnp.sin(x @ params["w"]) + params["b"] ** 2)
 
 
+# What runs on the host, and compiles for itself; tests/test_sweeps.py holds it to surfaces.sweep.
+DRIVERS = {"sweeps.run"}
+
 KEYED = "what it draws is a function of a key, which has no derivative"
 ROWS = [
     Row(
@@ -303,7 +306,7 @@ def test_every_public_function_has_one_row():
         and value.__module__ == f"jaxgd.{room}"
     }
 
-    assert sorted(address(row.function) for row in ROWS) == sorted(public)
+    assert sorted(address(row.function) for row in ROWS) == sorted(public - DRIVERS)
 
 
 @rows

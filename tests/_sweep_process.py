@@ -1,0 +1,166 @@
+"""Processes that sweep, quickly started: one that has imported jax forks a child for each.
+
+Forking is safe until jax has opened a device, which is left to the children.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import losses, neurons, planes, sweeps
+
+AXES = np.linspace(-1, 1, 24, dtype=np.float32), np.linspace(0, 2, 20, dtype=np.float32)
+BATCH_SIZE = 4
+NUM_BLOCKS = 72  # 24 rows in blocks of a third of a row
+
+
+def slow(w, b):
+    """Takes a second or two over the whole grid, and has holes of NaN."""
+
+    def step(_, x):
+        return jnp.sin(x) + w
+
+    return {"x": jax.lax.fori_loop(0, 120_000, step, b), "log": jnp.log(w)}
+
+
+def quick(w, b):
+    return jnp.sin(3 * w) * b
+
+
+def restricted():
+    """A function that holds arrays, through a relu, which has a derivative of its own."""
+    key_params, key_plane, key_x = jax.random.split(jax.random.key(3), 3)
+    params = neurons.init_network(key_params, (3, 4, 2))
+    risk = losses.empirical_risk(
+        lambda params, x: neurons.apply_network(params, x, activation=jax.nn.relu),
+        losses.softmax_cross_entropy_with_integer_labels,
+    )
+    x = jax.random.normal(key_x, (7, 3))
+    plane = planes.random(key_plane, params)
+    return jax.jit(planes.restrict, static_argnums=0)(risk, plane, x, jnp.arange(7) % 2)
+
+
+def keyed():
+    key = jax.random.key(5)
+    return lambda a, b: a * jax.random.normal(key) + b
+
+
+MAKERS = {"slow": lambda: slow, "quick": lambda: quick, "restricted": restricted, "keyed": keyed}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What a child is to do.
+
+    Attributes:
+      out: where the values go, and what is said.
+      fn: which function, by name.
+      store: of the sweep.
+      num_devices: simulated, and how many of them to use.
+      job: address, number of processes and rank.
+      file_limit: bytes that a file may have, as if the disk were full.
+    """
+
+    out: str
+    fn: str = "slow"
+    store: str | None = None
+    num_devices: tuple[int, int] | None = None
+    job: tuple[str, int, int] | None = None
+    file_limit: int | None = None
+
+
+def run(trial: Trial) -> None:
+    """Sweeps, and writes the values or what went wrong."""
+    if trial.file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (trial.file_limit, resource.RLIM_INFINITY))
+    if trial.num_devices is not None:
+        count = trial.num_devices[0]
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+    if trial.job is not None:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(*trial.job, heartbeat_timeout_seconds=10)
+    devices = None if trial.num_devices is None else jax.devices()[: trial.num_devices[1]]
+    surface = sweeps.run(
+        MAKERS[trial.fn](), *AXES, batch_size=BATCH_SIZE, store=trial.store, devices=devices,
+        progress=False,
+    )  # fmt: skip
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(surface.values)]
+    with pathlib.Path(trial.out).open("wb") as file:
+        np.savez(file, *leaves)
+
+
+def _child(trial: Trial) -> None:
+    """Never returns: the parent's exit handlers are not the child's."""
+    said = os.open(f"{trial.out}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    code = 1
+    try:
+        run(trial)
+        code = 0
+    except BaseException as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        print(f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()), flush=True)
+    if code == 0 and trial.job is not None:
+        jax.distributed.shutdown()
+    os._exit(code)
+
+
+def main() -> None:
+    """Reads trials, a line each, and forks; or process numbers, and waits."""
+    for line in sys.stdin:
+        told = json.loads(line)
+        if isinstance(told, int):
+            with contextlib.suppress(ChildProcessError):
+                print(os.waitstatus_to_exitcode(os.waitpid(told, 0)[1]), flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            _child(Trial(**told))
+        print(pid, flush=True)
+
+
+class Launcher:
+    """The same from outside: starts children and waits for them."""
+
+    def __init__(self) -> None:
+        here = pathlib.Path(__file__)
+        paths = os.pathsep.join([str(here.parent.parent), os.environ.get("PYTHONPATH", "")])
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(here)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "1"},
+        )  # fmt: skip
+
+    def _ask(self, told: object) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(told), file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+    def start(self, trial: Trial) -> int:
+        """Starts a child; its process number."""
+        return self._ask(dataclasses.asdict(trial))
+
+    def wait(self, pid: int) -> int:
+        """Waits for a child; its exit code, or minus the signal that ended it."""
+        return self._ask(pid)
+
+    def close(self) -> None:
+        with self.process:
+            pass  # closes its pipes, on which it ends, and waits for it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Sweeps that are killed, short of disk, or shared by several processes and devices."""
+
+import os
+import pathlib
+import signal
+import socket
+import time
+
+import _sweep_process as sweeping
+import numpy as np
+import pytest
+from _sweep_process import NUM_BLOCKS, Trial
+
+from jaxgd import sweeps
+
+
+@pytest.fixture(scope="module")
+def launcher():
+    launcher = sweeping.Launcher()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(launcher, tmp_path_factory):
+    """The values of the slow function, and the seconds that they took with a store."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    warm_up = Trial(str(folder / "out"), fn="quick")
+    assert launcher.wait(launcher.start(warm_up)) == 0, said(warm_up)
+    trial = Trial(str(folder / "out"), store=str(folder / "store"))
+    start = time.monotonic()
+    assert launcher.wait(launcher.start(trial)) == 0, said(trial)
+    return values_of(trial), time.monotonic() - start
+
+
+def values_of(trial):
+    with np.load(trial.out) as leaves:
+        return list(leaves.values())
+
+
+def said(trial):
+    return pathlib.Path(f"{trial.out}.said").read_text()
+
+
+def assert_equal(values, wanted):
+    assert [v.dtype for v in values] == [w.dtype for w in wanted]
+    assert [v.tobytes() for v in values] == [w.tobytes() for w in wanted]
+
+
+def written(store):
+    """The finished blocks, each with what changes when its file is written anew."""
+    files = pathlib.Path(store).glob("computed/c/*/*")
+    finished = [file for file in files if file.suffix != ".partial"]
+    return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in finished}
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def job(folder, size, store, **options):
+    """The trials of the processes of a job."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    return [
+        Trial(str(folder / f"{size}-{rank}"), store=store, job=(address, size, rank), **options)
+        for rank in range(size)
+    ]
+
+
+def finish(launcher, trials):
+    pids = [launcher.start(trial) for trial in trials]
+    codes = [launcher.wait(pid) for pid in pids]
+    assert codes == [0] * len(trials), [said(trial) for trial in trials]
+    return [values_of(trial) for trial in trials]
+
+
+def test_a_sweep_killed_at_twenty_random_moments_computes_each_block_once(
+    launcher, uninterrupted, tmp_path
+):
+    wanted, seconds = uninterrupted
+    rng = np.random.default_rng(0)
+    num_stores, num_kills, num_midway = 0, 0, 0
+    trial = Trial(str(tmp_path / "out"), store=str(tmp_path / "0.zarr"))
+    before = {}
+    while num_kills < 20 or before:
+        pid = launcher.start(trial)
+        if num_kills < 20:
+            time.sleep(rng.uniform(0, seconds))
+            os.kill(pid, signal.SIGKILL)
+        code = launcher.wait(pid)
+        after = written(trial.store)
+        num_kills += code != 0
+        num_midway += len(before) < len(after) < NUM_BLOCKS
+        assert {file: after[file] for file in before} == before
+        before = after
+        if code == 0:
+            assert len(after) == NUM_BLOCKS
+            assert_equal(values_of(trial), wanted)
+            num_stores += 1
+            trial = Trial(str(tmp_path / "out"), store=str(tmp_path / f"{num_stores}.zarr"))
+            before = {}
+    assert num_stores >= 1
+    assert num_midway >= 5
+
+
+@pytest.mark.parametrize("name", ["restricted", "keyed"])
+def test_another_process_recognizes_the_function_and_goes_on(launcher, tmp_path, name):
+    store = tmp_path / "store"
+    fn = sweeping.MAKERS[name]()
+    here = sweeps.run(
+        fn, *sweeping.AXES, batch_size=sweeping.BATCH_SIZE, store=store, progress=False
+    )
+    there = written(store)
+    lost = sorted(there)[5]
+    lost.unlink()
+
+    trial = Trial(str(tmp_path / "out"), fn=name, store=str(store))
+    assert launcher.wait(launcher.start(trial)) == 0, said(trial)
+
+    assert_equal(values_of(trial), [np.asarray(here.values)])
+    again = written(store)
+    assert {file for file in there if again[file] != there[file]} == {lost}
+
+
+def test_ctrl_c_says_what_is_done_and_where(launcher, tmp_path):
+    trial = Trial(str(tmp_path / "out"), store=str(tmp_path / "store"))
+    pid = launcher.start(trial)
+    wait_until(lambda: len(written(trial.store)) > 3)
+    os.kill(pid, signal.SIGINT)
+    assert launcher.wait(pid) == 1
+
+    num_blocks = len(written(trial.store))
+    assert 3 < num_blocks < NUM_BLOCKS
+    assert said(trial).startswith("KeyboardInterrupt")
+    note = f"sweeps.run: stopped. {num_blocks} of {NUM_BLOCKS} blocks are in {trial.store}; the"
+    assert note in said(trial)
+
+
+def test_a_full_disk_is_said_and_what_was_written_is_not_lost(launcher, uninterrupted, tmp_path):
+    store = str(tmp_path / "store")
+    unmade = Trial(str(tmp_path / "out"), store=store, file_limit=200)
+    assert launcher.wait(launcher.start(unmade)) == 1
+    assert said(unmade).startswith(f"OSError: sweeps.run: the store {store} cannot be made: ")
+    assert "File too large" in said(unmade)
+    assert not list(tmp_path.glob("*store*"))
+
+    begun = Trial(str(tmp_path / "out"), store=store)
+    pid = launcher.start(begun)
+    wait_until(lambda: len(written(store)) > 3)
+    os.kill(pid, signal.SIGKILL)
+    launcher.wait(pid)
+    before = written(store)
+    full = Trial(str(tmp_path / "out"), store=store, file_limit=10)
+    assert launcher.wait(launcher.start(full)) == 1
+    assert "cannot be written to" in said(full)
+    assert "What was written before is there" in said(full)
+    assert written(store) == before
+
+    (values,) = finish(launcher, [begun])
+    assert_equal(values, uninterrupted[0])
+    after = written(store)
+    assert {file: after[file] for file in before} == before
+
+
+def test_the_number_of_devices_does_not_change_the_values(launcher, uninterrupted, tmp_path):
+    wanted, _ = uninterrupted
+    for count in (1, 2, 4, 8):
+        trial = Trial(str(tmp_path / "out"), num_devices=(8, count))
+        assert launcher.wait(launcher.start(trial)) == 0, said(trial)
+        assert_equal(values_of(trial), wanted)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("stored", [False, True])
+def test_every_process_of_a_job_gets_the_whole_surface(
+    launcher, uninterrupted, tmp_path, size, stored
+):
+    store = str(tmp_path / "store") if stored else None
+
+    for values in finish(launcher, job(tmp_path, size, store)):
+        assert_equal(values, uninterrupted[0])
+
+    assert len(written(tmp_path / "store")) == (NUM_BLOCKS if stored else 0)
+
+
+def test_when_a_process_dies_the_job_says_so_and_another_one_goes_on(
+    launcher, uninterrupted, tmp_path
+):
+    store = str(tmp_path / "store")
+    trials = job(tmp_path, 2, store)
+    survivor, victim = (launcher.start(trial) for trial in trials)
+    wait_until(lambda: len(written(store)) > 10)
+    os.kill(victim, signal.SIGKILL)
+    start = time.monotonic()
+    assert launcher.wait(victim) == -signal.SIGKILL
+    assert launcher.wait(survivor) != 0
+    assert time.monotonic() - start < 25
+    assert "sweeps.run: another process of the job is gone. What is done is in" in said(trials[0])
+    before = written(store)
+    assert 10 < len(before) < NUM_BLOCKS
+
+    for size in (1, 3):  # the first of them completes it
+        for values in finish(launcher, job(tmp_path, size, store)):
+            assert_equal(values, uninterrupted[0])
+    after = written(store)
+    assert len(after) == NUM_BLOCKS
+    assert {file: after[file] for file in before} == before
