@@ -18,6 +18,9 @@ from experiments import NAMES, _gallery, _report
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs experiments and tells what they found; 1 if a number of the note is off."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["sweep"]:
+        return importlib.import_module("experiments.sweep").main(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
 
@@ -87,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         "names",
         nargs="*",
         metavar="NAME",
-        help="experiments; all if none is named. Or bench, alone: the library beside other ways",
+        help="experiments; all if none is named. Or bench, alone: the library beside other ways. "
+        "Or sweep, first, with options of its own (sweep --help): a large map, resumably",
     )
     parser.add_argument(
         "--list", action="store_true", help="list the experiments and their questions"

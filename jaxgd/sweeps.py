@@ -34,6 +34,7 @@ _NUM_PARTS = 64  # of a sweep, at least: the bar moves and a killed run loses by
 _MOST_POINTS = 2**20  # of a part
 _FIRST_BATCH = 1024  # tried where none is given, and kept if it fits
 _CACHE = 2**24  # bytes for the values of one batch on a CPU: more do not make it faster
+_ALIGNMENT = 64  # bytes
 _SHARE = 0.25  # of an accelerator's memory, for the same
 _LONGEST_WAIT = 7 * 24 * 60 * 60 * 1000  # milliseconds, of one process for another
 _MEETINGS = itertools.count()  # of the processes of a job: each has a name of its own
@@ -145,12 +146,12 @@ def run(
         batch_size = batch_size or opened.batch_size
     grid = _grid(axes, batch_size or _agreed(_batch_size(program, axes, mesh)))
 
-    flat = [np.empty(grid.num_points, leaf.dtype) for leaf in jax.tree.leaves(program.outputs)]
+    flat = [_empty(grid.num_points, leaf.dtype) for leaf in jax.tree.leaves(program.outputs)]
     if opened is None:
         _compute_all(program, grid, mesh, flat, progress)
     else:
         _compute_missing(program, grid, mesh, flat, progress, opened)
-    leaves = [jnp.asarray(values).reshape(grid.shape) for values in flat]
+    leaves = [jax.device_put(values.reshape(grid.shape)) for values in flat]
     return Surface(axes, jax.tree.unflatten(jax.tree.structure(program.outputs), leaves))
 
 
@@ -184,6 +185,14 @@ def _grid(axes: tuple[Array, ...], batch_size: int) -> _Grid:
     num_points = math.prod(shape)
     batch_size = min(batch_size, num_points)
     return _Grid(axes, shape, num_points, batch_size, -(-num_points // batch_size))
+
+
+def _empty(size: int, dtype: np.dtype) -> np.ndarray:
+    """Room on the host, aligned so that a CPU's array can be that room and need not copy it."""
+    num_bytes = size * np.dtype(dtype).itemsize
+    room = np.empty(num_bytes + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + num_bytes].view(dtype)
 
 
 # The program.
@@ -256,7 +265,9 @@ def _compile(program: _Program, grid: _Grid, mesh: Mesh, num_slots: int) -> Any:
 
 def _batch_size(program: _Program, axes: tuple[Array, ...], mesh: Mesh) -> int:
     """A batch whose values fit into fast memory, by what the compiled program says it needs."""
-    grid = _grid(axes, _FIRST_BATCH)
+    num_points = math.prod(axis.size for axis in axes)
+    # Not so large that a small grid of dear points is done, or lost, all at once.
+    grid = _grid(axes, min(_FIRST_BATCH, max(1, num_points // _NUM_PARTS)))
     _, memory = _compile(program, grid, mesh, 1)
     device = mesh.devices.flat[0]
     limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
@@ -302,7 +313,7 @@ def _compute_missing(
     mine = np.zeros(grid.num_points, bool)
     for place in places:
         mine[place] = True
-    batches = np.unique(np.flatnonzero(mine) // grid.batch_size)
+    batches = _batches_of(grid, places)
     done = grid.num_points - int(mine.sum()) if jax.process_count() == 1 else 0
     num_written = 0
     try:
@@ -326,6 +337,13 @@ def _compute_missing(
         _together(lambda: None, store)  # until every process has written its share
         for block in np.setdiff1d(np.flatnonzero(~there), share).tolist():
             _take(store, block, flat)
+
+
+def _batches_of(grid: _Grid, places: Sequence[slice]) -> np.ndarray:
+    """The numbers of the batches that compute the points of some places, in order."""
+    size = grid.batch_size
+    numbers = [np.arange(p.start // size, (p.stop - 1) // size + 1) for p in places]
+    return np.unique(np.concatenate(numbers)) if numbers else np.empty(0, int)
 
 
 def _batches(

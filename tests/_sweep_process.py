@@ -110,7 +110,7 @@ def _child(trial: Trial) -> None:
         run(trial)
         code = 0
     except BaseException as error:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         print(f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()), flush=True)
     if code == 0 and trial.job is not None:
         jax.distributed.shutdown()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import NAMES, _colours, _report, loss_surface
+from experiments.__main__ import main
 
 
 def run(*arguments, cwd=None):
@@ -87,6 +88,40 @@ def test_an_experiment_without_its_data_is_left_out_and_says_what_to_install(tmp
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     assert 'left out: no sklearn.datasets here: pip install -e ".[experiments]"' in process.stdout
+
+
+def test_a_map_of_any_size_is_swept_drawn_and_resumed(tmp_path):
+    store = tmp_path / "store"
+    command = ("sweep", "--map", "digits", "--size", "9", "--store", str(store), "--seed", "1",
+               "--out", str(tmp_path), "--batch-size", "4")  # fmt: skip
+    first = run(*command)
+    assert first.returncode == 0, first.stderr
+    assert "digits, 9 x 9 points" in first.stdout
+    assert "81.0/81.0" in first.stderr
+    picture = tmp_path / "sweep_digits.png"
+    assert picture.stat().st_size > 20_000
+    picture.unlink()
+    lost, *kept = sorted((store / "computed" / "c").glob("*/*"))
+    times = [file.stat().st_mtime_ns for file in kept]
+    lost.unlink()
+
+    second = run(*command)
+
+    assert second.stdout == first.stdout
+    assert picture.exists()
+    assert lost.exists()
+    assert [file.stat().st_mtime_ns for file in kept] == times
+    other = run(*command[:-2], "--batch-size", "5")
+    assert other.returncode == 2
+    assert "store must belong to this sweep" in other.stderr
+    assert "its batch_size, 4" in other.stderr
+
+
+@pytest.mark.parametrize(("option", "least"), [("--size", 2), ("--seed", 0)])
+def test_a_sweep_of_a_senseless_size_is_refused(capsys, option, least):
+    with pytest.raises(SystemExit):
+        main(["sweep", option, str(least - 1)])
+    assert f"{option} must be at least {least}, got {least - 1}" in capsys.readouterr().err
 
 
 def test_a_negative_seed_is_refused():

@@ -1,9 +1,11 @@
 """A sweep in chunks is the sweep: the same values, on disk or not, whole or resumed."""
 
+import contextlib
 import itertools
 import json
 import pathlib
 import shutil
+import subprocess
 import sys
 
 import jax
@@ -93,19 +95,30 @@ def test_one_program_is_compiled_however_large_the_grid():
     assert 1 <= counts[1] - counts[0] <= counts[0]
 
 
-def test_the_batch_size_follows_from_the_memory_of_the_program(tmp_path):
+def test_the_batch_size_follows_from_the_memory_of_the_program(tmp_path, monkeypatch):
     def heavy(a):
-        return jnp.sort(jnp.sin(a * jnp.arange(2.0**20)))[3]
+        return jnp.sort(jnp.sin(a * jnp.arange(2.0**22)))[3]
+
+    def interrupt(*_):
+        raise KeyboardInterrupt  # the store is made, and that is enough
 
     sizes = []
-    for index, fn in enumerate((heavy, jnp.sin)):
-        store = tmp_path / str(index)
-        axis = jnp.linspace(0, 1, 2000) if fn is jnp.sin else jnp.linspace(0, 1, 2000)[:5]
-        run(fn, axis, batch_size=None, store=store)
+    many = jnp.linspace(0, 1, 2**16)
+    for name, fn, axis in (
+        ("heavy", heavy, many[:256]),
+        ("few", jnp.sin, many[:256]),
+        ("light", jnp.sin, many),
+    ):
+        store = tmp_path / name
+        with contextlib.suppress(KeyboardInterrupt), monkeypatch.context() as patch:
+            patch.setattr(sweeps, "_batches", interrupt)
+            run(fn, axis, batch_size=None, store=store)
         sizes.append(xarray.open_zarr(store).attrs["batch_size"])
 
-    assert sizes[0] <= 4
-    assert sizes[1] > 1000
+    heavy_size, few, light = sizes
+    assert heavy_size == 1
+    assert few == 4
+    assert light == 1024
 
 
 def test_a_bar_tells_points_per_second_and_the_time_left_unless_it_shall_not(capsys):
@@ -345,3 +358,27 @@ def test_double_precision_stays_double(tmp_path):
     assert surface.values["loss"].dtype == jnp.float64
     assert_equal(surface, swept(several, *axes, batch_size=5))
     assert xarray.open_zarr(tmp_path / "store").loss.dtype == np.float64
+
+
+MEMORY = """
+import resource, sys
+import jax.numpy as jnp
+from jaxgd import sweeps
+
+side = int(sys.argv[1])
+axis = jnp.linspace(-1, 1, side)
+sweeps.run(lambda a, b: jnp.tanh(a * b), axis, axis, store=sys.argv[2], progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_holds_the_values_and_a_few_batches(tmp_path):
+    few, many = (
+        int(subprocess.run(
+            [sys.executable, "-c", MEMORY, str(side), str(tmp_path / str(side))],
+            check=True, capture_output=True, text=True, cwd=pathlib.Path(__file__).parent.parent,
+        ).stdout)
+        for side in (316, 3162)
+    )  # fmt: skip
+
+    assert many <= 1.3 * few
