@@ -1,8 +1,12 @@
 """What the README shows runs as it stands and prints what it says."""
 
 import io
+import os
 import pathlib
 import re
+import socket
+import subprocess
+import sys
 import tomllib
 from contextlib import redirect_stdout
 
@@ -30,6 +34,29 @@ def test_every_python_block_of_the_readme_runs_and_prints_what_it_says():
     assert printed.getvalue().splitlines() == promised
 
 
+def test_the_job_of_the_readme_runs_as_printed_in_two_processes(tmp_path):
+    (script,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "job.py").write_text(script, encoding="utf-8")
+    assert "$ python job.py localhost:9911 2 0 & python job.py localhost:9911 2 1\n" in README
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "job.py", address, "2", rank], cwd=tmp_path, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    for rank, (out, _) in enumerate(outputs):
+        assert f"{rank} of 2: (40, 30)\n" in out
+    assert "1.20k/1.20k" in outputs[0][1] or "600/600" in outputs[0][1]
+    assert (tmp_path / "heights.zarr" / "computed").is_dir()
+
+
 def test_the_two_commands_stand_each_alone_on_a_line_of_a_code_block():
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     assert blocks[:2] == [
@@ -47,7 +74,7 @@ def test_every_picture_of_the_readme_is_there_and_small(picture):
 
 
 def test_the_map_of_rooms_names_every_public_function():
-    for room in ("neurons", "chains", "descent", "curvature", "planes", "surfaces"):
+    for room in ("neurons", "chains", "descent", "curvature", "planes", "surfaces", "sweeps"):
         row = next(line for line in README.splitlines() if f"`jaxgd.{room}`" in line)
         for name, value in vars(getattr(jaxgd, room)).items():
             here = getattr(value, "__module__", None) == f"jaxgd.{room}"
