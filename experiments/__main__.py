@@ -28,13 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bench = importlib.import_module("experiments.bench")
         bench.main(lambda table: print(f"\n{_report.render(table)}", flush=True))
         return 0
-    unknown = [name for name in options.names if name not in NAMES]
-    if unknown:
-        parser.error(
-            f"no experiment named {', '.join(unknown)}; known: {', '.join(NAMES)}; bench, alone"
-        )
-    if options.seed < 0:
-        parser.error(f"--seed must be at least 0, got {options.seed}")
+    _check(parser, options)
     if options.list:
         for name in NAMES:
             print(f"{name:20}{_question(name)}")
@@ -109,6 +103,17 @@ def _parser() -> argparse.ArgumentParser:
         help="write DIR/index.html, too: one page to turn, to play, to search, and to send",
     )
     return parser
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuses a name that is none, and a seed that cannot be one."""
+    unknown = [name for name in options.names if name not in NAMES]
+    if unknown:
+        parser.error(
+            f"no experiment named {', '.join(unknown)}; known: {', '.join(NAMES)}; bench, alone"
+        )
+    if options.seed < 0:
+        parser.error(f"--seed must be at least 0, got {options.seed}")
 
 
 def _compute(experiment: ModuleType, options: argparse.Namespace) -> Any:

@@ -404,9 +404,9 @@ def draw(figure: Figure, results: Results) -> None:
 
 def _map_of_ends(figure: Figure, ax: Axes, surface: surfaces.Surface) -> None:
     """The risk at the end of a descent under the ramp, by its start."""
-    (low_w, *_, high_w), (low_b, *_, high_b) = surface.coordinates
+    w, b = (np.asarray(axis) for axis in surface.coordinates)
     look: Any = {"origin": "lower", "aspect": "auto", "cmap": "viridis"}
-    image = ax.imshow(surface.values.T, extent=(low_w, high_w, low_b, high_b), **look)
+    image = ax.imshow(surface.values.T, extent=(w[0], w[-1], b[0], b[-1]), **look)
     figure.colorbar(image, ax=ax, label="risk at the end")
     ax.set_xlabel("weight w of the start")
     ax.set_ylabel("bias b of the start")

@@ -133,9 +133,9 @@ def run(
         batch_size = _checks.count(_WHERE, "batch_size", batch_size, least=1)
     mesh = _mesh(devices)
     shape = tuple(axis.size for axis in axes)
-    wanted = "the grid must have fewer than 2**31 points"
+    wanted = "the grid must have fewer than 2**30 points"
     got = f"{' x '.join(map(str, shape))}"
-    _checks.that(math.prod(shape) < 2**31, _WHERE, wanted, got, "Sweep an axis in parts.")
+    _checks.that(math.prod(shape) < 2**30, _WHERE, wanted, got, "Sweep an axis in parts.")
     program = _trace(fn, axes)
     _check_known("the arrays of fn", program.arrays)
     path = None if store is None else _path(store)
@@ -207,12 +207,9 @@ def _trace(fn: Callable[..., Any], axes: tuple[Array, ...]) -> _Program:
     point = tuple(jax.ShapeDtypeStruct((), axis.dtype) for axis in axes)
     closed, outputs = jax.make_jaxpr(value, return_shape=True)(*point)
     arrays = closed.consts
-    opened = jex.ClosedJaxpr(closed.jaxpr.replace(constvars=[], invars=[
-        *closed.jaxpr.constvars, *closed.jaxpr.invars]), [])  # fmt: skip
-    function = jex.jaxpr_as_fun(opened)
 
     def evaluate(arrays: Any, point: Any) -> list[Array]:
-        return function(*arrays, *point)
+        return jex.jaxpr_as_fun(closed.replace(consts=list(arrays)))(*point)
 
     return _Program(
         evaluate, arrays, outputs, lambda: jax.jit(evaluate).lower(arrays, point).as_text()
@@ -308,7 +305,9 @@ def _compute_missing(
     there = _agreed(_store.finished(store))
     for block in np.flatnonzero(there).tolist():
         _take(store, block, flat)
-    share = np.array_split(np.flatnonzero(~there), jax.process_count())[jax.process_index()]
+    share = np.array_split(np.flatnonzero(~there), jax.process_count())[
+        jax.process_index()
+    ].tolist()
     places = [_store.points_of(store, block) for block in share]
     mine = np.zeros(grid.num_points, bool)
     for place in places:

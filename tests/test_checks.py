@@ -742,7 +742,7 @@ for args, options, error, says in (
         (lambda a, b: a, *2 * [np.broadcast_to(np.float32(0), 2**16)]),
         {},
         ValueError,
-        r"the grid must have fewer than 2\*\*31 points, got 65536 x 65536",
+        r"the grid must have fewer than 2\*\*30 points, got 65536 x 65536",
     ),
 ):
     refuse(
