@@ -81,44 +81,54 @@ def create(path: pathlib.Path, sweep: Sweep, block: tuple[int, ...]) -> None:
     """Makes a store, unless there is one: whole, under another name, then renamed."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         return
-    zarr = _zarr()
     unfinished = path.with_name(f".{path.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        group = zarr.create_group(unfinished)
-        names = list(sweep.coordinates)
-        for name, axis in sweep.coordinates.items():
-            array = group.create_array(
-                name, shape=axis.shape, dtype=axis.dtype, dimension_names=[name]
-            )
-            array[:] = axis
-        shape = tuple(axis.size for axis in sweep.coordinates.values())
-        checksum = [zarr.codecs.ZstdCodec(level=1), zarr.codecs.Crc32cCodec()]
-        for name, dtype in {**sweep.values, COMPUTED: np.dtype(bool)}.items():
-            group.create_array(
-                name,
-                shape=shape,
-                chunks=block,
-                dtype=dtype,
-                fill_value=np.nan if dtype.kind == "f" else np.zeros((), dtype).item(),
-                compressors=checksum,
-                dimension_names=names,
-            )
-        group.attrs.update(
-            {
-                **sweep.notes,
-                "batch_size": sweep.batch_size,
-                "values": list(sweep.values),
-                "fingerprint": dict(sweep.fingerprint),
-            }
-        )
-        with warnings.catch_warnings():
-            # Format 3 does not name it yet; without it, xarray warns at every reading.
-            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-            zarr.consolidate_metadata(unfinished)
+        for name, content in _empty(sweep, block).items():
+            file = unfinished / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _empty(sweep: Sweep, block: tuple[int, ...]) -> dict[str, bytes]:
+    """The files of a store in which nothing is computed yet.
+
+    Made in memory: Zarr writes files in threads of its own, some of them after an error.
+    """
+    zarr, buffers = _zarr(), {}
+    memory = zarr.storage.MemoryStore(buffers)
+    group = zarr.create_group(memory)
+    names = list(sweep.coordinates)
+    for name, axis in sweep.coordinates.items():
+        array = group.create_array(name, shape=axis.shape, dtype=axis.dtype, dimension_names=[name])
+        array[:] = axis
+    checksum = [zarr.codecs.ZstdCodec(level=1), zarr.codecs.Crc32cCodec()]
+    for name, dtype in {**sweep.values, COMPUTED: np.dtype(bool)}.items():
+        group.create_array(
+            name,
+            shape=tuple(axis.size for axis in sweep.coordinates.values()),
+            chunks=block,
+            dtype=dtype,
+            fill_value=np.nan if dtype.kind == "f" else np.zeros((), dtype).item(),
+            compressors=checksum,
+            dimension_names=names,
+        )
+    group.attrs.update(
+        {
+            **sweep.notes,
+            "batch_size": sweep.batch_size,
+            "values": list(sweep.values),
+            "fingerprint": dict(sweep.fingerprint),
+        }
+    )
+    with warnings.catch_warnings():
+        # Format 3 does not name it yet; without it, xarray warns at every reading.
+        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+        zarr.consolidate_metadata(memory)
+    return {name: buffer.to_bytes() for name, buffer in buffers.items()}
 
 
 def open_store(path: pathlib.Path) -> tuple[Store, Mapping[str, Any]] | None:
