@@ -369,7 +369,7 @@ def interactive(results: Results) -> dict[str, Any]:
     look: Any = {"axis_names": ("x", "y"), "log": True}
     played = {
         f"{name}: six ways down": plots.interactive_descent(
-            results.surfaces[name], results.trajectories[name], num_frames=50, **look
+            results.surfaces[name], results.trajectories[name], num_frames=36, **look
         )
         for name in LANDSCAPES
     }
