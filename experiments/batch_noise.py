@@ -215,8 +215,7 @@ def draw(figure: Figure, results: Results) -> None:
         dashes = "--" if "decaying" in name else "-"
         curve.plot(np.arange(1, costs.size + 1), costs, dashes, color=colours[name], label=name)
     for j, size in enumerate(BATCH_SIZES):
-        exact = exact_excess(RATE, size)
-        curve.axhline(exact, color=plots.COLOURS[j], lw=0.8, ls=":")
+        curve.axhline(results.exact[RATES.index(RATE), j], color=plots.COLOURS[j], lw=0.8, ls=":")
         level.plot(RATES, results.exact[:, j], color=plots.COLOURS[j], label=f"batches of {size}")
         level.plot(RATES, results.excess[:, j].mean(-1), "o", color=plots.COLOURS[j])
     curve.set(xscale="log", yscale="log", ylim=(1e-4, 100), xlabel="step",

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgd import _checks
+
 COMPUTED = "computed"
 
 
@@ -210,8 +212,5 @@ def _files(store: Store, block: int) -> list[pathlib.Path]:
 
 
 def _zarr() -> Any:
-    try:
-        return importlib.import_module("zarr")
-    except ModuleNotFoundError as error:
-        cure = 'sweeps.run: a store needs zarr: pip install "jaxgd[store]".'
-        raise ModuleNotFoundError(cure, name="zarr") from error
+    _checks.extra("sweeps.run", "zarr", "store")
+    return importlib.import_module("zarr")

@@ -285,8 +285,8 @@ def _compute_all(
     """Computes every point: each process its share of the batches, exchanged at the end."""
     shares = np.array_split(np.arange(grid.num_batches), jax.process_count())
     share = shares[jax.process_index()]
-    total = sum(_points(grid, share))
-    with _bar(grid.num_points if len(shares) == 1 else total, 0, progress) as bar:
+    place = _place_of(grid, share)
+    with _bar(place.stop - place.start, 0, progress) as bar:
         for batches, values in _batches(program, grid, mesh, share):
             bar.update(_put(grid, flat, batches, values))
     if len(shares) > 1:
@@ -397,10 +397,12 @@ def _put(
     return points.size
 
 
-def _points(grid: _Grid, batches: np.ndarray) -> Iterator[int]:
-    """How many points each batch holds."""
-    for batch in batches:
-        yield min(grid.batch_size, grid.num_points - int(batch) * grid.batch_size)
+def _place_of(grid: _Grid, share: np.ndarray) -> slice:
+    """Where consecutive batches, of the given numbers, lie in the flattened grid."""
+    if not share.size:
+        return slice(0, 0)
+    first, last = int(share[0]), int(share[-1])
+    return slice(first * grid.batch_size, min((last + 1) * grid.batch_size, grid.num_points))
 
 
 def _bar(total: int, done: int, progress: bool) -> Any:
@@ -593,20 +595,14 @@ def _agreed(value: Any) -> Any:
 def _exchange(grid: _Grid, shares: list[np.ndarray], flat: list[np.ndarray]) -> None:
     """Gives every process the values of all."""
     longest = max(share.size for share in shares) * grid.batch_size
-    mine = shares[jax.process_index()]
+    places = [_place_of(grid, share) for share in shares]
     for values in flat:
+        own = values[places[jax.process_index()]]
         padded = np.zeros(longest, values.dtype)
-        own = (
-            values[mine[0] * grid.batch_size : (mine[-1] + 1) * grid.batch_size]
-            if mine.size
-            else []
-        )
-        padded[: len(own)] = own
+        padded[: own.size] = own
         gathered = _together(lambda padded=padded: multihost_utils.process_allgather(padded))
-        for share, rows in zip(shares, gathered, strict=True):
-            if share.size:
-                place = values[share[0] * grid.batch_size : (share[-1] + 1) * grid.batch_size]
-                place[:] = rows[: place.size]
+        for place, rows in zip(places, gathered, strict=True):
+            values[place] = rows[: place.stop - place.start]
 
 
 def _together(action: Callable[[], Any], store: _store.Store | None = None) -> Any:

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "_affine": {"types", "_checks"},
     "planes": {"types", "_checks", "_affine"},
     "surfaces": {"types", "_checks"},
-    "_store": set(),
+    "_store": {"_checks"},
     "sweeps": {"types", "_checks", "_store", "surfaces"},
     "_interactive": set(),
     # What draws refuses by name, too; and the result types of any room, checked below.

@@ -347,7 +347,10 @@ def test_a_store_of_another_jax_says_so(tmp_path):
 
 def test_without_zarr_a_store_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(ModuleNotFoundError, match=r'needs zarr: pip install "jaxgd\[store\]"'):
+    message = (
+        r'^sweeps\.run: zarr must be installed, got none\. Run: pip install "jaxgd\[store\]"\.$'
+    )
+    with pytest.raises(ModuleNotFoundError, match=message):
         run(store=tmp_path / "store")
     assert run().values["loss"].shape == (7, 5)
 
