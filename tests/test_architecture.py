@@ -17,22 +17,23 @@ import jaxgd
 HOME = pathlib.Path(__file__).resolve().parent.parent
 LIBRARY = HOME / "jaxgd"
 
+# The rooms in their order. A room imports from those named beside it, all above it in this table.
 MAY_IMPORT = {
     "types": set(),
     "_checks": {"types"},
+    "_iteration": {"types", "_checks"},
     "neurons": {"types", "_checks"},
     "losses": {"types", "_checks"},
-    "chains": {"types", "_checks"},
-    "descent": {"types", "_checks"},
     "curvature": {"types", "_checks"},
     "_affine": {"types", "_checks"},
-    "planes": {"types", "_checks", "_affine"},
     "surfaces": {"types", "_checks"},
-    "_store": {"_checks"},
-    "sweeps": {"types", "_checks", "_store", "surfaces"},
-    "_interactive": set(),
+    "chains": {"types", "_checks", "_iteration"},
+    "descent": {"types", "_checks", "_iteration"},
+    "planes": {"types", "_checks", "_affine"},
+    "curves": {"types", "_checks", "_iteration", "descent", "planes"},
+    "sweeps": {"types", "_checks", "_affine", "surfaces"},
     # What draws refuses by name, too; and the result types of any room, checked below.
-    "plots": {"types", "_checks", "_interactive"},
+    "plots": {"types", "_checks"},
 }
 PUBLIC = {
     "types": {"Array", "ArrayLike", "LossFn", "PRNGKey", "Params", "Stage", "Status"},
@@ -96,9 +97,16 @@ PUBLIC = {
     "surfaces": {"Surface", "sweep"},
     "sweeps": {"run"},
 }
-WITH_OUTSIDE = {"sweeps", "_store", "plots"}  # the rooms that may touch files, clocks and terminals
-FILES = sorted(LIBRARY.glob("*.py"))
-ROOMS = [path for path in FILES if path.stem != "__init__"]
+WITH_OUTSIDE = {"sweeps", "plots"}  # the rooms that may touch files, clocks and terminals
+FILES = sorted(LIBRARY.rglob("*.py"))
+
+
+def room_of(path):
+    """The room that a file stands in: a module's own name, or that of its folder."""
+    return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+ROOMS = [path for path in FILES if room_of(path) != "__init__"]
 
 
 def tree_of(path):
@@ -146,12 +154,14 @@ def public_names(path):
 
 
 def by_name(paths):
-    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+    return pytest.mark.parametrize(
+        "path", paths, ids=lambda path: path.relative_to(HOME).with_suffix("").as_posix()
+    )
 
 
 @by_name(ROOMS)
 def test_every_room_stands_in_the_table_of_imports(path):
-    assert path.stem in MAY_IMPORT
+    assert room_of(path) in MAY_IMPORT
 
 
 def test_the_table_of_imports_goes_downwards_only():
@@ -162,13 +172,31 @@ def test_the_table_of_imports_goes_downwards_only():
 
 @by_name(ROOMS)
 def test_a_room_imports_only_the_rooms_below_it(path):
+    own = room_of(path)
     for room, names in rooms_imported(path):
-        if path.stem == "plots" and room not in MAY_IMPORT["plots"]:
+        if own == "plots" and room not in {"plots", *MAY_IMPORT["plots"]}:
             module = importlib.import_module(f"jaxgd.{room}")
             assert names, f"plots takes result types by name, not the whole of {room}"
             assert all(inspect.isclass(getattr(module, name)) for name in names), names
         else:
-            assert room in MAY_IMPORT[path.stem], f"{path.stem} imports {room}"
+            assert room in {own, *MAY_IMPORT[own]}, f"{own} imports {room}"
+
+
+@by_name([path for path in ROOMS if path.parent != LIBRARY])
+def test_files_of_a_folder_import_downwards_and_never_its_front(path):
+    def below(file):
+        """The files of the same folder that a file imports, and all that those import."""
+        found = set()
+        for module, names in imports(file):
+            folder = f"jaxgd.{room_of(file)}"
+            if module == folder:
+                found |= {file.parent / f"{name}.py" for name in names}
+            elif module.startswith(f"{folder}."):
+                found.add(file.parent / f"{module.removeprefix(folder + '.')}.py")
+        return found.union(*(below(other) for other in found))
+
+    assert path not in below(path)
+    assert all(other.stem != "__init__" and other.exists() for other in below(path))
 
 
 def test_the_front_door_holds_rooms_and_the_version_and_no_code():
@@ -184,7 +212,7 @@ def test_the_front_door_holds_rooms_and_the_version_and_no_code():
 
 
 def test_every_public_room_but_plots_is_at_the_front_door():
-    rooms = {path.stem for path in ROOMS if not path.stem.startswith("_")}
+    rooms = {room_of(path) for path in ROOMS if not room_of(path).startswith("_")}
 
     assert set(jaxgd.__all__) == rooms - {"plots"}
     assert list(jaxgd.__all__) == sorted(jaxgd.__all__)
@@ -197,9 +225,11 @@ def test_experiments_import_public_rooms_only(path):
         assert not any(name.startswith("_") for name in names), names
 
 
-@by_name([path for path in ROOMS if path.stem in PUBLIC])
-def test_nothing_is_public_by_accident(path):
-    assert public_names(path) == PUBLIC[path.stem]
+@pytest.mark.parametrize("room", PUBLIC)
+def test_nothing_is_public_by_accident(room):
+    folder = LIBRARY / room
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    assert public_names(path) == PUBLIC[room]
 
 
 def test_the_status_has_its_public_address_in_descent():
@@ -233,7 +263,7 @@ def test_importing_the_library_does_not_import_matplotlib():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@by_name([path for path in FILES if path.stem != "plots"])
+@by_name([path for path in FILES if room_of(path) != "plots"])
 def test_only_plots_knows_matplotlib_and_no_room_knows_pyplot(path):
     assert not any(module.split(".")[0] == "matplotlib" for module, _ in imports(path))
 
@@ -249,7 +279,7 @@ def test_no_room_prints(path):
     assert not any(name.startswith("jax.debug.") for name in called(path))
 
 
-@by_name([path for path in FILES if path.stem not in WITH_OUTSIDE])
+@by_name([path for path in FILES if room_of(path) not in WITH_OUTSIDE])
 def test_no_room_but_the_outward_ones_touches_files_clocks_or_hidden_randomness(path):
     outside = {"os", "io", "pathlib", "random", "time", "datetime", "logging", "tqdm", "warnings"}
 
@@ -259,7 +289,7 @@ def test_no_room_but_the_outward_ones_touches_files_clocks_or_hidden_randomness(
     assert not any(isinstance(node, ast.Global) for node in ast.walk(tree_of(path)))
 
 
-@by_name([path for path in ROOMS if path.stem not in {"_checks", *WITH_OUTSIDE}])
+@by_name([path for path in ROOMS if room_of(path) not in {"_checks", *WITH_OUTSIDE}])
 def test_one_place_raises(path):
     kinds = (ast.Raise, ast.Assert)
 
@@ -267,7 +297,7 @@ def test_one_place_raises(path):
 
 
 # What restrict computes once has no caller that could jit it.
-@by_name([path for path in ROOMS if path.stem not in {*WITH_OUTSIDE, "_affine"}])
+@by_name([path for path in ROOMS if room_of(path) not in {*WITH_OUTSIDE, "_affine"}])
 def test_no_room_jits_for_its_caller(path):
     jits = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import xarray
 
-from jaxgd import _store, surfaces, sweeps
+from jaxgd import surfaces, sweeps
+from jaxgd.sweeps import _store
 
 W, B = jnp.linspace(-1, 1, 7), jnp.linspace(0, 2, 5)
 HOLES = ("loss", "half", "count", "right")

@@ -762,7 +762,7 @@ def animate_descent(
 def _plotly(where: str) -> Any:
     """What builds the interactive figures; Plotly is imported when it is first needed."""
     _checks.extra(where, "plotly", "interactive")
-    from jaxgd import _interactive  # noqa: PLC0415
+    from jaxgd.plots import _interactive  # noqa: PLC0415
 
     return _interactive
 

@@ -25,8 +25,9 @@ from jax._src import distributed  # no public address for its barrier
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgd import _checks, _store
+from jaxgd import _checks
 from jaxgd.surfaces import Surface
+from jaxgd.sweeps import _store
 from jaxgd.types import Array, ArrayLike
 
 _WHERE = "sweeps.run"
