@@ -13,20 +13,24 @@ import jax
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments import NAMES, _gallery, _report
+from experiments import NAMES, load
+from experiments.shell import gallery, report, sweep
+
+LARGE_MAPS = {"digits": "network_surface", "trainability": "trainability"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs experiments and tells what they found; 1 if a number of the note is off."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["sweep"]:
-        return importlib.import_module("experiments.sweep").main(arguments[1:])
+        maps = {name: load(experiment).large_map for name, experiment in LARGE_MAPS.items()}
+        return sweep.main(arguments[1:], maps)
     parser = _parser()
     options = parser.parse_args(arguments)
 
     if options.names == ["bench"]:
         bench = importlib.import_module("experiments.bench")
-        bench.main(lambda table: print(f"\n{_report.render(table)}", flush=True))
+        bench.main(lambda table: print(f"\n{report.render(table)}", flush=True))
         return 0
     _check(parser, options)
     if options.list:
@@ -45,32 +49,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     computed, entries = {}, []
     for index, name in enumerate(names, start=1):
         print(f"[{index}/{len(names)}] {name}: {_question(name)}", flush=True)
-        experiment = importlib.import_module(f"experiments.{name}")
+        experiment = load(name)
         try:
             results = _compute(experiment, options)
         except ModuleNotFoundError as error:
             print(f'    left out: no {error.name} here: pip install -e ".[experiments]"\n')
             continue
         for table in experiment.tables(results):
-            print(f"\n{_report.render(table)}")
+            print(f"\n{report.render(table)}")
         picture = options.out / f"{name}.png"
         figure = _draw(experiment, results, picture)
         print(f"\n    -> {picture}\n", flush=True)
-        computed |= experiment.numbers(results)
+        if hasattr(experiment, "numbers"):
+            computed |= experiment.numbers(results)
         if options.gallery:
-            entries.append(_gallery.entry(name, experiment, results, figure, picture))
+            entries.append(gallery.entry(name, experiment, results, figure, picture))
 
-    verdicts = _report.verdicts(computed)
-    (options.out / "numbers.json").write_text(_report.numbers_json(verdicts), encoding="utf-8")
+    verdicts = report.verdicts(computed)
+    (options.out / "numbers.json").write_text(report.numbers_json(verdicts), encoding="utf-8")
     if verdicts:
-        print(_report.render(_report.numbers_table(verdicts)))
+        print(report.render(report.numbers_table(verdicts)))
     counts = {kind: sum(v.kind == kind for v in verdicts) for kind in ("match", "erratum", "OFF")}
     print(
         f"\n{len(verdicts)} numbers: {counts['match']} match, {counts['erratum']} are errata of "
         f"the note, {counts['OFF']} are off. Written to {options.out}."
     )
     if options.gallery:
-        print(_gallery.write(options.out / "index.html", entries, verdicts, options.seed))
+        print(gallery.write(options.out / "index.html", entries, verdicts, options.seed))
     return 1 if counts["OFF"] else 0
 
 
@@ -134,7 +139,7 @@ def _draw(experiment: ModuleType, results: Any, picture: pathlib.Path) -> Figure
 
 def _question(name: str) -> str:
     """The first line of an experiment's docstring."""
-    docstring = importlib.import_module(f"experiments.{name}").__doc__ or ""
+    docstring = load(name).__doc__ or ""
     return docstring.strip().splitlines()[0]
 
 

@@ -225,6 +225,28 @@ def test_experiments_import_public_rooms_only(path):
         assert not any(name.startswith("_") for name in names), names
 
 
+# The folders of experiments, and which of them each may import from.
+EXPERIMENTS_MAY_IMPORT = {
+    "data": set(),
+    "shell": {"data"},
+    "note": {"data", "shell"},
+    "beyond": {"data", "shell"},
+    "bench": {"data", "shell", "note", "bench"},
+}
+
+
+@by_name(sorted(HOME.glob("experiments/*/*.py")))
+def test_experiments_use_data_and_the_shell_and_never_each_other(path):
+    folder = path.parent.name
+    for module, names in imports(path):
+        parts = module.split(".")
+        if parts[0] != "experiments":
+            continue
+        others = {parts[1]} if len(parts) > 1 else names
+        own = others == {folder} and folder in {"data", "shell"}
+        assert own or others <= EXPERIMENTS_MAY_IMPORT[folder], module
+
+
 @pytest.mark.parametrize("room", PUBLIC)
 def test_nothing_is_public_by_accident(room):
     folder = LIBRARY / room

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments import _boxes, trainability
-from experiments import edge_of_stability as edge
+from experiments.beyond import edge_of_stability as edge
+from experiments.beyond import trainability
 from jaxgd import surfaces
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -228,13 +228,13 @@ POWERS = [1, 2, 4, 8, 16]
     ids=["diagonal", "line", "square", "Cantor product"],
 )
 def test_sets_of_known_dimension_are_measured_exactly(cells, sizes, dimension):
-    estimate, error = _boxes.dimension(cells, sizes)
+    estimate, error = trainability.dimension_of(cells, sizes)
     assert estimate == pytest.approx(dimension, abs=1e-12)
     assert error < 1e-12
 
 
 def test_the_koch_curve_is_measured_within_a_few_percent():
-    estimate, error = _boxes.dimension(koch_curve(8, 512), [2, 4, 8, 16, 32, 64])
+    estimate, error = trainability.dimension_of(koch_curve(8, 512), [2, 4, 8, 16, 32, 64])
     assert estimate == pytest.approx(np.log(4) / np.log(3), abs=0.06)
     assert 0 < error < 0.06
 
@@ -245,15 +245,15 @@ def test_the_standard_error_is_that_of_a_regression():
         sum(cells[i : i + s, j : j + s].any() for i in range(0, 50, s) for j in range(0, 70, s))
         for s in sizes
     ]
-    assert [_boxes.count(cells, size) for size in sizes] == counts
+    assert [trainability.count_boxes(cells, size) for size in sizes] == counts
 
     fit: Any = scipy.stats.linregress(-np.log(np.array(sizes)), np.log(np.array(counts, float)))
-    measured = _boxes.dimension(cells, sizes)
+    measured = trainability.dimension_of(cells, sizes)
     np.testing.assert_allclose(measured, (fit.slope, fit.stderr), rtol=1e-9)
 
 
 def test_a_map_without_border_has_no_dimension():
-    assert np.isnan(_boxes.dimension(np.zeros((16, 16), bool), [1, 2, 4])).all()
+    assert np.isnan(trainability.dimension_of(np.zeros((16, 16), bool), [1, 2, 4])).all()
 
 
 def test_the_zoom_goes_where_a_quarter_of_the_cells_are_border():

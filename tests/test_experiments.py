@@ -1,6 +1,5 @@
 """The experiments reproduce the note, and the runner says so."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -9,8 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import NAMES, _colours, _report, loss_surface
+from experiments import NAMES, load
 from experiments.__main__ import main
+from experiments.data import colours as named_colours
+from experiments.note import loss_surface
+from experiments.shell import report
 
 
 def run(*arguments, cwd=None):
@@ -31,7 +33,7 @@ def test_the_whole_note_is_reproduced_with_one_command(whole_run):
     assert process.returncode == 0, process.stderr
     assert "94 numbers: 84 match, 10 are errata of the note, 0 are off" in process.stdout
     rows = json.loads((out / "numbers.json").read_text(encoding="utf-8"))
-    assert [row["id"] for row in rows] == [record["id"] for record in _report.records()]
+    assert [row["id"] for row in rows] == [record["id"] for record in report.records()]
     assert {row["verdict"] for row in rows} == {"match", "erratum"}
 
 
@@ -47,7 +49,7 @@ def test_an_experiment_runs_alone_into_the_default_folder(tmp_path):
     # From a folder of its own: the package is installed, the experiments are found by path.
     code = "import sys; sys.path.insert(0, sys.argv[1]); sys.argv[1:] = ['linear_backprop'];"
     code += "from experiments.__main__ import main; sys.exit(main())"
-    root = str(_report.NUMBERS_FILE.parent.parent)
+    root = str(report.NUMBERS_FILE.parent.parent.parent)
     process = subprocess.run(
         [sys.executable, "-c", code, root],
         check=False, capture_output=True, text=True, timeout=120, cwd=tmp_path,
@@ -130,14 +132,15 @@ def test_a_negative_seed_is_refused():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_experiment_keeps_to_the_protocol(name):
-    experiment = importlib.import_module(f"experiments.{name}")
+    experiment = load(name)
     assert experiment.__doc__
     assert experiment.__doc__.splitlines()[0].endswith("?")
     assert "xpect" in experiment.__doc__
-    for part in ("compute", "tables", "draw", "numbers"):
+    for part in ("compute", "tables", "draw"):
         assert callable(getattr(experiment, part))
     assert len(experiment.FIGURE_SIZE) == 2
-    assert callable(getattr(experiment, "interactive", callable))
+    for part in ("numbers", "interactive", "large_map"):
+        assert callable(getattr(experiment, part, callable))
 
 
 def computed_for(record, change=0.0):
@@ -145,43 +148,43 @@ def computed_for(record, change=0.0):
 
 
 @pytest.mark.parametrize(
-    "record", [r for r in _report.records() if r["id"] in ("L10", "NL09", "G09")]
+    "record", [r for r in report.records() if r["id"] in ("L10", "NL09", "G09")]
 )
 def test_a_number_that_is_off_is_called_off(record):
-    (verdict,) = _report.verdicts(computed_for(record))
+    (verdict,) = report.verdicts(computed_for(record))
     assert verdict.kind == "match"
-    (verdict,) = _report.verdicts(computed_for(record, change=2 * record["tolerance"] + 1e-11))
+    (verdict,) = report.verdicts(computed_for(record, change=2 * record["tolerance"] + 1e-11))
     assert verdict.kind == "OFF"
 
 
 def test_the_note_value_of_an_erratum_is_called_off():
-    (verdict,) = _report.verdicts({"NL12": 9.665})
+    (verdict,) = report.verdicts({"NL12": 9.665})
     assert verdict.kind == "OFF"
-    (verdict,) = _report.verdicts({"NL12": 9.655706402390724})
+    (verdict,) = report.verdicts({"NL12": 9.655706402390724})
     assert verdict.kind == "erratum"
     assert "9.656" in verdict.reason
 
 
 def test_a_list_of_the_wrong_length_and_a_word_are_called_off():
-    assert _report.verdicts({"V07": [200]})[0].kind == "OFF"
-    assert _report.verdicts({"N06": "b=t"})[0].kind == "OFF"
+    assert report.verdicts({"V07": [200]})[0].kind == "OFF"
+    assert report.verdicts({"N06": "b=t"})[0].kind == "OFF"
     with pytest.raises(KeyError, match="no record X1"):
-        _report.verdicts({"X1": 0})
+        report.verdicts({"X1": 0})
 
 
 def test_every_error_of_the_note_has_its_reason():
-    for record in _report.records():
+    for record in report.records():
         assert ("erratum" in record) or ("SEED-ERROR" not in record["note"])
 
 
 def test_the_tables_of_three_decimals_hold_in_float32_too():
-    nonlinear = importlib.import_module("experiments.nonlinear_backprop")
-    linear = importlib.import_module("experiments.linear_backprop")
+    nonlinear = load("nonlinear_backprop")
+    linear = load("linear_backprop")
     results = nonlinear.compute()
     assert results.solution.outputs.dtype == np.float32
     computed = nonlinear.numbers(results) | linear.numbers(linear.compute())
     # The analytic solution is printed to more digits than float32 holds of an exponential.
-    for verdict in _report.verdicts(computed):
+    for verdict in report.verdicts(computed):
         tolerance = verdict.record["tolerance"]
         if isinstance(verdict.value, str) or tolerance is None:
             continue
@@ -202,7 +205,7 @@ def test_all_forty_published_losses_come_out_of_the_stand_in_data():
 
 
 def test_the_ramp_ignores_the_wrong_labels_that_turn_the_other_losses():
-    experiment = importlib.import_module("experiments.loss_functions")
+    experiment = load("loss_functions")
     with jax.enable_x64(True):
         for seed in (0, 1):
             results = experiment.compute(seed)
@@ -215,7 +218,7 @@ def test_the_ramp_ignores_the_wrong_labels_that_turn_the_other_losses():
 
 
 def test_one_neuron_tells_warm_colours_from_cool_ones():
-    experiment = importlib.import_module("experiments.neuron")
+    experiment = load("neuron")
     with jax.enable_x64(True):
         results = experiment.compute(seed=1)
     assert results.threshold_holds
@@ -223,7 +226,7 @@ def test_one_neuron_tells_warm_colours_from_cool_ones():
 
 
 def test_the_branches_of_the_trunk_are_the_gradient_of_the_whole():
-    experiment = importlib.import_module("experiments.trunk_and_branches")
+    experiment = load("trunk_and_branches")
     with jax.enable_x64(True):
         results = experiment.compute(seed=1)
     assert float(results.largest_difference) < 1e-14
@@ -231,9 +234,9 @@ def test_the_branches_of_the_trunk_are_the_gradient_of_the_whole():
 
 
 def test_no_colour_is_in_the_training_and_in_the_test_set():
-    colours = _colours.load()
+    colours = named_colours.load()
     assert len({tuple(rgb) for rgb in colours.rgb}) == len(colours.names)
-    train, test = _colours.split(colours, seed=0)
+    train, test = named_colours.split(colours, seed=0)
     assert not set(train) & set(test)
     assert not np.isnan(colours.warm[np.concatenate([train, test])]).any()
     of = dict(zip(colours.names, colours.warm, strict=True))

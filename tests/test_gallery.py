@@ -1,6 +1,5 @@
 """The gallery in a real browser: what it shows is what was computed, and it answers to hands."""
 
-import importlib
 import io
 import re
 import shutil
@@ -13,9 +12,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
-from experiments import _report
+from experiments import load
+from experiments.shell import report
 
-ROOT = _report.NUMBERS_FILE.parent.parent
+ROOT = report.NUMBERS_FILE.parent.parent.parent
 NAMES = ("neuron", "nonlinear_backprop", "gradient_descent", "loss_surface")
 SURFACE, TURNED, PLAYED, CHAIN = (
     "#loss_surface-0",
@@ -159,7 +159,7 @@ def test_the_page_is_one_file_that_says_its_size_and_loads_fast(page, built):
 def test_every_section_asks_its_question_and_describes_its_pictures(page):
     assert page.locator("section.experiment").count() == len(NAMES) + 1
     for name in NAMES:
-        experiment: Any = importlib.import_module(f"experiments.{name}")
+        experiment: Any = load(name)
         question, _, expectation = experiment.__doc__.strip().partition("\n")
         section = page.locator(f"section#{name}")
         assert section.locator("h2").inner_text() == question
@@ -233,7 +233,7 @@ def test_hovering_tells_the_coordinates_and_the_value_of_the_surface(page):
         if page.evaluate("Boolean(window.hovered)"):
             break
     x, y, z = page.evaluate("[hovered.x, hovered.y, hovered.z]")
-    loss_surface: Any = importlib.import_module("experiments.loss_surface")
+    loss_surface: Any = load("loss_surface")
     cost = np.mean((x * loss_surface.X + y - loss_surface.Y) ** 2) / 2
     np.testing.assert_allclose(z, cost, rtol=1e-4)
     label = page.locator(f"{plot} .hovertext").first.text_content() or ""
@@ -328,7 +328,7 @@ def test_the_slider_is_moved_by_the_keyboard(page):
     bias, weight = inside(
         page, PLAYED, "[gd._fullData.slice(-2)[0].x[0], gd._fullData.slice(-2)[0].y[0]]"
     )
-    experiment: Any = importlib.import_module("experiments.gradient_descent")
+    experiment: Any = load("gradient_descent")
     by_hand = np.ones(2)
     for _ in range(3):
         error = by_hand[0] + by_hand[1] * experiment.X - experiment.Y
@@ -358,12 +358,12 @@ def test_a_chain_is_played_stage_by_stage(page):
 
 
 def test_the_tables_hold_the_computed_numbers(page, built):
-    experiment: Any = importlib.import_module("experiments.gradient_descent")
+    experiment: Any = load("gradient_descent")
     for name in ("gradient_descent", "nonlinear_backprop"):
         for table in page.locator(f"#{name} > .scroll table").all():
             title = table.locator("caption").text_content() or ""
             cells = [row.locator("th, td").all_text_contents() for row in table.locator("tr").all()]
-            rendered = _report.render(_report.Table(title, cells[0], cells[1:]))
+            rendered = report.render(report.Table(title, cells[0], cells[1:]))
             assert rendered in built.said
     fit = page.locator("#gradient_descent > .scroll table").first.locator("tbody tr").all()
     bias, weight = np.linalg.lstsq(

@@ -7,7 +7,8 @@ import optax
 import pytest
 import scipy.optimize
 
-from experiments import batch_noise, momentum_map, optimizers, robust_or_not, stability
+from experiments.beyond import batch_noise, momentum_map, optimizers, robust_or_not, stability
+from experiments.data import points
 from jaxgd import descent, neurons, surfaces
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -91,7 +92,7 @@ def test_a_descent_runs_away_beyond_the_bound_and_only_there(method):
 
 
 def test_the_largest_eigenvalue_rules_the_step_on_the_points_of_the_note():
-    x, y = np.arange(1.0, 21.0), stability.gradient_descent.Y
+    x, y = np.arange(1.0, 21.0), points.TWENTY.y
 
     found = jax.jit(stability.bounds_of_points, static_argnums=0)("heavy ball", x[:, None], y)
 

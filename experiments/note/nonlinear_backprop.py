@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._report import Table
+from experiments.shell.report import Table
 from jaxgd import chains, descent, plots, surfaces
 
 FIGURE_SIZE = (11, 7.4)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _colours
-from experiments._report import Table
+from experiments.data import colours as named_colours
+from experiments.data.colours import Colours
+from experiments.shell.report import Table
 from jaxgd import descent, losses, neurons, plots, surfaces
 
 FIGURE_SIZE = (12, 7.6)
@@ -63,7 +64,7 @@ class Results(NamedTuple):
     threshold_holds: jax.Array
     activations: surfaces.Surface
     descent: descent.Trajectory
-    colours: _colours.Colours
+    colours: Colours
     outputs: jax.Array
     train: np.ndarray
     test: np.ndarray
@@ -77,8 +78,8 @@ def compute(seed: int = 0) -> Results:
     random = jax.random.uniform(jax.random.key(seed), (10_000, 3), minval=-2, maxval=2)
     sums = neurons.weighted_sum(house._replace(bias=jnp.zeros(())), random)
 
-    colours = _colours.load()
-    train, test = _colours.split(colours, seed)
+    colours = named_colours.load()
+    train, test = named_colours.split(colours, seed)
     risk = losses.empirical_risk(neurons.weighted_sum, losses.sigmoid_binary_cross_entropy)
     trajectory = jax.jit(
         lambda start, x, y: descent.gradient_descent(

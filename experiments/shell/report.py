@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-NUMBERS_FILE = pathlib.Path(__file__).parent / "numbers.json"
+NUMBERS_FILE = pathlib.Path(__file__).parent.parent / "data" / "numbers.json"
 
 
 class Table(NamedTuple):

@@ -20,7 +20,7 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._report import Table, yes_or_no
+from experiments.shell.report import Table, yes_or_no
 from jaxgd import descent, plots, surfaces
 
 FIGURE_SIZE = (14, 5.2)
@@ -258,9 +258,3 @@ def _map(ax: Axes, axes: Any, values: np.ndarray, levels: np.ndarray, colours: s
             transform=ax.transAxes, fontsize=10)  # fmt: skip
     ax.set_xlabel("step alpha")
     return contours
-
-
-def numbers(results: Results) -> dict[str, Any]:
-    """The note says nothing of momentum."""
-    del results
-    return {}

@@ -15,12 +15,12 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from experiments._report import Table
+from experiments.data import points
+from experiments.shell.report import Table
 from jaxgd import descent, losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (12, 10.5)
-X = np.arange(1.0, 21.0)
-Y = np.array([3, 4, 5, 5, 2, 4, 7, 8, 11, 8, 12, 11, 13, 13, 16, 17, 18, 17, 19, 21], float)
+X, Y = points.TWENTY
 LEARNING_RATE, TOLERANCE, MAX_STEPS = 0.01, 1e-5, 10_000
 CRITICAL_RATES = (0.0138, 0.0139)
 PICTURE_RATES = (1.1, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1)

@@ -1,8 +1,8 @@
 """The gallery: one page of everything the experiments found, to open from the disk.
 
 The page asks nothing of any network: pictures, figures, styles, scripts and Plotly's own
-library are in the file. ``_gallery.html`` is its skeleton, ``_gallery.css`` its look, and
-``_gallery.js`` what happens on it.
+library are in the file. ``gallery.html`` is its skeleton, ``gallery.css`` its look, and
+``gallery.js`` what happens on it.
 """
 
 import base64
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxgd
-from experiments._report import Table, Verdict, is_numeric, shown_value
+from experiments.shell.report import Table, Verdict, is_numeric, shown_value
 
 HERE = pathlib.Path(__file__).parent
 PLOTLY_MISSING = (
@@ -67,7 +67,7 @@ def entry(
         size=size,
         alt=_in_words(experiment, figure),
         tables=experiment.tables(results),
-        ids=frozenset(experiment.numbers(results)),
+        ids=frozenset(experiment.numbers(results) if hasattr(experiment, "numbers") else ()),
         figures=_figures(experiment, results),
     )
 
@@ -112,7 +112,7 @@ def page(entries: Sequence[Entry], verdicts: Sequence[Verdict], seed: int) -> st
 
 
 def _part(kind: str) -> str:
-    return (HERE / f"_gallery.{kind}").read_text(encoding="utf-8")
+    return (HERE / f"gallery.{kind}").read_text(encoding="utf-8")
 
 
 def _plotly_js() -> str:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._report import Table
+from experiments.shell.report import Table
 from jaxgd import descent, losses, neurons, plots, surfaces
 
 FIGURE_SIZE = (12, 7.6)

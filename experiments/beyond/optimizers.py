@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from experiments._report import Table, yes_or_no
+from experiments.shell.report import Table, yes_or_no
 from jaxgd import descent, plots, surfaces
 
 FIGURE_SIZE = (14, 11)
@@ -377,9 +377,3 @@ def interactive(results: Results) -> dict[str, Any]:
         results.surfaces["Himmelblau"], results.trajectories["Himmelblau"], **look
     )
     return {**played, "Himmelblau's four valleys to turn": valleys}
-
-
-def numbers(results: Results) -> dict[str, Any]:
-    """The note descends on none of these."""
-    del results
-    return {}

@@ -20,7 +20,7 @@ class Digits(NamedTuple):
     test_labels: np.ndarray
 
 
-def load(seed: int, test_share: float = 0.3) -> Digits:
+def load_digits(seed: int, test_share: float = 0.3) -> Digits:
     """Loads the digits, shuffled and split."""
     # An extra of its own, and slow to import.
     datasets = importlib.import_module("sklearn.datasets")

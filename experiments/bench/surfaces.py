@@ -1,10 +1,4 @@
-"""How fast is it, beside the other ways of doing the same, in one run?
-
-Every figure is the least time of several calls, compiled before the clock starts; the ways of
-one table take turns, so that a machine that slows down slows all of them. "chunk" is the
-number of points computed at once, the best of those tried. What is not installed is said and
-left out: ``pip install -e ".[bench]"`` brings PyTorch and loss-landscapes.
-"""
+"""Loss surfaces timed: the note's grid, a linear neuron with many samples, two networks."""
 
 import importlib
 import importlib.util
@@ -15,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _descent_races, loss_surface
-from experiments._race import race, table
-from experiments._report import Table
+from experiments.bench.race import race, table
+from experiments.note import loss_surface
+from experiments.shell.report import Table
 from jaxgd import losses, neurons, planes, surfaces
 
 CHUNKS = (1, 2, 4, 8, 16, 64, 256)
@@ -231,17 +225,3 @@ def _torch_ways(
     if "loss-landscapes 3.0.6" in found:
         found["loss-landscapes 3.0.6"] *= len(points) / steps**2
     return found
-
-
-def main(show: Callable[[Table], None]) -> None:
-    """Runs every race and shows its table as soon as it is there."""
-    for package in ("torch", "loss_landscapes"):
-        if importlib.util.find_spec(package) is None:
-            rows = [(package, 'pip install -e ".[bench]"')]
-            show(Table("Not installed, left out", ("package", "cure"), rows))
-    show(_descent_races.descents())
-    show(_descent_races.many_descents())
-    show(grid())
-    show(linear_neuron())
-    for name in NETWORKS:
-        show(network(name))

@@ -22,7 +22,7 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._report import Table, yes_or_no
+from experiments.shell.report import Table, yes_or_no
 from jaxgd import descent, losses, neurons, plots, surfaces
 
 FIGURE_SIZE = (13, 9.6)
@@ -431,9 +431,3 @@ def _convex_curves(ax: Axes, results: Results) -> None:
     ax.set_ylabel("risk less the least")
     ax.legend(fontsize=8, loc="lower left")
     ax.set_title("Convex is not enough: the step must be small, or shrink")
-
-
-def numbers(results: Results) -> dict[str, Any]:
-    """The note prints no number on robustness."""
-    del results
-    return {}

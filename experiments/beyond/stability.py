@@ -21,9 +21,9 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import gradient_descent
-from experiments._report import Table, yes_or_no
-from jaxgd import descent, neurons, plots, surfaces
+from experiments.data import points
+from experiments.shell.report import Table, yes_or_no
+from jaxgd import descent, losses, neurons, plots, surfaces
 
 FIGURE_SIZE = (14, 5.2)
 METHODS = {
@@ -39,6 +39,7 @@ BOUNDS = {
 CURVATURES = (0.5, 7.0, 100.0)
 MOMENTA = (0.0, 0.3, 0.6, 0.9)
 NUM_STEPS, NUM_HALVINGS = 1000, 16
+COST = losses.empirical_risk(neurons.weighted_sum, losses.half_squared_error)
 MAP_STEPS, TOLERANCE, RESOLUTION, BATCH_SIZE = 500, 1e-6, (101, 80), 1010
 
 
@@ -111,7 +112,7 @@ def bounds_of_points(method: str, inputs: Any, targets: Any) -> jax.Array:
 
     def bound(beta: Any) -> jax.Array:
         return largest_rate(
-            gradient_descent.COST,
+            COST,
             start,
             inputs,
             targets,
@@ -142,7 +143,7 @@ def compute(seed: int = 0, full: bool = False) -> Results:
     scale = 4 if full else 1
     scaled_rates = jnp.linspace(0.04, 4.2, scale * (RESOLUTION[0] - 1) + 1)
     betas = jnp.linspace(0, 0.98, scale * (RESOLUTION[1] - 1) + 1)
-    inputs, targets = gradient_descent.X[:, None], gradient_descent.Y
+    inputs, targets = points.TWENTY.x[:, None], points.TWENTY.y
 
     @jax.jit
     def everything(inputs: Any, targets: Any) -> Any:
@@ -287,9 +288,3 @@ def _outcomes(ax: Axes, surface: surfaces.Surface) -> None:
     for name, grey in (("unfinished", "0.85"), ("runs away", "0.3")):
         ax.plot([], [], "s", color=grey, mec="black", ms=9, label=name)
     ax.set_xlabel("rate times lambda")
-
-
-def numbers(results: Results) -> dict[str, Any]:
-    """The note says nothing of momentum."""
-    del results
-    return {}

@@ -16,8 +16,9 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-from experiments import _digits
-from experiments._report import Table
+from experiments.data.digits import load_digits
+from experiments.shell.report import Table
+from experiments.shell.sweep import Map
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (14, 9.4)
@@ -62,7 +63,7 @@ def loss_and_accuracy(network: Any, images: Any, labels: Any) -> dict[str, jax.A
 
 def compute(seed: int = 0) -> Results:
     """Trains the network three times and sweeps its loss over four planes."""
-    digits = _digits.load(seed)
+    digits = load_digits(seed)
     data = jnp.asarray(digits.train_images, jnp.float32), jnp.asarray(digits.train_labels)
     key_start, key_plane, key_lanczos = jax.random.split(jax.random.key(seed), 3)
     start = neurons.init_network(key_start, SIZES)
@@ -244,7 +245,35 @@ def interactive(results: Results) -> dict[str, Any]:
     }
 
 
-def numbers(results: Results) -> dict[str, Any]:
-    """The note prints no number here."""
-    del results
-    return {}
+def large_map(seed: int, size: int) -> Map:
+    """Loss and accuracy of a trained network on a random plane, filters normalized."""
+    loaded = load_digits(seed)
+    data = jnp.asarray(loaded.train_images, jnp.float32), jnp.asarray(loaded.train_labels)
+    key_start, key_plane = jax.random.split(jax.random.key(seed))
+    start = neurons.init_network(key_start, SIZES)
+    start = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), start)
+
+    @jax.jit
+    def restricted(network: Any, *data: Any) -> Any:
+        end = descent.optimize(
+            RISK, network, *data, optimizer=OPTIMIZERS["momentum"],
+            num_steps=NUM_STEPS, record=lambda _: None,
+        ).params  # fmt: skip
+        plane = planes.filter_normalize(planes.random(key_plane, end), filter_axis=-1)
+        return planes.restrict(loss_and_accuracy, plane, *data)
+
+    axis = jnp.linspace(-1, 1, size, dtype=jnp.float32)
+    return Map(restricted(start, *data), (axis, axis), (12, 5), _draw_large_map)
+
+
+def _draw_large_map(figure: Figure, surface: surfaces.Surface) -> None:
+    names = ("filter-normalized direction 1", "direction 2")
+    titles = {
+        "loss": "Loss of a trained network on a random plane",
+        "accuracy": "Its accuracy there",
+    }
+    for ax, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        part = surface._replace(values=surface.values[name])
+        told = "loss, nats" if name == "loss" else name
+        plots.surface_contour(ax, part, axis_names=names, value_name=told, log=name == "loss")
+        ax.set_title(titles[name])

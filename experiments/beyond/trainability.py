@@ -26,8 +26,8 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments import _boxes
-from experiments._report import Table
+from experiments.shell.report import Table
+from experiments.shell.sweep import Map
 from jaxgd import descent, surfaces
 from jaxgd.types import Array, ArrayLike, PRNGKey
 
@@ -52,6 +52,17 @@ DEFAULT = Size(width=4, num_steps=300, resolution=128)
 FULL = Size(width=8, num_steps=500, resolution=256)  # 4 minutes of one core
 
 
+class Dimension(NamedTuple):
+    """A box-counting dimension and the standard error of its fit.
+
+    The error is that of a straight line through the counts. It does not know of what a grid
+    leaves unresolved, nor that the counts at two sizes are of the same cells.
+    """
+
+    estimate: float
+    standard_error: float
+
+
 class Results(NamedTuple):
     """What was computed.
 
@@ -64,7 +75,7 @@ class Results(NamedTuple):
 
     size: Size
     maps: list[surfaces.Surface]
-    dimensions: list[_boxes.Dimension]
+    dimensions: list[Dimension]
 
 
 def outcome_of(
@@ -133,6 +144,38 @@ def border(values: ArrayLike) -> np.ndarray:
     return cells
 
 
+def count_boxes(cells: np.ndarray, size: int) -> int:
+    """Counts the boxes of ``size`` by ``size`` cells in which a cell is marked."""
+    rows, columns = (-(-length // size) for length in cells.shape)
+    padding = [(0, -length % size) for length in cells.shape]
+    return int(np.pad(cells, padding).reshape(rows, size, columns, size).any(axis=(1, 3)).sum())
+
+
+def dimension_of(cells: np.ndarray, sizes: Sequence[int]) -> Dimension:
+    """Fits a line to log N(size) against log(1 / size): its slope is the dimension.
+
+    Args:
+      cells: a two-dimensional array, True where the set is.
+      sizes: of the boxes, in cells; at least three.
+
+    Returns:
+      The slope with its standard error; NaN for a set without cells.
+    """
+    counts = np.array([count_boxes(cells, size) for size in sizes], float)
+    if not counts.all():
+        return Dimension(np.nan, np.nan)
+    x, y = -np.log(np.asarray(sizes, float)), np.log(counts)
+    x, y = x - x.mean(), y - y.mean()
+    slope = (x @ y) / (x @ x)
+    variance = np.sum((y - slope * x) ** 2) / (len(sizes) - 2)
+    return Dimension(float(slope), float(np.sqrt(variance / (x @ x))))
+
+
+def box_sizes(resolution: int) -> list[int]:
+    """Powers of two, from one cell to an eighth of the map."""
+    return [2**i for i in range((resolution // 8).bit_length())]
+
+
 def window(surface: surfaces.Surface) -> tuple[tuple[float, float], ...]:
     """Finds where to look closer: the window nearest to a quarter of border cells.
 
@@ -163,8 +206,8 @@ def compute(seed: int = 0, full: bool = False) -> Results:
     for _ in range(NUM_ZOOMS + 1):
         maps.append(sweep(key, *(jnp.linspace(*span, size.resolution) for span in spans)))
         spans = window(maps[-1])
-    sizes = _boxes.sizes_for(size.resolution)
-    return Results(size, maps, [_boxes.dimension(border(m.values), sizes) for m in maps])
+    sizes = box_sizes(size.resolution)
+    return Results(size, maps, [dimension_of(border(m.values), sizes) for m in maps])
 
 
 def tables(results: Results) -> list[Table]:
@@ -182,7 +225,7 @@ def tables(results: Results) -> list[Table]:
         Table(
             f"{size.resolution} x {size.resolution} networks a map, {size.width} inputs and hidden"
             f" units, {size.width**2 + size.width} examples, {size.num_steps} steps; box sizes "
-            f"{', '.join(map(str, _boxes.sizes_for(size.resolution)))}",
+            f"{', '.join(map(str, box_sizes(size.resolution)))}",
             ("log10 rate 1", "log10 rate 2", "share converged", "on the border",
              "dimension", "standard error"),
             rows,
@@ -236,7 +279,19 @@ def draw(figure: Figure, results: Results) -> None:
     bar.set_label("converged (blue), diverged (orange): by rank of the value within each map")
 
 
-def numbers(results: Results) -> dict[str, Any]:
-    """The note prints no number here."""
-    del results
-    return {}
+def large_map(seed: int, size: int) -> Map:
+    """How the training of a network of two matrices ends, over a learning rate for each."""
+    fn = outcome_of(jax.random.key(seed), width=FULL.width, num_steps=FULL.num_steps)
+    axis = jnp.linspace(LOG_RATES[0], LOG_RATES[1], size)
+
+    def draw(figure: Figure, surface: surfaces.Surface) -> None:
+        ax = figure.subplots()
+        x, y = (np.asarray(axis) for axis in surface.coordinates)
+        coloured = ranks(surface.values).T
+        norm = Normalize(-1, 1)
+        ax.pcolormesh(x, y, coloured, cmap=colours(), norm=norm, rasterized=True)
+        ax.set_xlabel("log10 of the first layer's learning rate")
+        ax.set_ylabel("log10 of the second layer's learning rate")
+        ax.set_title("Blue converged, orange diverged; dark where it took long")
+
+    return Map(fn, (axis, axis), (8, 7.4), draw)

@@ -35,7 +35,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from experiments._report import Table
+from experiments.shell.report import Table
 from jaxgd import curvature, descent, losses, neurons, plots
 from jaxgd.types import Array, ArrayLike, Params, PRNGKey
 
@@ -304,9 +304,3 @@ def _draw_edge(axes: Sequence[Axes], results: Results, case: Case, control: Case
     loss.set_ylabel("loss")
     loss.set_title(f"Degree {case.degree}: the loss jumps at the edge")
     loss.legend(loc="upper right")
-
-
-def numbers(results: Results) -> dict[str, Any]:
-    """The note prints no number here."""
-    del results
-    return {}

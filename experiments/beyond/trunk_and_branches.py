@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import _colours
-from experiments._report import Table
+from experiments.data import colours as named_colours
+from experiments.shell.report import Table
 from jaxgd import chains, descent, losses, neurons, plots
 
 FIGURE_SIZE = (12, 7.2)
@@ -67,8 +67,8 @@ def _per_stage(network: tuple[neurons.Neuron, ...]) -> tuple[Any, ...]:
 
 def compute(seed: int = 0) -> Results:
     """Traces the chain before and after training."""
-    colours = _colours.load()
-    train, test = _colours.split(colours, seed)
+    colours = named_colours.load()
+    train, test = named_colours.split(colours, seed)
     inputs, labels = jnp.asarray(colours.rgb), jnp.asarray(colours.warm)
     network = neurons.init_network(jax.random.key(seed), SIZES)
 
@@ -180,9 +180,3 @@ def interactive(results: Results) -> dict[str, Any]:
             results.before, names=names
         )
     }
-
-
-def numbers(results: Results) -> dict[str, Any]:
-    """The note prints no number here."""
-    del results
-    return {}

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import gradient_descent
-from experiments._race import race, seconds_of, table
-from experiments._report import Table
+from experiments.bench.race import race, seconds_of, table
+from experiments.note import gradient_descent
+from experiments.shell.report import Table
 from jaxgd import descent, neurons
 
 DESCENT_STEPS, NUM_DESCENTS = 20_000, 1000

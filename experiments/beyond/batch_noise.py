@@ -20,14 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import gradient_descent
-from experiments._report import Table, yes_or_no
-from jaxgd import descent, neurons, planes, plots, surfaces
+from experiments.data import points
+from experiments.shell.report import Table, yes_or_no
+from jaxgd import descent, losses, neurons, planes, plots, surfaces
 from jaxgd.types import Array, PRNGKey
 
 FIGURE_SIZE = (15, 4.8)
-X = (gradient_descent.X - gradient_descent.X.mean()) / gradient_descent.X.std()
-Y, COST = gradient_descent.Y, gradient_descent.COST
+X = (points.TWENTY.x - points.TWENTY.x.mean()) / points.TWENTY.x.std()
+Y = points.TWENTY.y
+COST = losses.empirical_risk(neurons.weighted_sum, losses.half_squared_error)
 RATES, BATCH_SIZES = (0.01, 0.03, 0.1, 0.3), (1, 4, 16)
 NUM_CHAINS, NUM_STEPS = 256, 2000
 RATE, DECAY = 0.1, 100  # of the curves; the decaying rate is RATE / (1 + t / DECAY)
@@ -226,9 +227,3 @@ def draw(figure: Figure, results: Results) -> None:
               ylabel="mean cost above the minimum, at rest")  # fmt: skip
     level.legend(title="lines: exact, dots: measured", fontsize=8)
     level.set_title("The excess grows with rate / batch size")
-
-
-def numbers(results: Results) -> dict[str, Any]:
-    """None of the note's numbers is here."""
-    del results
-    return {}

@@ -2,7 +2,7 @@
 
 The data are 50 points near y = 2x + 3. The note's own were random and are lost; these are a
 stand-in, made by formula so that all 40 loss values that its source published come out
-(``E`` below). Expect parabolas along b and w, a bowl over (w, b) stretched along the line on
+(``data/points.py``). Expect parabolas along b and w, a bowl over (w, b) stretched along the line on
 which a larger w makes up for a smaller b, and a vmapped grid that is computed hundreds of
 times faster than by the note's double loop.
 """
@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._report import Table
+from experiments.data import points
+from experiments.shell.report import Table
 from jaxgd import losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (12, 7.6)
@@ -23,9 +24,7 @@ NUM_SAMPLES = 50
 W, B = 2.0, 3.0
 HALF_WIDTH, STEP, COUNT = 1, 0.05, 40
 WIDE_HALF_WIDTH, WIDE_STEP, WIDE_COUNT = 10, 0.1, 200
-X = np.linspace(0, 1, NUM_SAMPLES)
-E = -0.0887 + 0.1363 * X + 0.4377 * np.sin(2.5 * np.arange(NUM_SAMPLES) + 0.3)
-Y = 2 * X + 3 + E
+X, Y = points.FIFTY
 COST = losses.empirical_risk(neurons.weighted_sum, losses.half_squared_error)
 
 # What ai-edu (Microsoft, chapter 3.1) prints of its loss: the first and last three rows and

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 from matplotlib.figure import Figure
 
-from experiments import _digits
-from experiments._report import Table
+from experiments.data.digits import load_digits
+from experiments.shell.report import Table
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (11, 9)
@@ -50,7 +50,7 @@ class Results(NamedTuple):
 
 def compute(seed: int = 0) -> Results:
     """Trains four networks and sweeps the loss of each."""
-    digits = _digits.load(seed)
+    digits = load_digits(seed)
     data = jnp.asarray(digits.train_images, jnp.float32), jnp.asarray(digits.train_labels)
     key_start, key_plane, key_lanczos = jax.random.split(jax.random.key(seed), 3)
     start = neurons.init_network(key_start, SIZES)
@@ -122,9 +122,3 @@ def interactive(results: Results) -> dict[str, Any]:
         f"{name} weights": plots.interactive_surface(case.surface, axis_names=names, log=True)
         for name, case in results.cases.items()
     }
-
-
-def numbers(results: Results) -> dict[str, Any]:
-    """The note prints no number here."""
-    del results
-    return {}

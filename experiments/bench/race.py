@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from experiments._report import Table
+from experiments.shell.report import Table
 
 
 def race(ways: Mapping[str, Callable[[], Any]], rounds: int = 5) -> dict[str, float]:

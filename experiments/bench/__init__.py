@@ -1,0 +1,27 @@
+"""How fast is it, beside the other ways of doing the same, in one run?
+
+Every figure is the least time of several calls, compiled before the clock starts; the ways of
+one table take turns, so that a machine that slows down slows all of them. "chunk" is the
+number of points computed at once, the best of those tried. What is not installed is said and
+left out: ``pip install -e ".[bench]"`` brings PyTorch and loss-landscapes.
+"""
+
+import importlib.util
+from collections.abc import Callable
+
+from experiments.bench import descents, surfaces
+from experiments.shell.report import Table
+
+
+def main(show: Callable[[Table], None]) -> None:
+    """Runs every race and shows its table as soon as it is there."""
+    for package in ("torch", "loss_landscapes"):
+        if importlib.util.find_spec(package) is None:
+            rows = [(package, 'pip install -e ".[bench]"')]
+            show(Table("Not installed, left out", ("package", "cure"), rows))
+    show(descents.descents())
+    show(descents.many_descents())
+    show(surfaces.grid())
+    show(surfaces.linear_neuron())
+    for name in surfaces.NETWORKS:
+        show(surfaces.network(name))

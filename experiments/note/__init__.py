@@ -1,0 +1,1 @@
+"""What the study note computes, recomputed: an experiment per section."""

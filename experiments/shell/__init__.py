@@ -1,0 +1,1 @@
+"""What stands around the experiments: tables, verdicts, the gallery, the resumable sweep."""
