@@ -4,48 +4,78 @@ Each check names the function, the argument, what was wanted and what came, in t
 order, and says the cure when the mistake is a common one. Checks look at types,
 shapes, structures and static values only, so they run while tracing and cost nothing
 in compiled code. A check that returns something returns the argument, made an array.
+
+Arguments come in one order: where (the public function), the argument's name and value,
+what is asked of it, the cure. What only one room asks for is asked there, through ``that``.
 """
 
+import ast
+import contextlib
 import importlib
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeGuard
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxgd.types import Array, Params
 
-
-class DtypeError(TypeError, ValueError):
-    """A wrong dtype is a wrong type to some callers and a wrong value to others."""
+# How other libraries part the arrays that are trained from all else that a model holds.
+_LEAVE_OUT = (
+    "flax.nnx.split(model, flax.nnx.Param, ...), "
+    "equinox.partition(model, equinox.is_inexact_array)."
+)
 
 
 def _say(where: str, wanted: str, got: str, cure: str = "") -> str:
     return f"{where}: {wanted}, got {got}." + (f" {cure}" if cure else "")
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
     """What came, in a few words: its shape for an array, its type for anything else."""
     if isinstance(value, (jax.Array, np.ndarray)):
         return f"an array of dtype {value.dtype} and shape {value.shape}"
     if isinstance(value, (bool, int, float, str)) or value is None:
         return repr(value)
-    return f"a {type(value).__name__}"
+    return _with_article(type(value).__name__)
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeiouAEIOU' else 'a'} {noun}"
+
+
+def _expression(name: str, otherwise: str = "...") -> str:
+    """How a cure writes an argument: by its name where that is Python."""
+    try:
+        ast.parse(name, mode="eval")
+    except SyntaxError:
+        return otherwise
+    return name
+
+
+def _array_cure(name: str, value: Any) -> str:
+    """How something that holds numbers but is no array becomes one."""
+    if isinstance(value, (list, tuple, range)):
+        return f"Write jnp.array({_expression(name)})."
+    if hasattr(value, "to_numpy"):  # a table of pandas or polars
+        return f"Write {_expression(name, 'table')}.to_numpy()."
+    if getattr(value, "requires_grad", False):  # torch gives such a tensor to nobody
+        return f"Write jnp.asarray({_expression(name, 'tensor')}.detach())."
+    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+        return f"Write jnp.asarray({_expression(name)})."
+    return ""
 
 
 def array(where: str, name: str, value: Any) -> Array:
     """An array, or a scalar that can be one."""
-    if isinstance(value, (list, tuple)):
-        cure = f"Write jnp.array({name})."
-        raise TypeError(_say(where, f"{name} must be an array", _kind(value), cure))
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
-        raise TypeError(_say(where, f"{name} must be an array", _kind(value)))
+        cure = _array_cure(name, value)
+        raise TypeError(_say(where, f"{name} must be an array", kind(value), cure))
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "biufcV":
-        raise DtypeError(_say(where, f"{name} must be an array of numbers", f"dtype {value.dtype}"))
+        raise TypeError(_say(where, f"{name} must be an array of numbers", f"dtype {value.dtype}"))
     return jnp.asarray(value)
 
 
@@ -55,26 +85,40 @@ def real(where: str, name: str, value: Any) -> Array:
     if jnp.issubdtype(value.dtype, jnp.complexfloating) or not (
         jnp.issubdtype(value.dtype, jnp.number) or value.dtype == jnp.bool_
     ):
-        raise DtypeError(_say(where, f"{name} must be real", f"dtype {value.dtype}"))
+        cure = _no_number_cure(name, value.dtype)
+        raise TypeError(_say(where, f"{name} must be real", f"dtype {value.dtype}", cure))
     return value
 
 
-def floating(where: str, name: str, value: Any) -> Array:
+def floating(where: str, name: str, value: Any, cure: str = "") -> Array:
     """An array of floating-point numbers."""
     value = array(where, name, value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
-        cure = f"Write {name}.astype(float), or 1.0 where you wrote 1."
-        raise DtypeError(
-            _say(where, f"{name} must be floating-point", f"dtype {value.dtype}", cure)
+        cure = (
+            _no_number_cure(name, value.dtype)
+            or cure
+            or f"Write {_expression(name, 'x')}.astype(float), or 1.0 where you wrote 1."
         )
+        wanted = f"{name} must be floating-point"
+        raise TypeError(_say(where, wanted, f"dtype {value.dtype}", cure))
     return value
+
+
+def _no_number_cure(name: str, dtype: Any) -> str:
+    """What helps where no cast does: complex numbers and PRNG keys."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        name = _expression(name, "x")
+        return f"Give {name}.real and {name}.imag apart, and join them inside by jax.lax.complex."
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return f"A PRNG key is nothing to be moved or measured. Leave it out: {_LEAVE_OUT}"
+    return ""
 
 
 def integers(where: str, name: str, value: Any, cure: str = "") -> Array:
     """An array of integers."""
     value = array(where, name, value)
     if not jnp.issubdtype(value.dtype, jnp.integer):
-        raise DtypeError(_say(where, f"{name} must be integers", f"dtype {value.dtype}", cure))
+        raise TypeError(_say(where, f"{name} must be integers", f"dtype {value.dtype}", cure))
     return value
 
 
@@ -86,19 +130,13 @@ def scalar(where: str, name: str, value: Any, cure: str = "") -> Array:
     return value
 
 
-def above(where: str, name: str, value: Any, bound: float) -> None:
+def at_least(where: str, name: str, value: Any, bound: float) -> None:
     """A number that, where its value is known, is at least a bound."""
-    if _known_number(value) and not value >= bound:
+    if is_known(value) and not value >= bound:
         raise ValueError(_say(where, f"{name} must be at least {bound:g}", str(value)))
 
 
-def below(where: str, name: str, value: Any, bound: float) -> None:
-    """A number that, where its value is known, is strictly below a bound."""
-    if _known_number(value) and not value < bound:
-        raise ValueError(_say(where, f"{name} must be below {bound:g}", str(value)))
-
-
-def _known_number(value: Any) -> bool:
+def is_known(value: Any) -> TypeGuard[float]:
     """Whether a value is one real number, and not a traced one."""
     if isinstance(value, jax.core.Tracer):
         return False
@@ -120,7 +158,7 @@ def count(where: str, name: str, value: Any, least: int = 0) -> int:
         whole = None
     if whole is None or isinstance(value, bool):
         cure = f"Write int({name})." if isinstance(value, float) else ""
-        raise TypeError(_say(where, f"{name} must be an int", _kind(value), cure))
+        raise TypeError(_say(where, f"{name} must be an int", kind(value), cure))
     if whole < least:
         raise ValueError(_say(where, f"{name} must be at least {least}", str(whole)))
     return whole
@@ -129,39 +167,17 @@ def count(where: str, name: str, value: Any, least: int = 0) -> int:
 def function(where: str, name: str, value: Any, cure: str = "") -> None:
     """Something that can be called."""
     if not callable(value):
-        raise TypeError(_say(where, f"{name} must be callable", _kind(value), cure))
+        raise TypeError(_say(where, f"{name} must be callable", kind(value), cure))
 
 
-def functions(where: str, name: str, values: Any) -> None:
-    """A sequence of at least one callable."""
-    if callable(values) or not isinstance(values, Sequence):
-        cure = f"Write [{name}] for a single one." if callable(values) else ""
-        wanted = f"{name} must be a sequence of functions"
-        raise TypeError(_say(where, wanted, _kind(values), cure))
-    if not values:
-        raise ValueError(_say(where, f"{name} must hold at least one function", "none"))
-    for index, value in enumerate(values):
-        function(where, f"{name}[{index}]", value)
-
-
-def optimizer(where: str, name: str, value: Any) -> None:
-    """An Optax gradient transformation."""
-    if not isinstance(value, optax.GradientTransformation):
-        cure = "Call it: optax.sgd(0.1), not optax.sgd." if callable(value) else ""
-        if isinstance(value, optax.MultiSteps):
-            cure = "Write .gradient_transformation() after it."
-        wanted = f"{name} must be an optax.GradientTransformation"
-        raise TypeError(_say(where, wanted, _kind(value), cure))
-
-
-def key(where: str, value: Any) -> None:
+def key(where: str, name: str, value: Any) -> None:
     """A PRNG key, new style or old."""
     if isinstance(value, (jax.Array, np.ndarray)):
         typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
         if (typed and value.shape == ()) or (value.dtype == jnp.uint32 and value.ndim == 1):
             return
     cure = "Write jax.random.key(seed)."
-    raise TypeError(_say(where, "key must be one PRNG key", _kind(value), cure))
+    raise TypeError(_say(where, f"{name} must be one PRNG key", kind(value), cure))
 
 
 def same_shape(where: str, **values: Any) -> None:
@@ -177,38 +193,30 @@ def same_shape(where: str, **values: Any) -> None:
         raise ValueError(_say(where, wanted, got, cure))
 
 
-def class_labels(where: str, name: str, scores: Array, labels: Any) -> Array:
-    """Integer labels for scores whose last axis holds the classes."""
-    if scores.ndim == 0 or scores.shape[-1] < 1:
-        wanted = f"{name} must have a last axis of classes"
-        raise ValueError(_say(where, wanted, f"shape {scores.shape}"))
-    labels = array(where, "labels", labels)
-    if labels.shape != scores.shape[:-1]:
-        cure = ""
-        if labels.shape == scores.shape:
-            cure = "One-hot labels become integers by labels.argmax(axis=-1)."
-        elif labels.shape == (*scores.shape[:-1], 1):
-            cure = "Write labels[..., 0]."
-        wanted = f"labels must have the shape of {name} without its last axis, {scores.shape[:-1]}"
-        raise ValueError(_say(where, wanted, str(labels.shape), cure))
-    return integers(where, "labels", labels, "Write labels.astype(int).")
-
-
 def params(where: str, name: str, tree: Any) -> Params:
     """A pytree of at least one array, all floating-point; returned as strongly typed arrays."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     if not leaves:
-        raise ValueError(_say(where, f"{name} must hold at least one array", _kind(tree)))
+        raise ValueError(_say(where, f"{name} must hold at least one array", kind(tree)))
 
     def leaf_array(path: Any, leaf: Any) -> Array:
         full_name = name + jax.tree_util.keystr(path)
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
-            cure = "Keep functions and settings out of it: equinox.partition, flax.nnx.split."
-            raise TypeError(_say(where, f"{full_name} must be an array", _kind(leaf), cure))
-        leaf = floating(where, full_name, leaf)
+            cure = _array_cure(full_name, leaf) or f"Keep functions and settings out: {_LEAVE_OUT}"
+            raise TypeError(_say(where, f"{full_name} must be an array", kind(leaf), cure))
+        leaf = floating(where, full_name, leaf, _beside_params_cure(full_name, leaf) * bool(path))
         return jax.lax.convert_element_type(leaf, leaf.dtype)  # drops a weak type
 
     return jax.tree.unflatten(structure, [leaf_array(path, leaf) for path, leaf in leaves])
+
+
+def _beside_params_cure(name: str, leaf: Any) -> str:
+    """What helps for whole numbers in a pytree of params: seldom a cast."""
+    if jnp.result_type(leaf) in (jnp.bool_, jnp.uint8, jnp.uint16, jnp.uint32, jnp.uint64):
+        return f"Leave counters, masks and PRNG keys out: {_LEAVE_OUT}"
+    return (
+        f"Write {_expression(name)}.astype(float) if it is trained, else leave it out: {_LEAVE_OUT}"
+    )
 
 
 def like(where: str, name: str, tree: Any, other_name: str, other: Any) -> None:
@@ -227,42 +235,11 @@ def like(where: str, name: str, tree: Any, other_name: str, other: Any) -> None:
             raise ValueError(_say(where, wanted_shape, got))
 
 
-def leading_axis(where: str, name: str, tree: Params) -> int:
-    """The length of the first axis, which all leaves share."""
-    lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(tree)}
-    if len(lengths) != 1 or lengths == {()}:
-        got = ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(tree))
-        cure = "Pass Trajectory.path, the params at each step."
-        wanted = f"the leaves of {name} must share a leading axis"
-        raise ValueError(_say(where, wanted, f"shapes {got}", cure))
-    return lengths.pop()[0]
-
-
-def axis_per_leaf(where: str, name: str, axes: Any, tree: Params) -> list[int | None]:
-    """One axis for each leaf, from one for all or from a pytree of them."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    if axes is None or isinstance(axes, int):
-        each = [axes] * len(leaves)
-    else:
-        each, given = jax.tree.flatten(axes, is_leaf=lambda axis: axis is None)
-        if given != structure:
-            wanted = f"{name} must be an int or have the structure of the params, {structure}"
-            raise ValueError(_say(where, wanted, str(given)))
-    for axis, (path, leaf) in zip(each, leaves, strict=True):
-        at = jax.tree_util.keystr(path)
-        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
-            raise TypeError(_say(where, f"{name}{at} must be an int", _kind(axis)))
-        if axis is not None and leaf.ndim >= 2 and not -leaf.ndim <= axis < leaf.ndim:
-            wanted = f"{name} must be an axis of the array {at or 'of params'}, shape {leaf.shape}"
-            raise ValueError(_say(where, wanted, str(axis)))
-    return each
-
-
 def scalar_output(where: str, name: str, value: Any) -> Array:
     """What a function to be minimized returned: one floating-point number."""
     if isinstance(value, (tuple, list, dict)):
         cure = "Return the loss alone; what else you need, compute from the recorded path."
-        raise TypeError(_say(where, f"{name} must return a scalar", _kind(value), cure))
+        raise TypeError(_say(where, f"{name} must return a scalar", kind(value), cure))
     value = array(where, f"the output of {name}", value)
     if value.shape != ():
         cure = "Take the mean of the losses of the examples: jnp.mean."
@@ -275,7 +252,7 @@ def scalar_outputs(where: str, name: str, tree: Any) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves:
         wanted = f"{name} must return a scalar or a pytree of scalars"
-        raise ValueError(_say(where, wanted, _kind(tree)))
+        raise ValueError(_say(where, wanted, kind(tree)))
     for path, leaf in leaves:
         leaf = array(where, f"the output{jax.tree_util.keystr(path)} of {name}", leaf)
         if leaf.shape != ():
@@ -287,7 +264,7 @@ def scalar_outputs(where: str, name: str, tree: Any) -> None:
 def axes(where: str, coordinates: Sequence[Any]) -> tuple[Array, ...]:
     """The axes of a grid: at least one, each 1-D and not empty, of real numbers."""
     if not coordinates:
-        raise ValueError(_say(where, "coordinates must be at least one 1-D array", "none"))
+        raise ValueError(f"{where}: expected at least one coordinate, a 1-D array, got none.")
     checked = []
     for index, axis in enumerate(coordinates):
         axis = real(where, f"coordinate {index}", axis)
@@ -302,27 +279,29 @@ def axes(where: str, coordinates: Sequence[Any]) -> tuple[Array, ...]:
 
 
 def length(where: str, name: str, values: Sequence[Any], wanted: int, reason: str) -> None:
-    """A sequence with as many entries as something else has."""
+    """A sequence with as many entries as something else has; its name is a plural."""
     if len(values) != wanted:
-        raise ValueError(_say(where, f"{name} must be {wanted}, {reason}", str(len(values))))
+        name = name if wanted != 1 else name.removesuffix("s")
+        raise ValueError(f"{where}: expected {wanted} {name}, {reason}, got {len(values)}.")
 
 
 def instance(
-    where: str, name: str, value: Any, kind: type | tuple[type, ...], cure: str = ""
+    where: str, name: str, value: Any, kinds: type | tuple[type, ...], cure: str = ""
 ) -> None:
-    """One of this library's own values."""
-    if not isinstance(value, kind):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        wanted = f"{name} must be a {' or '.join(k.__name__ for k in kinds)}"
-        raise TypeError(_say(where, wanted, _kind(value), cure))
+    """A value of one of some types."""
+    if not isinstance(value, kinds):
+        names = [_type_name(k) for k in (kinds if isinstance(kinds, tuple) else (kinds,))]
+        *others, last = names
+        alternatives = " or ".join(([", ".join(others)] if others else []) + [last])
+        wanted = f"{name} must be {_with_article(alternatives)}"
+        raise TypeError(_say(where, wanted, kind(value), cure))
 
 
-def last_axis(where: str, name: str, value: Array, size: int, reason: str) -> None:
-    """An array whose last axis has a given length."""
-    if value.shape[-1:] != (size,):
-        cure = f"Write {name}.T." if value.ndim == 2 and value.shape[0] == size else ""
-        wanted = f"{name} must have a last axis of {size}, {reason}"
-        raise ValueError(_say(where, wanted, f"shape {value.shape}", cure))
+def _type_name(kind: type) -> str:
+    """A type as a user knows it: Optax's with its address, Python's own protocols in words."""
+    if kind.__module__ == "collections.abc":
+        return kind.__name__.lower()
+    return f"optax.{kind.__name__}" if kind.__module__.startswith("optax.") else kind.__name__
 
 
 def extra(where: str, module: str, name: str) -> None:
@@ -330,21 +309,43 @@ def extra(where: str, module: str, name: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError:
-        cure = f'Run: pip install "jaxgd[{name}]".'
-        says = _say(where, f"{module} must be installed", "none", cure)
-        raise ModuleNotFoundError(says, name=module) from None
+        message = f'{where}: {module} is not installed. Run: pip install -e ".[{name}]".'
+        raise ModuleNotFoundError(message, name=module) from None
 
 
-def that(condition: bool, where: str, wanted: str, got: str, cure: str = "") -> None:
-    """Anything that only one function asks for."""
+def that(
+    where: str,
+    condition: bool,
+    wanted: str,
+    got: str,
+    cure: str = "",
+    *,
+    error: type[Exception] = ValueError,
+) -> None:
+    """Anything that only one room asks for."""
     if not condition:
-        raise ValueError(_say(where, wanted, got, cure))
+        raise error(_say(where, wanted, got, cure))
 
 
 def trainable(where: str, name: str, fn: Callable[..., Any]) -> Callable[..., Array]:
     """``fn`` with its output held to be one floating-point number, while it is traced."""
 
     def checked(*args: Any) -> Array:
-        return scalar_output(where, name, fn(*args))
+        with traceable(where, name):
+            output = fn(*args)
+        return scalar_output(where, name, output)
 
     return checked
+
+
+@contextlib.contextmanager
+def traceable(where: str, name: str) -> Iterator[None]:
+    """A call of a user's function while tracing: JAX's own error, and the cure as its note."""
+    try:
+        yield
+    except jax.errors.JAXTypeError as error:
+        error.add_note(
+            f"{where}: {name} must be traceable by JAX. Write jnp.sin for math.sin and np.sin, "
+            "and jnp.where for an if on a value."
+        )
+        raise

@@ -81,11 +81,12 @@ def compose(*stages: Stage) -> Stage:
       >>> chains.compose(jnp.square, jnp.log, jnp.sqrt)(2.0).round(3)
       Array(1.177, dtype=float32, weak_type=True)
     """
-    _checks.functions("chains.compose", "stages", stages)
+    _check_stages("chains.compose", stages)
 
     def composed(x: Any) -> Any:
-        for stage in stages:
-            x = stage(x)
+        with _checks.traceable("chains.compose", "a stage"):
+            for stage in stages:
+                x = stage(x)
         return x
 
     return composed
@@ -126,12 +127,13 @@ def backprop(stages: Sequence[Stage], x: Any, *, params: Sequence[Any] | None = 
 
 
 def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any] | None) -> Trace:
-    _checks.functions(where, "stages", stages)
+    _check_stages(where, stages)
     primals = [_checks.params(where, "x", x)]
     pullbacks = []
     if params is None:
         for stage in stages:
-            primal, pullback = jax.vjp(stage, primals[-1])
+            with _checks.traceable(where, "a stage"):
+                primal, pullback = jax.vjp(stage, primals[-1])
             primals.append(primal)
             pullbacks.append(pullback)
     else:
@@ -140,7 +142,8 @@ def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any]
         for index, (stage, p) in enumerate(zip(stages, params, strict=True)):
             if jax.tree.leaves(p):
                 p = _checks.params(where, f"params[{index}]", p)
-            primal, pullback = jax.vjp(stage, p, primals[-1])
+            with _checks.traceable(where, "a stage"):
+                primal, pullback = jax.vjp(stage, p, primals[-1])
             primals.append(primal)
             pullbacks.append(pullback)
     primals[-1] = output = _checks.scalar_output(where, "the last stage", primals[-1])
@@ -180,12 +183,13 @@ def local_derivatives(stages: Sequence[Stage], x: Any) -> tuple[Any, ...]:
       [4.0, 3.0]
     """
     where = "chains.local_derivatives"
-    _checks.functions(where, "stages", stages)
+    _check_stages(where, stages)
     x = _checks.params(where, "x", x)
     jacobians = []
     for stage in stages:
-        jacobians.append(jax.jacrev(stage)(x))
-        x = stage(x)
+        with _checks.traceable(where, "a stage"):
+            jacobians.append(jax.jacrev(stage)(x))
+            x = stage(x)
     return tuple(jacobians)
 
 
@@ -278,10 +282,10 @@ def solve(
       Ortega and Rheinboldt, Iterative Solution of Nonlinear Equations, 1970, Sec. 7.1.
     """
     where = "chains.solve"
-    _checks.functions(where, "stages", stages)
+    _check_stages(where, stages)
     start = _checks.params(where, "x", x)
     target = _checks.scalar(where, "target", target)
-    _checks.above(where, "tolerance", tolerance, 0)
+    _checks.at_least(where, "tolerance", tolerance, 0)
     tolerance = _checks.scalar(where, "tolerance", tolerance)
     max_steps = _checks.count(where, "max_steps", max_steps)
     if project is not None:
@@ -344,3 +348,15 @@ def solve(
 def _all_finite(tree: Any) -> Array:
     finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
     return jax.tree.reduce(jnp.logical_and, finite)
+
+
+def _check_stages(where: str, stages: Sequence[Stage]) -> None:
+    """A sequence of at least one function."""
+    is_function = callable(stages)
+    is_sequence = isinstance(stages, Sequence) and not is_function
+    cure = "Write [stages] for a single one." if is_function else ""
+    wanted = "stages must be a sequence of functions"
+    _checks.that(where, is_sequence, wanted, _checks.kind(stages), cure, error=TypeError)
+    _checks.that(where, len(stages) > 0, "stages must hold at least one function", "none")
+    for index, stage in enumerate(stages):
+        _checks.function(where, f"stages[{index}]", stage)

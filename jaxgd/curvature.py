@@ -148,7 +148,7 @@ def top_eigenpairs(
         where, key, loss_fn, params, data, num_iterations
     )
     wanted = f"num_pairs must be at most {values.size}, the iterations or the number of params"
-    _checks.that(num_pairs <= values.size, where, wanted, str(num_pairs))
+    _checks.that(where, num_pairs <= values.size, wanted, str(num_pairs))
     order = jnp.argsort(-jnp.abs(values))[:num_pairs]
     values, vectors = values[order], vectors[order]
     residuals = jax.vmap(product)(vectors) - values[:, None] * vectors
@@ -240,7 +240,7 @@ def hessian_trace(
       Hutchinson, A stochastic estimator of the trace of the influence matrix, 1990.
     """
     where = "curvature.hessian_trace"
-    _checks.key(where, key)
+    _checks.key(where, "key", key)
     num_samples = _checks.count(where, "num_samples", num_samples, least=2)
     product, flat, _ = _flat_hvp(where, loss_fn, params, data)
 
@@ -258,7 +258,7 @@ def _ritz_pairs(
     where: str, key: Any, loss_fn: Any, params: Params, data: tuple[Any, ...], num_iterations: int
 ) -> tuple[Array, Array, Callable[[Array], Array], Callable[[Array], Params]]:
     """Eigenvalues and vectors of the Hessian on the space that Lanczos iteration spans."""
-    _checks.key(where, key)
+    _checks.key(where, "key", key)
     num_iterations = _checks.count(where, "num_iterations", num_iterations, least=1)
     product, flat, unravel = _flat_hvp(where, loss_fn, params, data)
     diagonal, off_diagonal, basis = _lanczos(key, product, flat, min(num_iterations, flat.size))

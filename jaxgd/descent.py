@@ -239,7 +239,10 @@ def optimize(
       (9, 'CONVERGED')
     """
     where = "descent.optimize"
-    _checks.optimizer(where, "optimizer", optimizer)
+    cure = "Call it: optax.sgd(0.1), not optax.sgd." if callable(optimizer) else ""
+    if isinstance(optimizer, optax.MultiSteps):
+        cure = "Write .gradient_transformation() after it."
+    _checks.instance(where, "optimizer", optimizer, optax.GradientTransformation, cure)
     update = optax.with_extra_args_support(optimizer).update
 
     def advance(params: Params, grads: Params, loss: Array, state: Any) -> tuple[Params, Any]:
@@ -286,7 +289,7 @@ def _descend(
     unseen = jax.tree.map(lambda row: jnp.zeros(row.shape, row.dtype), shapes._replace(kept=None))
     start = _Run(params, state, num_steps=zero, still=zero, first=unseen, last=unseen, status=going)
     if tolerance is not None:
-        _checks.above(where, "tolerance", tolerance, 0)
+        _checks.at_least(where, "tolerance", tolerance, 0)
         tolerance = _checks.scalar(where, "tolerance", tolerance)
         run, rows = _stop_at_tolerance(start, look, move, num_steps, tolerance)
     elif record is not None:
@@ -404,5 +407,5 @@ def _learning_rate(where: str, value: Any) -> Array:
         cure = "A schedule goes into an optimizer: descent.optimize, optax.sgd(schedule)."
     else:
         cure = "For several rates use jax.vmap."
-    _checks.that(not callable(value), where, "learning_rate must be a scalar", "a function", cure)
+    _checks.that(where, not callable(value), "learning_rate must be a scalar", "a function", cure)
     return _checks.scalar(where, "learning_rate", value, cure)

@@ -15,6 +15,21 @@ import jax.numpy as jnp
 from jaxgd import _checks
 from jaxgd.types import Array, ArrayLike, LossFn
 
+__all__ = [
+    "absolute_error",
+    "binary_margin",
+    "empirical_risk",
+    "half_squared_error",
+    "hinge",
+    "multiclass_margin",
+    "ramp",
+    "sigmoid_binary_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "squared_error",
+    "squared_hinge",
+    "true_class_score",
+]
+
 
 def _difference(where: str, predictions: ArrayLike, targets: ArrayLike) -> Array:
     predictions = _checks.floating(where, "predictions", predictions)
@@ -132,6 +147,26 @@ def sigmoid_binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
     return jnp.where((labels >= 0) & (labels <= 1), loss, jnp.nan)
 
 
+def _class_labels(where: str, name: str, scores: Array, labels: Any) -> Array:
+    """Integer labels for scores whose last axis holds the classes."""
+    _checks.that(
+        where,
+        scores.ndim > 0 and scores.shape[-1] > 0,
+        f"{name} must have a last axis of classes",
+        f"shape {scores.shape}",
+    )
+    labels = _checks.array(where, "labels", labels)
+    shape = scores.shape[:-1]
+    cure = ""
+    if labels.shape == scores.shape:
+        cure = "One-hot labels become integers by labels.argmax(axis=-1)."
+    elif labels.shape == (*shape, 1):
+        cure = "Write labels[..., 0]."
+    wanted = f"labels must have the shape of {name} without its last axis, {shape}"
+    _checks.that(where, labels.shape == shape, wanted, str(labels.shape), cure)
+    return _checks.integers(where, "labels", labels, "Write labels.astype(int).")
+
+
 def _entry_of_label(scores: Array, labels: Array) -> Array:
     """``scores[..., labels]``, or NaN where a label is not in [0, C)."""
     known = (labels >= 0) & (labels < scores.shape[-1])
@@ -170,7 +205,7 @@ def softmax_cross_entropy_with_integer_labels(logits: ArrayLike, labels: ArrayLi
     """
     where = "losses.softmax_cross_entropy_with_integer_labels"
     logits = _checks.floating(where, "logits", logits)
-    labels = _checks.class_labels(where, "logits", logits, labels)
+    labels = _class_labels(where, "logits", logits, labels)
     return -_entry_of_label(jax.nn.log_softmax(logits), labels)
 
 
@@ -253,7 +288,8 @@ def ramp(margins: ArrayLike, cut: ArrayLike) -> Array:
     """
     where = "losses.ramp"
     margins = _checks.floating(where, "margins", margins)
-    _checks.below(where, "cut", cut, 1)
+    is_below = not _checks.is_known(cut) or bool(cut < 1)
+    _checks.that(where, is_below, "cut must be below 1", str(cut))
     cut = _checks.scalar(where, "cut", cut).astype(margins.dtype)
     return jnp.where(margins <= cut, 1 - cut, jax.nn.relu(1 - margins))
 
@@ -284,7 +320,7 @@ def true_class_score(scores: ArrayLike, labels: ArrayLike) -> Array:
     """
     where = "losses.true_class_score"
     scores = _checks.floating(where, "scores", scores)
-    return _entry_of_label(scores, _checks.class_labels(where, "scores", scores, labels))
+    return _entry_of_label(scores, _class_labels(where, "scores", scores, labels))
 
 
 def binary_margin(scores: ArrayLike, labels: ArrayLike) -> Array:
@@ -343,10 +379,10 @@ def multiclass_margin(scores: ArrayLike, labels: ArrayLike) -> Array:
     """
     where = "losses.multiclass_margin"
     scores = _checks.floating(where, "scores", scores)
-    labels = _checks.class_labels(where, "scores", scores, labels)
+    labels = _class_labels(where, "scores", scores, labels)
     num_classes = scores.shape[-1]
     _checks.that(
-        num_classes >= 2, where, "scores must have at least two classes", f"shape {scores.shape}"
+        where, num_classes >= 2, "scores must have at least two classes", f"shape {scores.shape}"
     )
     others = jnp.where(jax.nn.one_hot(labels, num_classes, dtype=bool), -jnp.inf, scores)
     return _entry_of_label(scores, labels) - jnp.max(others, axis=-1)

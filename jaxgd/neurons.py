@@ -15,6 +15,16 @@ import jax.numpy as jnp
 from jaxgd import _checks
 from jaxgd.types import Array, ArrayLike, PRNGKey
 
+__all__ = [
+    "Neuron",
+    "apply",
+    "apply_network",
+    "init",
+    "init_network",
+    "step",
+    "weighted_sum",
+]
+
 
 class Neuron(NamedTuple):
     """The parameters of one neuron, or of a layer of n neurons that share their input.
@@ -56,7 +66,7 @@ def init(key: PRNGKey, num_inputs: int, num_outputs: int | None = None) -> Neuro
     Source:
       LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998, Sec. 4.6.
     """
-    _checks.key("neurons.init", key)
+    _checks.key("neurons.init", "key", key)
     num_inputs = _checks.count("neurons.init", "num_inputs", num_inputs, least=1)
     outputs = ()
     if num_outputs is not None:
@@ -96,13 +106,20 @@ def _weighted_sum(where: str, neuron: Neuron, x: ArrayLike) -> Array:
     weights = _checks.floating(where, "neuron.weights", neuron.weights)
     bias = _checks.floating(where, "neuron.bias", neuron.bias)
     _checks.that(
-        weights.ndim in (1, 2) and bias.shape == weights.shape[1:],
         where,
+        weights.ndim in (1, 2) and bias.shape == weights.shape[1:],
         "weights and bias must have shapes (m,) and (), or (m, n) and (n,)",
         f"{weights.shape} and {bias.shape}",
     )
     x = _checks.real(where, "x", x)
-    _checks.last_axis(where, "x", x, weights.shape[0], "one entry per weight")
+    size = weights.shape[0]
+    _checks.that(
+        where,
+        x.shape[-1:] == (size,),
+        f"x must have a last axis of {size}, one entry per weight",
+        f"shape {x.shape}",
+        "Write x.T." if x.ndim == 2 and x.shape[0] == size else "",
+    )
     products = x @ weights
     return products + jnp.broadcast_to(bias, products.shape)
 
@@ -189,9 +206,9 @@ def init_network(key: PRNGKey, sizes: Sequence[int]) -> tuple[Neuron, ...]:
       [(3, 4), (4, 2)]
     """
     where = "neurons.init_network"
-    _checks.key(where, key)
+    _checks.key(where, "key", key)
     _checks.instance(where, "sizes", sizes, Sequence)
-    _checks.that(len(sizes) >= 2, where, "sizes must be at least two", str(len(sizes)))
+    _checks.that(where, len(sizes) >= 2, "expected at least two sizes", str(len(sizes)))
     sizes = [_checks.count(where, f"sizes[{i}]", size, least=1) for i, size in enumerate(sizes)]
     keys = jax.random.split(key, len(sizes) - 1)
     return tuple(init(k, m, n) for k, m, n in zip(keys, sizes[:-1], sizes[1:], strict=True))
@@ -236,7 +253,7 @@ def apply_network(
     # A Neuron is itself a tuple, of two arrays, which must not pass for two layers.
     layers: tuple[Any, ...] = () if isinstance(network, Neuron) else tuple(network)
     got, cure = ("a Neuron", "Write (layer,) for one layer.") if network else ("none", "")
-    _checks.that(len(layers) > 0, where, "network must be a tuple of layers", got, cure)
+    _checks.that(where, len(layers) > 0, "network must be a tuple of layers", got, cure)
     _checks.function(where, "activation", activation)
     if output_activation is not None:
         _checks.function(where, "output_activation", output_activation)

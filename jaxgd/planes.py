@@ -17,6 +17,22 @@ from jax.flatten_util import ravel_pytree
 from jaxgd import _affine, _checks
 from jaxgd.types import Array, ArrayLike, Params, PRNGKey
 
+__all__ = [
+    "Plane",
+    "PlaneGeometry",
+    "Projection",
+    "coordinate",
+    "filter_normalize",
+    "geometry",
+    "point",
+    "principal",
+    "project",
+    "project_path",
+    "random",
+    "restrict",
+    "through",
+]
+
 
 class Plane(NamedTuple):
     """An affine subspace of the space of params.
@@ -163,7 +179,7 @@ def project_path(plane: Plane, path: Params) -> Projection:
     where = "planes.project_path"
     origin, _ = _checked(where, plane)
     path = _checks.params(where, "path", path)
-    _checks.leading_axis(where, "path", path)
+    _leading_axis(where, "path", path)
     first = jax.tree.map(lambda rows: rows[0], path)
     _checks.like(where, "a point of path", first, "plane.origin", origin)
 
@@ -207,11 +223,11 @@ def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
     """
     where = "planes.coordinate"
     origin = _checks.params(where, "params", params)
-    _checks.that(len(entries) > 0, where, "entries must be at least one key path", "none")
+    _checks.that(where, len(entries) > 0, "expected at least one entry, a key path", "none")
     leaves, structure = jax.tree_util.tree_flatten_with_path(origin)
     arrays = {tuple(_key(key) for key in path): leaf for path, leaf in leaves}
     places = [_place(where, f"entry {i}", entry, arrays) for i, entry in enumerate(entries)]
-    _checks.that(len(set(places)) == len(places), where, "entries must differ", str(entries))
+    _checks.that(where, len(set(places)) == len(places), "entries must differ", str(entries))
 
     def with_entry(place: tuple[Any, Any], values: dict[Any, Array], value: float) -> Any:
         path, index = place
@@ -260,7 +276,7 @@ def random(key: PRNGKey, params: Params, *, num_directions: int = 2) -> Plane:
       2018, Sec. 4.
     """
     where = "planes.random"
-    _checks.key(where, key)
+    _checks.key(where, "key", key)
     origin = _checks.params(where, "params", params)
     num_directions = _checks.count(where, "num_directions", num_directions, least=1)
     keys = jax.random.split(key, num_directions)
@@ -298,7 +314,7 @@ def through(*points: Params) -> Plane:
       problems, 2015.
     """
     where = "planes.through"
-    _checks.that(len(points) >= 2, where, "points must be at least two", str(len(points)))
+    _checks.that(where, len(points) >= 2, "expected at least two points", str(len(points)))
     origin, *others = [_checks.params(where, f"point {i}", p) for i, p in enumerate(points)]
     for index, other in enumerate(others, start=1):
         _checks.like(where, f"point {index}", other, "point 0", origin)
@@ -345,9 +361,9 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     where = "planes.principal"
     path = _checks.params(where, "path", path)
     num_directions = _checks.count(where, "num_directions", num_directions, least=1)
-    length = _checks.leading_axis(where, "path", path)
+    length = _leading_axis(where, "path", path)
     wanted = f"path must have more points than directions, {num_directions}"
-    _checks.that(length > num_directions, where, wanted, str(length))
+    _checks.that(where, length > num_directions, wanted, str(length))
 
     centred = jax.tree.map(lambda rows: rows - rows.mean(axis=0, keepdims=True), path)
     matrices = [rows.reshape(length, -1) for rows in jax.tree.leaves(centred)]
@@ -410,8 +426,8 @@ def filter_normalize(plane: Plane, *, filter_axis: Any, vectors: str = "zero") -
     origin, directions = _checked(where, plane)
     choices = ("zero", "match", "keep")
     wanted = "vectors must be 'zero', 'match' or 'keep'"
-    _checks.that(vectors in choices, where, wanted, repr(vectors))
-    axes = _checks.axis_per_leaf(where, "filter_axis", filter_axis, origin)
+    _checks.that(where, vectors in choices, wanted, repr(vectors))
+    axes = _axis_per_leaf(where, "filter_axis", filter_axis, origin)
 
     def normalize(theta: Array, d: Array, axis: int | None) -> Array:
         if theta.ndim < 2 and vectors != "match":
@@ -518,7 +534,8 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
                     leaf = (leaf + coordinate * step).astype(leaf.dtype)
             return leaf
 
-        values = loss_fn(jax.tree.map(moved, origin, *directions), *data)
+        with _checks.traceable(where, "loss_fn"):
+            values = loss_fn(jax.tree.map(moved, origin, *directions), *data)
         _checks.scalar_outputs(where, "loss_fn", values)
         return values
 
@@ -552,14 +569,14 @@ def _place(
     """The path of the array that an entry leads to, and its index in it."""
     cure = f"Write ({entry!r},)." if isinstance(entry, (str, int)) else ""
     _checks.that(
-        isinstance(entry, (tuple, list)), where, f"{name} must be a key path", repr(entry), cure
+        where, isinstance(entry, (tuple, list)), f"{name} must be a key path", repr(entry), cure
     )
     keys = tuple(entry) if isinstance(entry, (tuple, list)) else ()
     found = [path for path in arrays if keys[: len(path)] == path]
     known = ", ".join(f"{path} of shape {leaf.shape}" for path, leaf in arrays.items())
     _checks.that(
-        bool(found),
         where,
+        bool(found),
         f"{name} must lead to an array of the params",
         repr(entry),
         f"Known: {known}.",
@@ -571,7 +588,7 @@ def _place(
         for i, size in zip(index, shape, strict=True)
     )
     cure = f"Its array has the shape {shape}: end with {len(shape)} indices within it."
-    _checks.that(fits, where, f"{name} must end at a scalar", repr(entry), cure)
+    _checks.that(where, fits, f"{name} must end at a scalar", repr(entry), cure)
     return path, tuple(int(i) % size for i, size in zip(index, shape, strict=True))
 
 
@@ -579,7 +596,7 @@ def _checked(where: str, plane: Plane) -> tuple[Params, list[Params]]:
     _checks.instance(where, "plane", plane, Plane)
     origin = _checks.params(where, "plane.origin", plane.origin)
     _checks.instance(where, "plane.directions", plane.directions, Sequence)
-    _checks.that(len(plane.directions) > 0, where, "plane must have a direction", "none")
+    _checks.that(where, len(plane.directions) > 0, "plane must have at least one direction", "none")
     directions = []
     for index, direction in enumerate(plane.directions):
         name = f"plane.directions[{index}]"
@@ -587,3 +604,37 @@ def _checked(where: str, plane: Plane) -> tuple[Params, list[Params]]:
         _checks.like(where, name, direction, "plane.origin", origin)
         directions.append(direction)
     return origin, directions
+
+
+def _leading_axis(where: str, name: str, tree: Params) -> int:
+    """The length of the first axis, which all leaves share."""
+    leaves = jax.tree.leaves(tree)
+    _checks.that(
+        where,
+        len({leaf.shape[:1] for leaf in leaves}) == 1 and leaves[0].ndim > 0,
+        f"the leaves of {name} must share a leading axis",
+        f"shapes {', '.join(str(leaf.shape) for leaf in leaves)}",
+        "Pass Trajectory.path, the params at each step.",
+    )
+    return leaves[0].shape[0]
+
+
+def _axis_per_leaf(where: str, name: str, axes: Any, tree: Params) -> list[int | None]:
+    """One axis for each leaf, from one for all or from a pytree of them."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    if axes is None or isinstance(axes, int):
+        each = [axes] * len(leaves)
+    else:
+        each, given = jax.tree.flatten(axes, is_leaf=lambda axis: axis is None)
+        wanted = f"{name} must be an int or have the structure of the params, {structure}"
+        _checks.that(where, given == structure, wanted, str(given))
+    for axis, (path, leaf) in zip(each, leaves, strict=True):
+        at = jax.tree_util.keystr(path)
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+            _checks.that(
+                where, False, f"{name}{at} must be an int", _checks.kind(axis), error=TypeError
+            )
+        if axis is not None and leaf.ndim >= 2:
+            wanted = f"{name} must be an axis of the array {at or 'of params'}, shape {leaf.shape}"
+            _checks.that(where, -leaf.ndim <= axis < leaf.ndim, wanted, str(axis))
+    return each

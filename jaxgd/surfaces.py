@@ -1,6 +1,6 @@
 """What we see there: a function's values over a grid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +8,12 @@ import jax.numpy as jnp
 
 from jaxgd import _checks
 from jaxgd.types import Array, ArrayLike
+
+__all__ = [
+    "Surface",
+    "select",
+    "sweep",
+]
 
 
 class Surface(NamedTuple):
@@ -24,6 +30,47 @@ class Surface(NamedTuple):
     values: Any
 
 
+def select(surface: Surface, name: Hashable) -> Surface:
+    """Picks one output of a surface that has several.
+
+    Args:
+      surface: a Surface whose values are a pytree, such as ``{"loss": ..., "accuracy": ...}``.
+      name: which output: a key of a dict, a field of a NamedTuple, a position of a tuple.
+
+    Returns:
+      A Surface on the same coordinates whose values are that output alone.
+
+    Raises:
+      TypeError: if ``surface`` is not a Surface.
+      ValueError: if it has a single output, or none of that name.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import surfaces
+      >>> both = surfaces.sweep(lambda a: {"loss": a**2, "slope": 2 * a}, jnp.arange(3.0))
+      >>> surfaces.select(both, "slope").values
+      Array([0., 2., 4.], dtype=float32)
+    """
+    where = "surfaces.select"
+    _checks.instance(where, "surface", surface, Surface)
+    values = surface.values
+    children, _ = jax.tree_util.tree_flatten_with_path(values, lambda node: node is not values)
+    outputs = {_name(path[0]): child for path, child in children if path}
+    wanted = "surface must have several outputs"
+    _checks.that(where, bool(outputs), wanted, _checks.kind(values), "Use it as it is.")
+    names = ", ".join(map(repr, outputs))
+    _checks.that(where, name in outputs, f"name must be one of {names}", repr(name))
+    return surface._replace(values=outputs[name])
+
+
+def _name(key: Any) -> Hashable:
+    """A key of a tree path as a user writes it: a dict key, a position or a field name."""
+    for attribute in ("key", "idx", "name"):
+        if hasattr(key, attribute):
+            return getattr(key, attribute)
+    return str(key)
+
+
 def sweep(
     fn: Callable[..., Any], *coordinates: ArrayLike, batch_size: int | None = None
 ) -> Surface:
@@ -32,6 +79,8 @@ def sweep(
     The function may be anything that JAX can trace: a loss restricted to a plane, a cost of
     (w, b), the final loss of a descent as a function of its learning rate. Under ``jax.jit``
     the whole grid is one compiled program; without, each operation is dispatched by itself.
+    A Python function is static there: ``jax.jit(surfaces.sweep, static_argnums=0)``; a
+    ``planes.restrict`` is a pytree and needs no word.
 
     Args:
       fn: k scalars -> a scalar, or a pytree of scalars (a loss and an accuracy, say).
@@ -61,7 +110,8 @@ def sweep(
     axes = _checks.axes(where, coordinates)
 
     def value(point: tuple[Array, ...]) -> Any:
-        values = fn(*point)
+        with _checks.traceable(where, "fn"):
+            values = fn(*point)
         _checks.scalar_outputs(where, "fn", values)
         return values
 

@@ -8,6 +8,17 @@ import chex
 import jax
 import jax.typing
 
+__all__ = [
+    "Array",
+    "ArrayLike",
+    "LossFn",
+    "PRNGKey",
+    "Params",
+    "Stage",
+    "Status",
+]
+
+
 Array: TypeAlias = jax.Array
 ArrayLike: TypeAlias = jax.typing.ArrayLike
 PRNGKey: TypeAlias = chex.PRNGKey

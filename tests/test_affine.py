@@ -1067,7 +1067,7 @@ def test_data_may_hold_what_is_no_array():
         (
             lambda: planes.restrict(dense, drawn_plane(), drawn_data())(0.1),
             ValueError,
-            "coordinates must be 2, one per direction, got 1",
+            "expected 2 coordinates, one per direction, got 1",
         ),
         (
             lambda: planes.restrict(dense, drawn_plane(), drawn_data())(0.1, jnp.ones(3)),

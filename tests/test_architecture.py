@@ -94,7 +94,7 @@ PUBLIC = {
         "geometry",
         "restrict",
     },
-    "surfaces": {"Surface", "sweep"},
+    "surfaces": {"Surface", "select", "sweep"},
     "sweeps": {"run"},
 }
 WITH_OUTSIDE = {"sweeps", "plots"}  # the rooms that may touch files, clocks and terminals
@@ -252,6 +252,14 @@ def test_nothing_is_public_by_accident(room):
     folder = LIBRARY / room
     path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     assert public_names(path) == PUBLIC[room]
+
+
+@pytest.mark.parametrize("room", ["types", "neurons", "losses", "planes", "surfaces"])
+def test_a_room_says_what_it_offers(room):
+    offered = importlib.import_module(f"jaxgd.{room}").__all__
+
+    assert set(offered) == PUBLIC[room]
+    assert len(offered) == len(PUBLIC[room])
 
 
 def test_the_status_has_its_public_address_in_descent():

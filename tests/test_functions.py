@@ -273,6 +273,12 @@ ROWS = [
         (1,),
     ),
     Row(
+        surfaces.select,
+        lambda a, x: surfaces.select(surfaces.Surface((a,), {"loss": x, "other": -x}), "loss"),
+        normal((3,), (3,)),
+        (0, 1),
+    ),
+    Row(
         surfaces.sweep,
         lambda a, b: surfaces.sweep(lambda a, b: {"x": jnp.sin(a) * b, "y": a}, a, b, batch_size=4),
         normal((3,), (5,)),

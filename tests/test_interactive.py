@@ -201,7 +201,7 @@ def test_a_chain_is_played_forwards_then_backwards():
         (
             lambda: turned(GRID, {"run": (POINTS,)}),
             ValueError,
-            r"paths\['run'\] must be 2, the points and the losses, got 1",
+            r"paths\['run'\] must be a pair of points and losses, got a tuple of 1",
         ),
         (
             lambda: turned(GRID, {"run": (POINTS, PATH[1][:2])}),
@@ -216,7 +216,7 @@ def test_a_chain_is_played_forwards_then_backwards():
         (
             lambda: turned(GRID, DESCENT),
             TypeError,
-            r"paths must be a Mapping or list or tuple.*Write \{\"descent\": paths\}",
+            r"paths must be a mapping, list or tuple.*Write \{\"descent\": paths\}",
         ),
         (
             lambda: played(GRID, [DESCENT]),
@@ -237,18 +237,18 @@ def test_a_chain_is_played_forwards_then_backwards():
         (lambda: played(GRID, [PATH], num_frames=9.5), TypeError, "num_frames must be an int"),
         (lambda: chained(SOLUTION), TypeError, "trace must be a Trace"),
         (lambda: chained(TRACE, TRACE), TypeError, "correction must be a Correction"),
-        (lambda: chained(TRACE, names="xa"), ValueError, "names must be 3, one per value, got 2"),
+        (lambda: chained(TRACE, names="xa"), ValueError, "expected 3 names, one per value, got 2"),
         (
             lambda: chained(TRACE, chains.correct([jnp.square], 2.0, 1.0)),
             ValueError,
-            r"correction\.deltas must be 3",
+            r"expected 3 correction\.deltas",
         ),
         (lambda: filmed(GRID, {}), ValueError, "there must be a descent, got none"),
         (lambda: filmed(LINE, [PATH]), ValueError, "surface must have two coordinates"),
         (
             lambda: filmed(GRID, 3),
             TypeError,
-            "trajectories must be a Mapping or list or tuple, got 3",
+            "trajectories must be a mapping, list or tuple, got 3",
         ),
         (lambda: filmed(GRID, ROSE), TypeError, r'Write \{"descent": trajectories\}'),
         (lambda: filmed(GRID, [PATH], num_frames=0), ValueError, "num_frames must be at least 2"),
@@ -274,8 +274,8 @@ except ModuleNotFoundError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    said = "plots.interactive_surface: plotly must be installed, got none. "
-    assert done.stdout == said + 'Run: pip install "jaxgd[interactive]".\n'
+    said = "plots.interactive_surface: plotly is not installed. "
+    assert done.stdout == said + 'Run: pip install -e ".[interactive]".\n'
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What jaxgd.surfaces promises."""
 
+from typing import Any, NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -175,3 +177,37 @@ def test_a_sweep_holds_the_params_of_one_batch_of_points_only():
     all_at_once = 4 * num_params * points**2
     assert memory is not None
     assert memory.temp_size_in_bytes < 4 * 4 * num_params * batch_size < all_at_once / 100
+
+
+class Both(NamedTuple):
+    """Two outputs of one function."""
+
+    loss: Any
+    accuracy: Any
+
+
+@pytest.mark.parametrize(
+    ("outputs", "name"),
+    [
+        (lambda a: {"loss": a**2, "accuracy": -a}, "accuracy"),
+        (lambda a: {1: a**2, 2: -a}, 2),
+        (lambda a: (a**2, -a), 1),
+        (lambda a: Both(loss=a**2, accuracy=-a), "accuracy"),
+        (lambda a: {"train": {"loss": a**2}, "test": -a}, "test"),
+    ],
+)
+def test_one_output_of_several_is_selected_by_its_name(outputs, name):
+    axis = jnp.arange(3.0)
+
+    selected = surfaces.select(surfaces.sweep(outputs, axis), name)
+
+    chex.assert_trees_all_equal(selected, surfaces.Surface((axis,), -axis))
+
+
+def test_an_output_of_several_arrays_is_selected_as_a_whole():
+    axis = jnp.arange(3.0)
+    surface = surfaces.sweep(lambda a: {"train": {"loss": a, "error": -a}, "test": a}, axis)
+
+    selected = surfaces.select(surface, "train")
+
+    chex.assert_trees_all_equal(selected.values, {"loss": axis, "error": -axis})

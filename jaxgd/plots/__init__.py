@@ -76,8 +76,8 @@ def neuron_diagram(
     _checks.instance(where, "neuron", neuron, Neuron)
     weights, x = np.asarray(neuron.weights), np.asarray(x)
     _checks.that(
-        weights.ndim == 1 and x.shape == weights.shape,
         where,
+        weights.ndim == 1 and x.shape == weights.shape,
         "weights and x must have one shape (m,)",
         f"{weights.shape} and {x.shape}",
     )
@@ -250,7 +250,7 @@ def newton_path(ax: Axes, surface: Surface, solution: Solution, target: float) -
     where = "plots.newton_path"
     _one_coordinate(where, surface)
     x, y = np.asarray(solution.path), np.asarray(solution.outputs)
-    _checks.that(x.ndim == 1, where, "solution must be of a scalar x", f"paths of {x.shape[1:]}")
+    _checks.that(where, x.ndim == 1, "solution must be of a scalar x", f"paths of {x.shape[1:]}")
     steps = int(solution.num_steps)
     curve = ax.plot(surface.coordinates[0], surface.values, color=COLOURS[0], lw=2, label="f(x)")
     ax.axhline(target, color=_GREY, ls=":", lw=1.2, label=f"target {target:g}")
@@ -311,7 +311,7 @@ def fitted_line(ax: Axes, neuron: Neuron, x: Any, y: Any) -> list[Artist]:
     _checks.instance("plots.fitted_line", "neuron", neuron, Neuron)
     weights = np.asarray(neuron.weights)
     _checks.that(
-        weights.shape == (1,), "plots.fitted_line", "weights must be (1,)", str(weights.shape)
+        "plots.fitted_line", weights.shape == (1,), "weights must be (1,)", str(weights.shape)
     )
     x = np.asarray(x)
     ends = np.array([x.min(), x.max()]) + np.array([-0.04, 0.04]) * np.ptp(x)
@@ -360,7 +360,7 @@ def descent_path(ax: Axes, path: Any, **look: Any) -> list[Line2D]:
     path = np.asarray(path)
     wanted = "path must have the shape (T, 2)"
     _checks.that(
-        path.ndim == 2 and path.shape[1] == 2, "plots.descent_path", wanted, f"{path.shape}"
+        "plots.descent_path", path.ndim == 2 and path.shape[1] == 2, wanted, f"{path.shape}"
     )
     default = {"marker": "o", "markersize": 4, "linewidth": 1.5}
     return ax.plot(path[:, 0], path[:, 1], **default | normalize_kwargs(look, Line2D))
@@ -388,12 +388,12 @@ def projected_paths(
     where = "plots.projected_paths"
     got = f"{sorted(projections)} and {sorted(losses)}"
     same = set(projections) == set(losses)
-    _checks.that(same, where, "projections and losses must have the same names", got)
+    _checks.that(where, same, "projections and losses must have the same names", got)
     lines = []
     for i, (name, projection) in enumerate(projections.items()):
         path, hidden = np.asarray(projection.coordinates), np.asarray(projection.residuals)
         wanted = "coordinates must have the shape (T, 2)"
-        _checks.that(path.ndim == 2 and path.shape[1] == 2, where, wanted, str(path.shape))
+        _checks.that(where, path.ndim == 2 and path.shape[1] == 2, wanted, str(path.shape))
         colour = PATH_COLOURS[i % len(PATH_COLOURS)]
         loss = float(np.asarray(losses[name])[-1])
         label = f"{name}: loss {loss:.2g}, up to {hidden.max():.0%} off the plane"
@@ -770,7 +770,7 @@ def _plotly(where: str) -> Any:
 def _drawable(where: str, values: np.ndarray, log: bool) -> None:
     usable = np.isfinite(values) & ((values > 0) | (not log))
     wanted = "surface must have positive values on a log scale" if log else "values must be finite"
-    _checks.that(bool(usable.any()), where, wanted, "none")
+    _checks.that(where, bool(usable.any()), wanted, "none")
 
 
 def _runs(where: str, name: str, runs: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -786,14 +786,15 @@ def _runs(where: str, name: str, runs: Any) -> dict[str, tuple[np.ndarray, np.nd
 def _run(where: str, name: str, run: Any) -> tuple[np.ndarray, np.ndarray]:
     _checks.instance(where, name, run, tuple)
     if not isinstance(run, Trajectory):
-        _checks.length(where, name, run, 2, "the points and the losses")
+        wanted = f"{name} must be a pair of points and losses"
+        _checks.that(where, len(run) == 2, wanted, f"a tuple of {len(run)}")
         points, losses = (np.asarray(part, float) for part in run)
     else:
         losses = np.asarray(run.losses, float)
         cure = "Pick one lane: jax.tree.map(lambda rows: rows[0], trajectory)."
         _checks.that(
-            losses.ndim == 1,
             where,
+            losses.ndim == 1,
             f"{name} must be one run",
             f"losses of shape {losses.shape}",
             cure,
@@ -805,22 +806,22 @@ def _run(where: str, name: str, run: Any) -> tuple[np.ndarray, np.ndarray]:
         points, losses = points[:end], losses[:end]
     cure = "Keep two with record, or project: planes.project_path." if points.ndim == 2 else ""
     _checks.that(
-        points.ndim == 2 and points.shape[1] == 2,
         where,
+        points.ndim == 2 and points.shape[1] == 2,
         f"{name} must have two numbers per point, shape (T, 2)",
         str(points.shape),
         cure,
     )
     got = f"{losses.shape} for {len(points)} points"
     fits = losses.shape == (len(points),) and len(points) > 0
-    _checks.that(fits, where, f"{name} must have one loss per point", got)
+    _checks.that(where, fits, f"{name} must have one loss per point", got)
     return points, losses
 
 
 def _shown_steps(where: str, runs: Mapping[str, Any], num_frames: int) -> np.ndarray:
     """All steps, or at most so many, in equal ratios: the first and the last among them."""
     num_frames = _checks.count(where, "num_frames", num_frames, least=2)
-    _checks.that(bool(runs), where, "there must be a descent", "none")
+    _checks.that(where, bool(runs), "there must be a descent", "none")
     longest = max(len(losses) for _, losses in runs.values())
     if longest <= num_frames:
         return np.arange(longest)
@@ -830,17 +831,17 @@ def _shown_steps(where: str, runs: Mapping[str, Any], num_frames: int) -> np.nda
 def _one_coordinate(where: str, surface: Surface) -> None:
     _checks.instance(where, "surface", surface, Surface)
     got = str(len(surface.coordinates))
-    _checks.that(len(surface.coordinates) == 1, where, "surface must have one coordinate", got)
+    _checks.that(where, len(surface.coordinates) == 1, "surface must have one coordinate", got)
 
 
 def _two_coordinates(where: str, surface: Surface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     _checks.instance(where, "surface", surface, Surface)
     got = str(len(surface.coordinates))
-    _checks.that(len(surface.coordinates) == 2, where, "surface must have two coordinates", got)
-    cure = "Pick one: surface._replace(values=surface.values[name])."
+    _checks.that(where, len(surface.coordinates) == 2, "surface must have two coordinates", got)
+    cure = "Pick one: surfaces.select(surface, name)."
     single = hasattr(surface.values, "shape")
     got = f"a {type(surface.values).__name__}"
-    _checks.that(single, where, "surface must have one array of values", got, cure)
+    _checks.that(where, single, "surface must have one array of values", got, cure)
     x, y = (np.asarray(axis, float) for axis in surface.coordinates)
     return x, y, np.asarray(surface.values, float)
 
@@ -850,7 +851,7 @@ def _levels(
 ) -> tuple[Normalize, np.ndarray]:
     shown = values[np.isfinite(values) & ((values > 0) | (not log))]
     wanted = "surface must have positive values on a log scale" if log else "values must be finite"
-    _checks.that(shown.size > 0, where, wanted, "none")
+    _checks.that(where, shown.size > 0, wanted, "none")
     low, high = shown.min(), shown.max()
     if low == high:
         high = low + max(abs(low), 1) * 1e-6

@@ -136,7 +136,7 @@ def run(
     shape = tuple(axis.size for axis in axes)
     wanted = "the grid must have fewer than 2**30 points"
     got = f"{' x '.join(map(str, shape))}"
-    _checks.that(math.prod(shape) < 2**30, _WHERE, wanted, got, "Sweep an axis in parts.")
+    _checks.that(_WHERE, math.prod(shape) < 2**30, wanted, got, "Sweep an axis in parts.")
     program = _trace(fn, axes)
     _check_known("the arrays of fn", program.arrays)
     path = None if store is None else _path(store)
@@ -159,7 +159,7 @@ def run(
 def _check_known(name: str, arrays: Sequence[Any]) -> None:
     cure = "It drives programs from the host: inside jax.jit use surfaces.sweep."
     is_traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
-    _checks.that(not is_traced, _WHERE, f"{name} must be known", "traced values", cure)
+    _checks.that(_WHERE, not is_traced, f"{name} must be known", "traced values", cure)
 
 
 def _mesh(devices: Sequence[Any] | None) -> Mesh:
@@ -172,7 +172,7 @@ def _mesh(devices: Sequence[Any] | None) -> Mesh:
     cure = "Take them from jax.local_devices()."
     wanted = "devices must be some of this process's, each once"
     fine = bool(known) and all(known) and len(set(chosen)) == len(chosen)
-    _checks.that(fine, _WHERE, wanted, str(list(chosen)), cure)
+    _checks.that(_WHERE, fine, wanted, str(list(chosen)), cure)
     return Mesh(np.array(chosen), ("points",))
 
 
@@ -444,7 +444,7 @@ def _open(
     opened = _store.open_store(path)
     wanted = f"store must be a folder of this sweep, or none yet: {path}"
     cure = "Name another folder, or delete it."
-    _checks.that(opened is not None, _WHERE, wanted, "a folder or file of something else", cure)
+    _checks.that(_WHERE, opened is not None, wanted, "a folder or file of something else", cure)
     store, attributes = cast(tuple[_store.Store, Mapping[str, Any]], opened)
     size = store.batch_size if batch_size is None else _grid(axes, batch_size).batch_size
     _check_same(path, attributes, {**fingerprint, "batch_size": size})
@@ -487,8 +487,8 @@ def _check_same(
     if attributes.get("jax") != jax.__version__:
         versions = f"It was made with jax {attributes.get('jax')}, and this is {jax.__version__}. "
     _checks.that(
-        not different,
         _WHERE,
+        not different,
         "store must belong to this sweep",
         f"{path} of another one: different are {', '.join(different)}",
         f"{versions}Name another folder, or delete it.",
@@ -510,7 +510,7 @@ def _described(
     for name, dtype in values.items():
         wanted = f"the output {name} of fn must be of a dtype that a store can hold"
         cure = "Return it as float32: x.astype(jnp.float32)."
-        _checks.that(np.dtype(dtype).kind in "biufc", _WHERE, wanted, str(dtype), cure)
+        _checks.that(_WHERE, np.dtype(dtype).kind in "biufc", wanted, str(dtype), cure)
     return _store.Sweep(
         coordinates={name: np.asarray(axis) for name, axis in zip(names, axes, strict=True)},
         values=values,
