@@ -150,6 +150,10 @@ def public_names(path):
             names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names.add(node.target.id)
+        elif isinstance(node, ast.ImportFrom) and path.stem == "__init__":
+            # A folder's front has the names that its files define.
+            own = (node.module or "").startswith(f"jaxgd.{room_of(path)}.")
+            names |= {alias.name for alias in node.names if own}
     return {name for name in names if not name.startswith("_")}
 
 
@@ -334,11 +338,17 @@ def test_no_room_jits_for_its_caller(path):
     assert "jit" not in jits
 
 
+def is_defined_in(module, value):
+    """Whether a value is defined in a room: in its module, or in a file of its folder."""
+    home = getattr(value, "__module__", None) or ""
+    return home == module.__name__ or home.startswith(f"{module.__name__}.")
+
+
 def public_objects():
     for room in jaxgd.__all__:
         module = getattr(jaxgd, room)
         for name, value in vars(module).items():
-            if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__:
+            if not name.startswith("_") and is_defined_in(module, value):
                 yield pytest.param(value, id=f"{room}.{name}")
 
 

@@ -602,6 +602,33 @@ for function, call in (
     refuse(function, lambda f, c=call: c(f, total, INTS), TypeError, r"params must be floating-poi")
     refuse(function, lambda f, c=call: c(f, total, {}), ValueError, r"params must hold at least on")
     refuse(function, lambda f, c=call: c(f, square, ONES), ValueError, r"loss_fn must return a sca")
+    refuse(
+        function, lambda f, c=call: c(f, total, jnp.ones((0, 2))), ValueError, r"params .*number"
+    )
+refuse(
+    curvature.hvp,
+    lambda f: f(total, TREE, where="w"),
+    TypeError,
+    r"where must be callable",
+)
+refuse(
+    curvature.hvp,
+    lambda f: f(total, TREE, where=lambda path, leaf: leaf.ndim),
+    TypeError,
+    r"where\('b', \.\.\.\) must be True or False, got 0",
+)
+refuse(
+    curvature.hvp,
+    lambda f: f(total, TREE, where=lambda path, leaf: path == "W"),
+    ValueError,
+    r"where must hold for one array at least of b, w, got none",
+)
+refuse(
+    curvature.hvp,
+    lambda f: f(total, ONES)(jnp.ones(3, "bfloat16")),
+    TypeError,
+    r"vector must have the dtype of params, float32, got bfloat16\. Write vector\.astype\(",
+)
 refuse(
     curvature.hvp,
     lambda f: f(total, ONES)(jnp.ones(4)),
@@ -784,7 +811,7 @@ refuse(
 
 
 def address(function: Any) -> str:
-    return f"{function.__module__.removeprefix('jaxgd.')}.{function.__name__}"
+    return f"{function.__module__.split('.')[1]}.{function.__name__}"
 
 
 def case_id(case: Case) -> str:
@@ -811,7 +838,7 @@ def public_functions():
     for room in jaxgd.__all__:
         module = getattr(jaxgd, room)
         for name, value in vars(module).items():
-            own = getattr(value, "__module__", None) == module.__name__
+            own = (getattr(value, "__module__", None) or "").startswith(module.__name__)
             if own and inspect.isfunction(value) and not name.startswith("_"):
                 yield value
 

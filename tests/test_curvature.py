@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.ode import odeint
 from jax.flatten_util import ravel_pytree
 
 from jaxgd import curvature
@@ -100,6 +101,200 @@ def test_the_iteration_outlives_an_invariant_space():
 def test_a_flat_loss_has_no_curvature():
     pairs = curvature.top_eigenpairs(KEY, jnp.sum, jnp.ones(4), num_pairs=2, num_iterations=4)
     chex.assert_trees_all_equal(pairs.values, jnp.zeros(2))
+
+
+# Every scale and precision.
+
+
+def diagonal(values):
+    return lambda x: x @ (jnp.asarray(values, x.dtype) * x) / 2
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-20, 1e-12, 1e12, 1e19, 1e37])
+def test_no_scale_of_the_hessian_is_too_small_or_too_large(scale):
+    loss_fn = diagonal(scale * np.array([1, -5, 3]))
+
+    pairs = curvature.top_eigenpairs(KEY, loss_fn, jnp.zeros(3), num_pairs=3, num_iterations=3)
+    trace = curvature.hessian_trace(KEY, loss_fn, jnp.zeros(3), num_samples=2)
+
+    np.testing.assert_allclose(np.asarray(pairs.values) / scale, [-5, 3, 1], rtol=2e-6)
+    assert (pairs.residuals > 0).all()  # below the arithmetic's floor nothing is claimed
+    assert (np.asarray(pairs.residuals) < 1e-5 * scale + 2e-38).all()
+    assert float(trace.value) / scale == pytest.approx(-1, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_params_of_low_precision_have_a_curvature_in_float32(dtype):
+    values, start = [1, -5, 3, 2, 8], jnp.ones(5, dtype)
+    eps = float(jnp.finfo(dtype).eps)
+
+    pairs = curvature.top_eigenpairs(KEY, diagonal(values), start, num_pairs=2, num_iterations=5)
+    trace = curvature.hessian_trace(KEY, diagonal(values), start, num_samples=2)
+
+    assert pairs.values.dtype == trace.value.dtype == jnp.float32
+    assert pairs.vectors.dtype == dtype
+    np.testing.assert_allclose(pairs.values, [8, -5], rtol=eps)
+    assert (np.abs(pairs.values - np.array([8, -5])) < np.asarray(pairs.residuals)).all()
+    assert (np.asarray(pairs.residuals) >= 8 * eps).all()
+    assert (float(trace.value), float(trace.standard_error)) == (9, 0)
+
+
+def test_a_trace_of_many_small_entries_is_not_lost_in_low_precision():
+    # In bfloat16 a sum of ones stops at 256.
+    loss_fn = diagonal(np.ones(5000))
+    trace = curvature.hessian_trace(KEY, loss_fn, jnp.zeros(5000, "bfloat16"), num_samples=2)
+    assert float(trace.value) == 5000
+
+
+def test_arrays_keep_their_own_dtypes_under_strict_promotion():
+    params = {"a": jnp.ones(3), "b": jnp.ones((2, 2), "bfloat16")}
+
+    def mixed(p):
+        return 2 * jnp.sum(p["a"] ** 2) + jnp.sum(p["b"].astype("float32") ** 4) / 12
+
+    with jax.numpy_dtype_promotion("strict"):
+        pairs = curvature.top_eigenpairs(KEY, mixed, params, num_pairs=2, num_iterations=7)
+
+    assert [leaf.dtype for leaf in jax.tree.leaves(pairs.vectors)] == ["float32", "bfloat16"]
+    np.testing.assert_allclose(pairs.values, [4, 4], rtol=2e-2)
+
+
+def test_nothing_is_not_a_number_on_the_way():
+    with jax.debug_nans(True):
+        sharpness = curvature.sharpness(KEY, lambda x: 3 * x**2, 1.0, num_iterations=1)
+        flat = curvature.top_eigenpairs(KEY, jnp.sum, jnp.ones(4), num_pairs=2, num_iterations=3)
+        pairs = curvature.top_eigenpairs(
+            KEY, diagonal([1, -5, 3]), jnp.zeros(3), num_pairs=3, num_iterations=3
+        )
+
+    assert float(sharpness) == 6
+    chex.assert_trees_all_equal(flat.residuals, jnp.zeros(2))
+    np.testing.assert_allclose(pairs.values, [-5, 3, 1], rtol=1e-6)
+
+
+def test_a_nan_in_the_loss_is_a_nan_in_the_curvature():
+    sharpness = curvature.sharpness(
+        KEY, lambda x: jnp.sum(jnp.nan * x**2), jnp.ones(4), num_iterations=3
+    )
+    assert np.isnan(sharpness)
+
+
+def test_an_array_without_entries_changes_nothing():
+    params = {"a": jnp.ones(3), "empty": jnp.ones((0, 2))}
+    pairs = curvature.top_eigenpairs(
+        KEY, lambda p: jnp.sum(p["a"] ** 2), params, num_pairs=1, num_iterations=9
+    )
+    np.testing.assert_allclose(pairs.values, [2], rtol=1e-6)
+    assert pairs.vectors["empty"].shape == (1, 0, 2)
+
+
+@pytest.mark.parametrize("num_used", [1, 2, 3])
+def test_no_eigenvalue_is_found_again_as_a_ghost(num_used):
+    # The loss knows a few of its params, so that the Krylov space ends early, and the
+    # rounding of every image lies within it.
+    matrix = symmetric([5, -3, 2][:num_used], seed=num_used)
+
+    pairs = curvature.top_eigenpairs(
+        KEY, lambda x: quadratic(x[:num_used], matrix), jnp.ones(40), num_pairs=9, num_iterations=9
+    )
+
+    wanted = np.zeros(9)
+    wanted[:num_used] = [5, -3, 2][:num_used]
+    np.testing.assert_allclose(pairs.values, wanted, atol=1e-5)
+    rows = np.asarray(pairs.vectors)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(9), atol=1e-5)
+
+
+# Losses whose gradients have no plain forward mode.
+
+
+@jax.custom_vjp
+def square_root(a):
+    return jax.lax.while_loop(lambda x: jnp.abs(x * x - a) > 1e-6 * a, lambda x: (x + a / x) / 2, a)
+
+
+def root_forwards(a):
+    root = square_root(a)
+    return root, root
+
+
+square_root.defvjp(root_forwards, lambda root, cotangent: (cotangent / (2 * root),))
+
+
+def decayed(rate):
+    times = jnp.array([0.0, 1.0])
+    return odeint(lambda y, _, rate: -rate * y, jnp.ones(()), times, rate)[-1] ** 2
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "at", "wanted"),
+    [(square_root, 2.0, -(2**-1.5) / 4), (decayed, 0.3, 4 * np.exp(-0.6))],
+    ids=["while_loop", "odeint"],
+)
+def test_a_gradient_without_forward_mode_has_a_hessian(loss_fn, at, wanted):
+    sharpness = jax.jit(lambda at: curvature.sharpness(KEY, loss_fn, at, num_iterations=1))(at)
+
+    assert float(sharpness) == pytest.approx(wanted, rel=1e-4)
+
+
+def called_back(x):
+    return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+@jax.custom_vjp
+def sine(x):
+    return called_back(x)
+
+
+sine.defvjp(lambda x: (called_back(x), x), lambda x, cotangent: (cotangent * jnp.cos(x),))
+
+
+def test_a_gradient_that_cannot_be_differentiated_is_refused_with_the_reason():
+    says = r"^curvature.hvp: the gradient of loss_fn must be differentiable, got .*callbacks"
+    with pytest.raises(TypeError, match=says):
+        curvature.hvp(sine, 1.0)
+
+
+def test_what_is_wrong_with_the_loss_itself_is_said_as_it_is():
+    with pytest.raises(TypeError, match="incompatible shapes"):
+        curvature.hvp(lambda x: jnp.sum(x + jnp.ones(2)), jnp.ones(3))
+
+
+# Blocks.
+
+
+def test_a_block_is_that_of_the_dense_hessian():
+    hessian = dense_hessian(PARAMS)[2:, 2:]  # b comes first
+
+    def is_weight(path, leaf):
+        return path == "w" and leaf.ndim == 2
+
+    pairs = curvature.top_eigenpairs(
+        KEY, loss, PARAMS, X, Y, num_pairs=6, num_iterations=9, where=is_weight
+    )
+    sharpness = curvature.sharpness(KEY, loss, PARAMS, X, Y, num_iterations=6, where=is_weight)
+    product = curvature.hvp(loss, PARAMS, X, Y, where=is_weight)(
+        jax.tree.map(jnp.ones_like, PARAMS)
+    )
+
+    wanted = np.linalg.eigvalsh(hessian)
+    np.testing.assert_allclose(np.sort(pairs.values), wanted, atol=2e-6)
+    assert float(sharpness) == pytest.approx(wanted[-1], rel=1e-5)
+    chex.assert_trees_all_equal(pairs.vectors["b"], jnp.zeros((6, 2)))
+    np.testing.assert_allclose(product["w"].ravel(), hessian.sum(axis=1), rtol=1e-5)
+    chex.assert_trees_all_equal(product["b"], jnp.zeros(2))
+
+
+def test_the_trace_of_a_block_is_that_of_its_entries():
+    def bowls(params):
+        return jnp.sum(params[0]["w"] ** 4) + 3 * params[1] ** 2
+
+    params = [{"w": jnp.array([[1.0, 2.0, -1.0]])}, jnp.array(0.5)]
+    traces = [
+        curvature.hessian_trace(KEY, bowls, params, num_samples=2, where=where).value
+        for where in (lambda path, _: path == "0/w", lambda path, _: path == "1")
+    ]
+    assert [float(trace) for trace in traces] == [72, 6]
 
 
 # Two models whose Hessians are known in closed form, at three params each: labels y are 1 or -1.
@@ -221,6 +416,17 @@ def test_the_standard_error_is_the_spread_of_the_estimates(traces):
     spread = np.std(traces.value, ddof=1)
 
     assert spread / float(traces.standard_error.mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_the_standard_error_of_two_probes_is_right_on_average():
+    def estimate(key):
+        return curvature.hessian_trace(key, loss, PARAMS, X, Y, num_samples=2)
+
+    pairs = jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 2000))
+
+    # Its square is an unbiased estimate of the variance; with n for n - 1 it would be half.
+    ratio = np.mean(np.square(pairs.standard_error)) / np.var(pairs.value, ddof=1)
+    assert ratio == pytest.approx(1, abs=0.15)
 
 
 def test_a_trace_holds_one_probe_at_a_time():

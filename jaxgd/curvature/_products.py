@@ -1,0 +1,188 @@
+"""Products of a curvature matrix with vectors, for all params or for a block of them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxprs_in_params
+from jax.extend.core.primitives import custom_lin_p
+
+from jaxgd import _checks
+from jaxgd.curvature import _vectors
+from jaxgd.curvature._vectors import Vector
+from jaxgd.types import LossFn, Params
+
+Where: TypeAlias = Callable[[str, Any], bool] | None
+"""``where(path, leaf) -> bool``: whether an array belongs to the block; None for all of them."""
+
+
+class Block(NamedTuple):
+    """The arrays of the params that a curvature is asked for.
+
+    Attributes:
+      leaves: these arrays.
+      select: takes a pytree shaped like the params to its arrays in the block.
+      merge: takes new arrays of the block to the whole params, the others as they are.
+      embed: takes arrays to a pytree shaped like the params, zero outside the block.
+    """
+
+    leaves: list[Any]
+    select: Callable[[Params], list[Any]]
+    merge: Callable[[list[Any]], Params]
+    embed: Callable[[list[Any]], Params]
+
+
+def block_of(caller: str, params: Params, where: Where) -> Block:
+    """The arrays for which ``where`` holds; refuses a block that holds no number."""
+    paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    paths = [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in paths_and_leaves]
+    leaves = [leaf for _, leaf in paths_and_leaves]
+    chosen = list(range(len(leaves)))
+    if where is not None:
+        _checks.function(caller, "where", where)
+        answers = [where(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
+        for path, answer in zip(paths, answers, strict=True):
+            is_answer = isinstance(answer, (bool, np.bool_))
+            wanted = f"where({path!r}, ...) must be True or False"
+            _checks.that(caller, is_answer, wanted, _checks.kind(answer), error=TypeError)
+        chosen = [index for index in chosen if answers[index]]
+        wanted = f"where must hold for one array at least of {', '.join(paths)}"
+        _checks.that(caller, bool(chosen), wanted, "none")
+    num_params = sum(leaves[index].size for index in chosen)
+    _checks.that(caller, num_params > 0, "params must hold at least one number", "empty arrays")
+
+    def select(tree: Params) -> list[Any]:
+        everything = jax.tree.leaves(tree)
+        return [everything[index] for index in chosen]
+
+    def replaced(others: list[Any], own: list[Any]) -> Params:
+        everything = list(others)
+        for index, leaf in zip(chosen, own, strict=True):
+            everything[index] = leaf
+        return jax.tree.unflatten(structure, everything)
+
+    return Block(
+        leaves=select(params),
+        select=select,
+        merge=lambda own: replaced(leaves, own),
+        embed=lambda own: replaced([jnp.zeros_like(leaf) for leaf in leaves], own),
+    )
+
+
+def hvp(
+    loss_fn: LossFn, params: Params, *data: Any, where: Where = None
+) -> Callable[[Params], Params]:
+    """Makes the function that multiplies the Hessian at some params by a vector.
+
+    The gradient is linearized once; every product then runs its linear part alone. Where the
+    gradient has no forward mode (a ``jax.custom_vjp`` within a ``jax.custom_vjp``, as in
+    ``jax.experimental.ode.odeint``), the product is its reverse mode, since H is symmetric.
+
+    Args:
+      loss_fn: ``loss_fn(params, *data) -> scalar``.
+      params: a pytree of floating-point arrays.
+      *data: passed on to ``loss_fn``.
+      where: ``(path, leaf) -> bool``, path as "0/weights": the arrays of the block wanted. The
+        entries of v outside it do not count, and those of H v are zero.
+
+    Returns:
+      ``v -> H v`` on pytrees shaped like ``params``, with their dtypes.
+
+    Raises:
+      TypeError: if ``loss_fn`` or ``where`` is not callable, the params or the loss not
+        floating-point, a dtype of a vector not that of the params, or the gradient cannot be
+        differentiated.
+      ValueError: if there are no params, the loss is no scalar, or a vector does not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import curvature
+      >>> product = curvature.hvp(lambda p: p[0] ** 2 * p[1], jnp.array([1.0, 3.0]))
+      >>> product(jnp.array([1.0, 0.0]))
+      Array([6., 2.], dtype=float32)
+
+    Source:
+      Pearlmutter, Fast exact multiplication by the Hessian, 1994.
+    """
+    caller = "curvature.hvp"
+    params = _checks.params(caller, "params", params)
+    block = block_of(caller, params, where)
+    product = linearized_gradient(caller, loss_fn, block, data)[1]
+    return _on_params(caller, params, block, product)
+
+
+def _on_params(
+    caller: str, params: Params, block: Block, product: Callable[[list[Any]], list[Any]]
+) -> Callable[[Params], Params]:
+    """A product of arrays in the block as one of pytrees, which are checked."""
+
+    def checked_product(vector: Params) -> Params:
+        vector = _checks.params(caller, "vector", vector)
+        _checks.like(caller, "vector", vector, "params", params)
+        _same_dtypes(caller, vector, params)
+        return block.embed(product(block.select(vector)))
+
+    return checked_product
+
+
+def _same_dtypes(caller: str, vector: Params, params: Params) -> None:
+    pairs = zip(jax.tree.leaves_with_path(vector), jax.tree.leaves(params), strict=True)
+    for (path, leaf), other in pairs:
+        at = jax.tree_util.keystr(path)
+        wanted = f"vector{at} must have the dtype of params{at}, {other.dtype}"
+        cure = f"Write vector{at}.astype(params{at}.dtype)."
+        is_equal = leaf.dtype == other.dtype
+        _checks.that(caller, is_equal, wanted, str(leaf.dtype), cure, error=TypeError)
+
+
+def linearized_gradient(
+    caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...]
+) -> tuple[list[Any], Callable[[list[Any]], list[Any]]]:
+    """The gradient in the arrays of a block, and the product of its derivative."""
+    _checks.function(caller, "loss_fn", loss_fn)
+    loss = _checks.trainable(caller, "loss_fn", loss_fn)
+    gradient = jax.grad(lambda leaves: loss(block.merge(leaves), *data))
+    return _linearized(caller, gradient, block.leaves)
+
+
+def _linearized(caller: str, gradient: Callable[..., Any], leaves: list[Any]) -> Any:
+    """The gradient and the product of its derivative, which is symmetric."""
+    try:
+        value, product = jax.linearize(gradient, leaves)
+        if _has_reverse_mode_alone(jax.make_jaxpr(product)(leaves).jaxpr):
+            transposed = jax.linear_transpose(product, leaves)
+            jax.eval_shape(transposed, leaves)
+            return value, lambda vector: transposed(vector)[0]
+        return value, product
+    except (TypeError, ValueError, NotImplementedError) as error:
+        reason = error
+    jax.eval_shape(gradient, leaves)  # what is wrong with the loss itself is said as it is
+    wanted = "the gradient of loss_fn must be differentiable"
+    got = f"{type(reason).__name__}: {str(reason).splitlines()[0].rstrip('.')}"
+    return _checks.that(caller, False, wanted, got, error=TypeError)
+
+
+def _has_reverse_mode_alone(jaxpr: Any) -> bool:
+    """Whether a linear program calls one that JAX can transpose and cannot run."""
+    return any(
+        equation.primitive is custom_lin_p
+        or any(map(_has_reverse_mode_alone, jaxprs_in_params(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+def hessian(
+    caller: str, loss_fn: Any, params: Params, data: tuple[Any, ...], where: Where
+) -> tuple[Callable[[Vector], Vector], Block]:
+    """The product on wide vectors: rounded to the params' dtypes on the way in alone."""
+    params = _checks.params(caller, "params", params)
+    block = block_of(caller, params, where)
+    product = linearized_gradient(caller, loss_fn, block, data)[1]
+    return lambda vector: _vectors.widened(product(narrowed(vector, block))), block
+
+
+def narrowed(vector: Vector, block: Block) -> list[Any]:
+    """A vector in the dtypes of the params."""
+    return [v.astype(leaf.dtype) for v, leaf in zip(vector, block.leaves, strict=True)]

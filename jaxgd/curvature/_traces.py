@@ -1,0 +1,90 @@
+"""Sums and entries of the Hessian, estimated by random probes."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxgd import _checks
+from jaxgd.curvature import _products, _vectors
+from jaxgd.curvature._products import Where
+from jaxgd.types import Array, LossFn, Params, PRNGKey
+
+
+class TraceEstimate(NamedTuple):
+    """A random estimate of a Hessian's trace, and how far to trust it.
+
+    Attributes:
+      value: shape (): the mean over the probes; right on average.
+      standard_error: shape (): the spread to expect of ``value`` from key to key.
+    """
+
+    value: Array
+    standard_error: Array
+
+
+def hessian_trace(
+    key: PRNGKey,
+    loss_fn: LossFn,
+    params: Params,
+    *data: Any,
+    num_samples: int,
+    where: Where = None,
+) -> TraceEstimate:
+    """Estimates the trace of the Hessian, the sum of all its eigenvalues.
+
+    For a probe v of random signs, ``v . H v`` is the trace on average: the entries off the
+    diagonal cancel. Where there are none, one probe is exact. The probes run one after
+    another, so that the memory is that of one product with the Hessian.
+
+    Args:
+      key: a PRNG key, for the probes.
+      loss_fn: ``loss_fn(params, *data) -> scalar``.
+      params: a pytree of floating-point arrays.
+      *data: passed on to ``loss_fn``.
+      num_samples: how many probes, static, at least 2; four times as many halve the error.
+      where: ``(path, leaf) -> bool``, path as "0/weights": which arrays make the block of the
+        Hessian whose trace is taken.
+
+    Returns:
+      A TraceEstimate, in float32 or better. Its standard error is the standard deviation of the
+      probes' values over the square root of ``num_samples``; itself an estimate, rough from few
+      probes.
+
+    Raises:
+      TypeError: if ``key`` is no key, ``loss_fn`` or ``where`` not callable, the params or the
+        loss not floating-point, or ``num_samples`` no static int.
+      ValueError: if there are no params, the loss is no scalar, or ``num_samples`` is
+        below 2.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import curvature
+      >>> trace = curvature.hessian_trace(
+      ...     jax.random.key(0), lambda x: x @ (jnp.array([1.0, -5.0, 3.0]) * x) / 2,
+      ...     jnp.zeros(3), num_samples=2,
+      ... )
+      >>> float(trace.value), float(trace.standard_error)
+      (-1.0, 0.0)
+
+    Source:
+      Hutchinson, A stochastic estimator of the trace of the influence matrix, 1990.
+    """
+    caller = "curvature.hessian_trace"
+    _checks.key(caller, "key", key)
+    num_samples = _checks.count(caller, "num_samples", num_samples, least=2)
+    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    like = _vectors.widened(block.leaves)
+
+    def sample(key: PRNGKey) -> Array:
+        probe = _vectors.signs(key, like)
+        return _vectors.dot(probe, product(probe))
+
+    samples = jax.lax.map(sample, jax.random.split(key, num_samples))
+    return TraceEstimate(value=samples.mean(), standard_error=standard_error_of(samples))
+
+
+def standard_error_of(samples: Array) -> Array:
+    """The spread to expect of the samples' mean; without over- or underflow."""
+    scale = _vectors.scale_of([samples])
+    return (samples / scale).std(ddof=1) / len(samples) ** 0.5 * scale

@@ -1,0 +1,79 @@
+"""Arithmetic on vectors: lists of arrays, in float32 or better, that are never joined.
+
+Each array stays as it is, so that one that is sharded stays sharded. Squares are taken of what
+has been brought near 1, so that no norm over- or underflows.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgd.types import Array, PRNGKey
+
+Vector: TypeAlias = list[Array]
+
+
+def wide_dtype(leaves: Sequence[Array]) -> jnp.dtype:
+    """float64 where an array has it, float32 otherwise: what sums are taken in."""
+    is_double = any(leaf.dtype == jnp.float64 for leaf in leaves)
+    return jnp.dtype(jnp.float64 if is_double else jnp.float32)
+
+
+def widened(leaves: Sequence[Array]) -> Vector:
+    dtype = wide_dtype(leaves)
+    return [leaf.astype(dtype) for leaf in leaves]
+
+
+def dot(first: Vector, second: Vector) -> Array:
+    """The sum of all products, exact products of low precision included."""
+    pairs = zip(first, second, strict=True)
+    highest = jax.lax.Precision.HIGHEST
+    return sum_of([jnp.vdot(a, b, precision=highest) for a, b in pairs])
+
+
+def sum_of(terms: Sequence[Array]) -> Array:
+    return jnp.stack(terms).sum(axis=0)
+
+
+def scale_of(vector: Vector) -> Array:
+    """The power of two near the largest magnitude; 1 for what is zero, inf or NaN."""
+    maxima = [jnp.max(jnp.abs(leaf), initial=0) for leaf in vector]
+    largest = jax.lax.stop_gradient(jnp.stack(maxima).max())
+    exponent = jnp.frexp(largest)[1]
+    scale = jnp.ldexp(jnp.ones_like(largest), exponent - 1)
+    return jnp.where((largest > 0) & jnp.isfinite(largest), scale, 1)
+
+
+def scaled(vector: Vector, factor: Array) -> Vector:
+    return [factor * leaf for leaf in vector]
+
+
+def divided(vector: Vector, divisor: Array) -> Vector:
+    return [leaf / divisor for leaf in vector]
+
+
+def norm(vector: Vector) -> Array:
+    """The Euclidean length, without over- or underflow; its gradient at zero is zero."""
+    scale = scale_of(vector)
+    near_one = divided(vector, scale)
+    square = dot(near_one, near_one)
+    is_zero = square == 0
+    return jnp.where(is_zero, 0, scale * jnp.sqrt(jnp.where(is_zero, 1, square)))
+
+
+def normalized(vector: Vector) -> Vector:
+    """A vector of length 1; one of zeros stays as it is."""
+    length = norm(vector)
+    return divided(vector, jnp.where(length == 0, 1, length))
+
+
+def normal(key: PRNGKey, like: Vector) -> Vector:
+    return jax.tree.leaves(optax.tree.random_like(key, like, jax.random.normal))
+
+
+def signs(key: PRNGKey, like: Vector) -> Vector:
+    """Entries of 1 and -1, each with probability a half."""
+    return jax.tree.leaves(optax.tree.random_like(key, like, jax.random.rademacher))
