@@ -10,10 +10,14 @@ An experiment is a module of ``note`` or of ``beyond`` with
 
 and, where it has them,
 
+* ``expectations(results)``: a list of ``Expectation(says, found, holds)``. One that does not hold
+  makes the command fail,
 * ``numbers(results)``: its share of ``data/numbers.json``, by id,
 * ``interactive(results) -> dict``: Plotly figures to turn or to play, by title, of
   ``plots.interactive_...``. The gallery shows them above the picture; without Plotly it does
   without them,
+* ``SECONDS``: how long it takes on two cores, compilation included; two numbers, the second of
+  them for ``full``,
 * ``large_map(seed, size) -> Map``: what ``python -m experiments sweep`` can compute at any size.
 
 Experiments import ``data`` and ``shell``, never each other. A new one is a file, and a line below.
@@ -21,6 +25,13 @@ Experiments import ``data`` and ``shell``, never each other. A new one is a file
 
 import importlib
 from types import ModuleType
+
+THE_NOTE = (
+    "The note is a study note in Chinese on the neuron, back-propagation, gradient descent and "
+    "loss functions. It follows chapters 1 to 3 of ai-edu, Microsoft's open course on AI, and "
+    "posts on Jianshu (descent on 20 points) and CSDN (losses of a classifier). Its text is not "
+    "part of this project; its numbers are, in experiments/data/numbers.json."
+)
 
 # In the order in which they run and are shown.
 ADDRESSES = (

@@ -1,26 +1,49 @@
-"""The shell around the experiments: arguments, precision, seeds, figures, files."""
+"""The command: ``python -m experiments``. Arguments, precision, seeds, figures, files."""
 
 import argparse
 import importlib
 import inspect
 import pathlib
 import sys
+import tempfile
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments import NAMES, load
-from experiments.shell import gallery, report, sweep
+from experiments import NAMES, THE_NOTE, load
+from experiments.shell import gallery, progress, report, sweep
 
 LARGE_MAPS = {"digits": "network_surface", "trainability": "trainability"}
+USUAL_SECONDS = 5  # of an experiment that does not say how long it takes
+
+
+class Run(NamedTuple):
+    """What one experiment left behind.
+
+    Attributes:
+      picture: where it was written.
+      numbers: the note's numbers that it computed, by id.
+      expectations: what it expected, and whether it came out so.
+      entry: its section of the gallery; None if no gallery is asked for.
+    """
+
+    picture: pathlib.Path
+    numbers: dict[str, Any]
+    expectations: list[report.Expectation]
+    entry: gallery.Entry | None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs experiments and tells what they found; 1 if a number of the note is off."""
+    """Runs experiments and tells what they found.
+
+    Returns:
+      0; 1 if a number of the note is off or an expectation does not hold; 2 if nothing can be
+      written.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["sweep"]:
         maps = {name: load(experiment).large_map for name, experiment in LARGE_MAPS.items()}
@@ -39,44 +62,85 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "numbers.json").touch()
+        tempfile.TemporaryFile(dir=options.out).close()
     except OSError as error:
         print(f"{parser.prog}: cannot write to {options.out}: {error.strerror}", file=sys.stderr)
         return 2
 
     jax.config.update("jax_enable_x64", True)  # the published digits are those of float64
     names = [name for name in NAMES if name in options.names or not options.names]
-    computed, entries = {}, []
+    print(_announcement(names, options), flush=True)
+    runs = {}
     for index, name in enumerate(names, start=1):
         print(f"[{index}/{len(names)}] {name}: {_question(name)}", flush=True)
-        experiment = load(name)
         try:
-            results = _compute(experiment, options)
+            runs[name] = _run(name, options)
         except ModuleNotFoundError as error:
             print(f'    left out: no {error.name} here: pip install -e ".[experiments]"\n')
-            continue
-        for table in experiment.tables(results):
-            print(f"\n{report.render(table)}")
-        picture = options.out / f"{name}.png"
-        figure = _draw(experiment, results, picture)
-        print(f"\n    -> {picture}\n", flush=True)
-        if hasattr(experiment, "numbers"):
-            computed |= experiment.numbers(results)
-        if options.gallery:
-            entries.append(gallery.entry(name, experiment, results, figure, picture))
+    return _conclude(runs, options)
 
-    verdicts = report.verdicts(computed)
-    (options.out / "numbers.json").write_text(report.numbers_json(verdicts), encoding="utf-8")
-    if verdicts:
-        print(report.render(report.numbers_table(verdicts)))
-    counts = {kind: sum(v.kind == kind for v in verdicts) for kind in ("match", "erratum", "OFF")}
-    print(
-        f"\n{len(verdicts)} numbers: {counts['match']} match, {counts['erratum']} are errata of "
-        f"the note, {counts['OFF']} are off. Written to {options.out}."
+
+def _run(name: str, options: argparse.Namespace) -> Run:
+    """Computes an experiment, shows its tables, and draws its picture."""
+    experiment = load(name)
+    with progress.ticking(_usual_seconds(name, options)):
+        results = _compute(experiment, options)
+    expectations = report.expectations_of(experiment, results)
+    for table in [*experiment.tables(results), *report.expectations_tables(expectations)]:
+        print(f"\n{report.render(table)}")
+    picture = options.out / f"{name}.png"
+    figure = _draw(experiment, results, picture)
+    print(f"\n    -> {picture}\n", flush=True)
+    return Run(
+        picture=picture,
+        numbers=report.numbers_of(experiment, results),
+        expectations=expectations,
+        entry=gallery.entry(name, experiment, results, figure, picture)
+        if options.gallery
+        else None,
     )
+
+
+def _conclude(runs: dict[str, Run], options: argparse.Namespace) -> int:
+    """The numbers of the note, what did not come out, and where everything is."""
+    verdicts = report.verdicts({k: v for run in runs.values() for k, v in run.numbers.items()})
+    expectations = [e for run in runs.values() for e in run.expectations]
+    failed = [expectation for expectation in expectations if not expectation.holds]
+    numbers = options.out / "numbers.json"
+    if verdicts:
+        numbers.write_text(report.numbers_json(verdicts), encoding="utf-8")
+        print(report.render(report.numbers_table(verdicts)))
+        print(f"\n{report.count(verdicts)}")
+    if expectations:
+        held = f"all but {len(failed)} of which hold" if failed else "all of which hold"
+        print(f"\n{len(expectations)} expectations, {held}.")
+    for expectation in failed:
+        print(f"    does not hold: {expectation.says} ({expectation.found})")
+    if runs:
+        pictures = [str(run.picture) for run in runs.values()]
+        more = f" and {len(pictures) - 1} more beside it" if pictures[1:] else ""
+        print(f"\nThe pictures: {pictures[0]}{more}.")
+    if verdicts:
+        print(f"The numbers: {numbers}.")
     if options.gallery:
+        entries = [run.entry for run in runs.values() if run.entry is not None]
         print(gallery.write(options.out / "index.html", entries, verdicts, options.seed))
-    return 1 if counts["OFF"] else 0
+    return 1 if failed or any(verdict.kind == "OFF" for verdict in verdicts) else 0
+
+
+def _announcement(names: Sequence[str], options: argparse.Namespace) -> str:
+    """How many experiments, how long they take, and where they write."""
+    seconds = sum(_usual_seconds(name, options) for name in names)
+    duration = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+    count = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"
+    return f"{count}, about {duration} on two cores. Pictures and numbers go to {options.out}.\n"
+
+
+def _usual_seconds(name: str, options: argparse.Namespace) -> float:
+    """How long an experiment takes on two cores, compilation included."""
+    sizes = getattr(load(name), "SECONDS", USUAL_SECONDS)
+    default, full = sizes if isinstance(sizes, tuple) else (sizes, sizes)
+    return full if options.full else default
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m experiments",
         description="Recompute the study note: its numbers, its errors, its pictures.",
+        epilog=THE_NOTE,
     )
     parser.add_argument(
         "names",

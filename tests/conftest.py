@@ -1,16 +1,77 @@
-"""What holds for every test: no silent broadcasting, the same inputs at every run, no leaks."""
+"""What holds for every test: no silent broadcasting, the same inputs at every run, no leaks.
 
+A test that needs a browser or FFmpeg takes the fixture ``browser`` or ``ffmpeg``. Where the
+machine has none it is skipped and says why; with ``--require-all`` it fails instead.
+"""
+
+import pathlib
+import shutil
 from collections.abc import Iterator
+from typing import NoReturn
 
 import hypothesis
 import jax
 import jax.numpy as jnp
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("jaxgd", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("jaxgd")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-all",
+        action="store_true",
+        help="a browser or FFmpeg that is missing fails the tests that need it",
+    )
+
+
+def leave_out(config: pytest.Config, reason: str) -> NoReturn:
+    """Skips a test that this machine cannot run, or fails it where all must run."""
+    if config.getoption("--require-all"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def chromium(pytestconfig: pytest.Config) -> str:
+    """The path of a Chromium: the system's, or the one that Playwright installed."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        path = shutil.which(name)
+        if path is not None:
+            return path
+    with sync_playwright() as playwright:
+        path = playwright.chromium.executable_path
+    if not pathlib.Path(path).exists():
+        leave_out(pytestconfig, "no Chromium here: playwright install --with-deps chromium")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A running Chromium, which draws WebGL without a graphics card."""
+    software = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=software)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def ffmpeg(pytestconfig: pytest.Config) -> str:
+    """The path of an FFmpeg: the system's, or the one that imageio-ffmpeg brings."""
+    path = shutil.which("ffmpeg")
+    if path is not None:
+        return path
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ModuleNotFoundError, RuntimeError):
+        leave_out(pytestconfig, "no FFmpeg here: pip install imageio-ffmpeg")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from experiments.shell import report
 def run(*arguments, cwd=None):
     return subprocess.run(
         [sys.executable, "-m", "experiments", *arguments],
-        check=False, capture_output=True, text=True, timeout=300, cwd=cwd,
+        check=False, capture_output=True, text=True, timeout=900, cwd=cwd,
     )  # fmt: skip
 
 
@@ -31,10 +31,17 @@ def whole_run(tmp_path_factory):
 def test_the_whole_note_is_reproduced_with_one_command(whole_run):
     process, out = whole_run
     assert process.returncode == 0, process.stderr
-    assert "94 numbers: 84 match, 10 are errata of the note, 0 are off" in process.stdout
+    told = "44 recomputed and equal (match), 9 errata, 14 not stated in it, 27 given by it"
+    assert f"94 numbers of the note: {told} and not computed, 0 off" in process.stdout
+    assert "expectations, all of which hold." in process.stdout
+    assert (
+        f"The pictures: {out}/neuron.png and 15 more beside it." in process.stdout.splitlines()[-2]
+    )
     rows = json.loads((out / "numbers.json").read_text(encoding="utf-8"))
     assert [row["id"] for row in rows] == [record["id"] for record in report.records()]
-    assert {row["verdict"] for row in rows} == {"match", "erratum"}
+    assert {row["verdict"] for row in rows} == {"match", "erratum", "not stated", "given"}
+    unstated = [row for row in rows if row["seed_value"] is None]
+    assert {row["verdict"] for row in unstated} == {"not stated"}
 
 
 def test_every_experiment_says_that_it_runs_and_draws_its_picture(whole_run):
@@ -152,7 +159,7 @@ def computed_for(record, change=0.0):
 )
 def test_a_number_that_is_off_is_called_off(record):
     (verdict,) = report.verdicts(computed_for(record))
-    assert verdict.kind == "match"
+    assert verdict.kind == ("not stated" if record["seed_value"] is None else "match")
     (verdict,) = report.verdicts(computed_for(record, change=2 * record["tolerance"] + 1e-11))
     assert verdict.kind == "OFF"
 
@@ -170,6 +177,22 @@ def test_a_list_of_the_wrong_length_and_a_word_are_called_off():
     assert report.verdicts({"N06": "b=t"})[0].kind == "OFF"
     with pytest.raises(KeyError, match="no record X1"):
         report.verdicts({"X1": 0})
+
+
+def test_a_given_of_the_note_is_called_given_and_one_that_is_off_is_called_off():
+    assert report.verdicts({"L01": 3.0})[0].kind == "given"
+    assert report.verdicts({"L01": 4.0})[0].kind == "OFF"
+
+
+def test_the_kinds_of_numbers_are_counted_in_a_sentence():
+    verdicts = report.verdicts(
+        {"L01": 3, "NL12": 9.655706402390724, "V06": 40, "V01": 7, "L03": 18}
+    )
+
+    assert report.count(verdicts) == (
+        "5 numbers of the note: 1 recomputed and equal (match), 1 errata, 1 not stated in it, "
+        "1 given by it and not computed, 1 off."
+    )
 
 
 def test_every_error_of_the_note_has_its_reason():

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 import subprocess
 import sys
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page
 
 from experiments import load
 from experiments.shell import report
@@ -49,18 +48,6 @@ def build(out: Any, *names: str, before: str = "") -> Built:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     return build(tmp_path_factory.mktemp("gallery"), *NAMES)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.fail("the gallery is tested in a browser: apt-get install chromium")
-    software = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=software)
-        yield browser
-        browser.close()
 
 
 def watched(page: Page, url: str) -> list[str]:

@@ -20,6 +20,7 @@ from experiments.shell.report import Table
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (11, 9)
+SECONDS = 10
 SIZES = (64, 32, 10)
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 SCALES = {"usual": 1.0, "large": 6.0}

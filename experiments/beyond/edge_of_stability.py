@@ -40,6 +40,7 @@ from jaxgd import curvature, descent, losses, neurons, plots
 from jaxgd.types import Array, ArrayLike, Params, PRNGKey
 
 FIGURE_SIZE = (14, 8)
+SECONDS = (12, 200)
 WIDTH, NUM_EXAMPLES, GAINS = 100, 20, (1.9, 1.0)
 NUM_STARTS, NUM_STEPS, STRIDE = 5, 20_000, 200
 NUM_ITERATIONS = 15  # of Lanczos; with 20 examples, few eigenvalues are not next to zero

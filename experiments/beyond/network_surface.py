@@ -22,6 +22,7 @@ from experiments.shell.sweep import Map
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (14, 9.4)
+SECONDS = 25
 SIZES = (64, 32, 10)
 OPTIMIZERS = {
     "SGD": optax.sgd(0.3),

@@ -32,6 +32,7 @@ from jaxgd import descent, surfaces
 from jaxgd.types import Array, ArrayLike, PRNGKey
 
 FIGURE_SIZE = (14, 6.3)
+SECONDS = (6, 400)
 LOG_RATES = (-3.0, 6.0)
 NUM_ZOOMS, ZOOM = 2, 8
 CLIP = 1e6

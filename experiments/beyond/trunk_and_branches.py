@@ -20,6 +20,7 @@ from experiments.shell.report import Table
 from jaxgd import chains, descent, losses, neurons, plots
 
 FIGURE_SIZE = (12, 7.2)
+SECONDS = 8
 SIZES = (3, 5, 4, 1)
 LEARNING_RATE, NUM_STEPS = 0.1, 4000
 STAGE_NAMES = ("x", "$z_1$", "$a_1$", "$z_2$", "$a_2$", "$z_3$", "loss")

@@ -20,6 +20,7 @@ from experiments.shell.report import Table
 from jaxgd import descent, losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (12, 10.5)
+SECONDS = 8
 X, Y = points.TWENTY
 LEARNING_RATE, TOLERANCE, MAX_STEPS = 0.01, 1e-5, 10_000
 CRITICAL_RATES = (0.0138, 0.0139)

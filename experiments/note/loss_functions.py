@@ -199,5 +199,13 @@ def numbers(results: Results) -> dict[str, Any]:
         "LF05": results.as_written,
         "LF06": results.cross_entropy,
         "LF07": HINGE_MARGIN,
-        "LF08": "s",
+        "LF08": "s" if _is_cut_at_s() else "elsewhere",
     }
+
+
+def _is_cut_at_s() -> bool:
+    """Whether the ramp is level below s and the hinge above it, whatever s is."""
+    cuts = jnp.array([-2.0, -1.0, -0.5, 0.25])
+    level = [losses.ramp(jnp.array([cut - 5, cut]), cut) for cut in cuts]
+    sloped = [losses.ramp(x, cut) == losses.hinge(x) for cut in cuts for x in (cut, cut + 0.1)]
+    return bool(np.ptp(level, axis=1).max() == 0 and all(sloped))

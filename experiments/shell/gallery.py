@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxgd
+from experiments import THE_NOTE
+from experiments.shell import report
 from experiments.shell.report import Table, Verdict, is_numeric, shown_value
 
 HERE = pathlib.Path(__file__).parent
@@ -59,6 +61,7 @@ def entry(
     """Gathers what an experiment has to show; ``figure`` is drawn, ``picture`` its PNG."""
     question, _, expectation = (experiment.__doc__ or "").strip().partition("\n")
     png, size = _few_colours(picture)
+    expectations = report.expectations_of(experiment, results)
     return Entry(
         name=name,
         question=question,
@@ -66,8 +69,8 @@ def entry(
         picture=png,
         size=size,
         alt=_in_words(experiment, figure),
-        tables=experiment.tables(results),
-        ids=frozenset(experiment.numbers(results) if hasattr(experiment, "numbers") else ()),
+        tables=[*experiment.tables(results), *report.expectations_tables(expectations)],
+        ids=frozenset(report.numbers_of(experiment, results)),
         figures=_figures(experiment, results),
     )
 
@@ -96,6 +99,7 @@ def page(entries: Sequence[Entry], verdicts: Sequence[Verdict], seed: int) -> st
         "contents": "\n".join(
             f'<li><a href="#{i}">{_text(words)}</a></li>' for i, words in contents
         ),
+        "note": _text(THE_NOTE),
         "notice": f'<p class="notice">{_text(PLOTLY_MISSING)}</p>' if still else "",
         "experiments": "\n".join(_experiment(each, verdicts) for each in entries),
         "numbers": _numbers(verdicts, computed_in) if verdicts else "",
@@ -234,7 +238,6 @@ def _table(table: Table, kind: str = "found") -> str:
 
 
 def _own_numbers(verdicts: Sequence[Verdict]) -> str:
-    counts = _counts(verdicts)
     rows = [
         (v.record["id"], v.record["quantity"], shown_value(v.record["seed_value"]),
          shown_value(v.value), v.kind)
@@ -242,14 +245,14 @@ def _own_numbers(verdicts: Sequence[Verdict]) -> str:
     ]  # fmt: skip
     header = ("id", "quantity", "the note", "computed", "verdict")
     table = _table(Table("Its numbers in the note", header, rows), "verdicts")
-    return f"<details><summary>Its numbers in the note: {counts}</summary>{table}</details>"
+    return (
+        f"<details><summary>Its numbers in the note: {_counts(verdicts)}</summary>{table}</details>"
+    )
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
-    kinds = [v.kind for v in verdicts]
-    off = f", {kinds.count('OFF')} off" if "OFF" in kinds else ""
-    errata = kinds.count("erratum")
-    return f"{kinds.count('match')} match, {errata} {'erratum' if errata == 1 else 'errata'}{off}"
+    kinds = [verdict.kind for verdict in verdicts]
+    return ", ".join(f"{kinds.count(k)} {k}" for k in report.KINDS if k in kinds)
 
 
 def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str:
@@ -266,7 +269,8 @@ def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str
                 shown_value(v.value),
             )
         )
-        badge = f'<span class="badge {v.kind.lower()}">{_text(v.kind)}</span> {_text(v.reason)}'
+        look = v.kind.lower().replace(" ", "-")
+        badge = f'<span class="badge {look}">{_text(v.kind)}</span> {_text(v.reason)}'
         rows.append(
             f'<tr data-kind="{v.kind}"><td><a href="#{where}">{_text(id_)}</a></td>{cells}'
             f"<td>{badge}</td></tr>"
@@ -278,8 +282,8 @@ def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str
     return f"""
 <section class="experiment" id="numbers" aria-labelledby="numbers-title">
 <h2 id="numbers-title" tabindex="-1">Which numbers of the note are right?</h2>
-<p>{len(verdicts)} numbers: {_counts(verdicts)}. Each is computed anew; an erratum says why the
-note prints another. The id leads to the experiment.</p>
+<p>{_text(report.count(verdicts))} An erratum says why the note prints another number.
+The id leads to the experiment.</p>
 <p><button type="button" id="errata" aria-pressed="false">Show the errata only</button></p>
 <div class="scroll" tabindex="0" role="region" aria-label="Table: the numbers of the note">
 <table class="verdicts"><caption>The numbers of the note</caption>

@@ -3,11 +3,18 @@
 import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 NUMBERS_FILE = pathlib.Path(__file__).parent.parent / "data" / "numbers.json"
+
+
+# What a number of the note can be: recomputed and equal; recomputed and another; a value that the
+# note never states; one that the note gives, held only against what the program assumes; and one
+# that the program gets wrong.
+KINDS = ("match", "erratum", "not stated", "given", "OFF")
 
 
 class Table(NamedTuple):
@@ -23,8 +30,22 @@ class Verdict(NamedTuple):
 
     record: Mapping[str, Any]
     value: Any
-    kind: str  # "match", "erratum", or "OFF"
+    kind: str  # one of KINDS
     reason: str
+
+
+class Expectation(NamedTuple):
+    """What was to come out of an experiment, and what did.
+
+    Attributes:
+      says: what was expected, in words.
+      found: what was computed, in words.
+      holds: whether the one agrees with the other.
+    """
+
+    says: str
+    found: str
+    holds: bool
 
 
 def render(table: Table) -> str:
@@ -56,9 +77,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def yes_or_no(came_out: Any) -> str:
-    """Whether an expectation came out, as a cell of a table."""
-    return "yes" if came_out else "no"
+def expectations_of(experiment: ModuleType, results: Any) -> list[Expectation]:
+    """What an experiment expected of its results; nothing if it does not say."""
+    return experiment.expectations(results) if hasattr(experiment, "expectations") else []
+
+
+def numbers_of(experiment: ModuleType, results: Any) -> dict[str, Any]:
+    """The note's numbers that an experiment computed, by id; nothing if it has none."""
+    return experiment.numbers(results) if hasattr(experiment, "numbers") else {}
+
+
+def expectations_tables(expectations: Sequence[Expectation]) -> list[Table]:
+    """What was expected beside what was found: one table, or none."""
+    rows = [(says, found, "yes" if holds else "NO") for says, found, holds in expectations]
+    header = ("expected", "found", "holds")
+    return [Table("What was expected", header, rows)] if rows else []
 
 
 def records() -> list[dict[str, Any]]:
@@ -78,7 +111,7 @@ def verdicts(computed: Mapping[str, Any]) -> list[Verdict]:
 def _verdict(record: Mapping[str, Any], value: Any) -> Verdict:
     """A match agrees with the note and with the exact value; an erratum with the latter only.
 
-    A value the note does not print, or prints as a formula, has the exact one to agree with.
+    A value that the note does not state, or states as a formula, has the exact one to agree with.
     """
     tolerance = record["tolerance"]
     printed, exact = record["seed_value"], record["exact_value"]
@@ -86,10 +119,22 @@ def _verdict(record: Mapping[str, Any], value: Any) -> Verdict:
         return Verdict(record, value, "OFF", f"should be {shown_value(exact)}")
     if "erratum" in record:
         return Verdict(record, value, "erratum", record["erratum"])
-    numeric = isinstance(printed, (int, float, list))
-    if numeric and not _agrees(value, printed, tolerance or 0):
+    if printed is None:
+        return Verdict(record, value, "not stated", "")
+    is_numeric = isinstance(printed, (int, float, list))
+    if is_numeric and not _agrees(value, printed, tolerance or 0):
         return Verdict(record, value, "OFF", f"the note prints {shown_value(printed)}")
-    return Verdict(record, value, "match", "")
+    return Verdict(record, value, "given" if record.get("given") else "match", "")
+
+
+def count(verdicts: Sequence[Verdict]) -> str:
+    """How many numbers there are of each kind, in a sentence."""
+    counts = {kind: sum(verdict.kind == kind for verdict in verdicts) for kind in KINDS}
+    return (
+        f"{len(verdicts)} numbers of the note: {counts['match']} recomputed and equal (match), "
+        f"{counts['erratum']} errata, {counts['not stated']} not stated in it, {counts['given']} "
+        f"given by it and not computed, {counts['OFF']} off."
+    )
 
 
 def _agrees(value: Any, wanted: Any, tolerance: float) -> bool:
