@@ -26,13 +26,6 @@ Experiments import ``data`` and ``shell``, never each other. A new one is a file
 import importlib
 from types import ModuleType
 
-THE_NOTE = (
-    "The note is a study note in Chinese on the neuron, back-propagation, gradient descent and "
-    "loss functions. It follows chapters 1 to 3 of ai-edu, Microsoft's open course on AI, and "
-    "posts on Jianshu (descent on 20 points) and CSDN (losses of a classifier). Its text is not "
-    "part of this project; its numbers are, in experiments/data/numbers.json."
-)
-
 # In the order in which they run and are shown.
 ADDRESSES = (
     "note.neuron",

@@ -14,7 +14,8 @@ import jax
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments import NAMES, THE_NOTE, load
+from experiments import NAMES, load
+from experiments.data import THE_NOTE
 from experiments.shell import gallery, progress, report, sweep
 
 LARGE_MAPS = {"digits": "network_surface", "trainability": "trainability"}

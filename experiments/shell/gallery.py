@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import jaxgd
-from experiments import THE_NOTE
+from experiments.data import THE_NOTE
 from experiments.shell import report
 from experiments.shell.report import Table, Verdict, is_numeric, shown_value
 
