@@ -95,7 +95,7 @@ PUBLIC = {
         "restrict",
     },
     "surfaces": {"Surface", "select", "sweep"},
-    "sweeps": {"run"},
+    "sweeps": {"load", "run"},
 }
 WITH_OUTSIDE = {"sweeps", "plots"}  # the rooms that may touch files, clocks and terminals
 FILES = sorted(LIBRARY.rglob("*.py"))

@@ -783,6 +783,10 @@ for args, options, error, says in (
         r"devices must be a list.*Write devices=\[device\]",
     ),
     ((square, ONES), {"store": 3}, TypeError, r"store must be a str or PathLike, got 3"),
+    ((square, ONES), {"store": "s3://b/x"}, ValueError, r"store must be a folder, not a URL, got"),
+    ((square, ONES), {"axis_names": "a"}, TypeError, r"axis_names must be a list or tuple, got"),
+    ((square, ONES), {"axis_names": (3,)}, TypeError, r"axis_names\[0\] must be a str, got 3"),
+    ((square, ONES), {"axis_names": ("a", "b")}, ValueError, r"axis_names must be 1 diff.*'b'\)"),
     (
         (lambda a, b: a, *2 * [np.broadcast_to(np.float32(0), 2**16)]),
         {},
@@ -808,6 +812,8 @@ refuse(
     ValueError,
     r"the arrays of fn must be known, got traced values",
 )
+refuse(sweeps.load, lambda f: f(3), TypeError, r"store must be a str or PathLike, got 3")
+refuse(sweeps.load, lambda f: f("file:///x"), ValueError, r"store must be a folder, not a URL, got")
 
 
 def address(function: Any) -> str:

@@ -106,7 +106,7 @@ def tilted(params, x):
 
 
 # What runs on the host, and compiles for itself; tests/test_sweeps.py holds it to surfaces.sweep.
-DRIVERS = {"sweeps.run"}
+DRIVERS = {"sweeps.load", "sweeps.run"}
 
 KEYED = "what it draws is a function of a key, which has no derivative"
 ROWS = [

@@ -189,6 +189,16 @@ def test_every_process_of_a_job_gets_the_whole_surface(
     assert len(written(tmp_path / "store")) == (NUM_BLOCKS if stored else 0)
 
 
+def test_processes_that_start_one_new_store_at_once_all_get_its_values(launcher, tmp_path):
+    for attempt in range(3):
+        store = str(tmp_path / f"{attempt}.zarr")
+        trials = [Trial(str(tmp_path / f"{attempt}-{i}"), "quick", store) for i in range(3)]
+        first, *others = finish(launcher, trials)
+        for values in others:
+            assert_equal(values, first)
+        assert len(list(tmp_path.glob("*zarr*"))) == attempt + 1  # and nothing is left over
+
+
 def test_when_a_process_dies_the_job_says_so_and_another_one_goes_on(
     launcher, uninterrupted, tmp_path
 ):
@@ -201,7 +211,7 @@ def test_when_a_process_dies_the_job_says_so_and_another_one_goes_on(
     assert launcher.wait(victim) == -signal.SIGKILL
     assert launcher.wait(survivor) != 0
     assert time.monotonic() - start < 25
-    assert "sweeps.run: another process of the job is gone. What is done is in" in said(trials[0])
+    assert "sweeps.run: another process of the job is gone. Start the job again" in said(trials[0])
     before = written(store)
     assert 10 < len(before) < NUM_BLOCKS
 

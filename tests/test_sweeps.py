@@ -1,21 +1,25 @@
 """A sweep in chunks is the sweep: the same values, on disk or not, whole or resumed."""
 
 import contextlib
+import functools
 import itertools
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray
+import zarr
 
-from jaxgd import surfaces, sweeps
-from jaxgd.sweeps import _store
+from jaxgd import planes, surfaces, sweeps
+from jaxgd.sweeps import _fingerprint, _program, _store
 
 W, B = jnp.linspace(-1, 1, 7), jnp.linspace(0, 2, 5)
 HOLES = ("loss", "half", "count", "right")
@@ -70,14 +74,41 @@ FUNCTIONS = {
 @pytest.mark.parametrize(
     ("batch_size", "stored"), [(1, False), (1000, False), (6, False), (6, True)]
 )
-def test_a_run_equals_a_sweep_bit_for_bit(tmp_path, name, batch_size, stored):
+def test_a_run_equals_a_sweep_up_to_rounding(tmp_path, name, batch_size, stored):
     fn, axes = FUNCTIONS[name]
     store = tmp_path / "store" if stored else None
 
     surface = run(fn, *axes, batch_size=batch_size, store=store)
 
-    wanted = swept(fn, *axes, batch_size=batch_size)
-    assert_equal(surface, jax.tree.map(jnp.asarray, wanted))
+    wanted = jax.tree.map(jnp.asarray, swept(fn, *axes, batch_size=batch_size))
+    chex.assert_trees_all_equal_shapes_and_dtypes(surface, wanted)
+    chex.assert_trees_all_close(surface, wanted, rtol=1e-6)
+    if store is not None:
+        assert_equal(sweeps.load(store), surface)
+
+
+def of_many_terms(a, b):
+    """A sum whose last bits show in what order it is summed."""
+    return jnp.tanh(jnp.arange(20) * a + b).sum()
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 221])
+def test_runs_agree_to_the_last_bit_and_with_a_sweep_to_eps_times_the_terms(tmp_path, batch_size):
+    axes = jnp.linspace(-1, 1, 17), jnp.linspace(-2, 2, 13)
+    options = {"batch_size": batch_size}
+
+    surface = run(of_many_terms, *axes, **options)
+    assert_equal(run(of_many_terms, *axes, store=tmp_path / "store", **options), surface)
+    lost = sorted((tmp_path / "store" / "computed" / "c").glob("*/*"))[30::7]
+    for file in lost:
+        file.unlink()
+    assert_equal(run(of_many_terms, *axes, store=tmp_path / "store", **options), surface)
+
+    wanted = swept(of_many_terms, *axes, batch_size=batch_size)
+    a, b = np.meshgrid(*axes, indexing="ij")
+    terms = np.abs(np.tanh(np.arange(20) * a[..., None] + b[..., None])).sum(-1)
+    error = np.abs(np.asarray(surface.values) - np.asarray(wanted.values))
+    assert (error <= 20 * np.finfo(np.float32).eps * terms).all()
 
 
 def test_one_program_is_compiled_however_large_the_grid():
@@ -112,7 +143,7 @@ def test_the_batch_size_follows_from_the_memory_of_the_program(tmp_path, monkeyp
     ):
         store = tmp_path / name
         with contextlib.suppress(KeyboardInterrupt), monkeypatch.context() as patch:
-            patch.setattr(sweeps, "_batches", interrupt)
+            patch.setattr(_program, "compute", interrupt)
             run(fn, axis, batch_size=None, store=store)
         sizes.append(xarray.open_zarr(store).attrs["batch_size"])
 
@@ -239,8 +270,9 @@ def test_what_a_killed_process_leaves_behind_is_no_obstacle(tmp_path):
     # Killed while the store was made, and while a block was written.
     shutil.copytree(tmp_path / "whole", tmp_path / ".store.new")
     (tmp_path / ".store.new" / "zarr.json").write_text("{")
+    before = sorted(tmp_path.rglob(".store*/**"))
     assert_equal(run(store=tmp_path / "store"), whole)
-    assert not (tmp_path / ".store.new").exists()
+    assert sorted(tmp_path.rglob(".store*/**")) == before  # it may be somebody's
     file = min((tmp_path / "store" / "loss" / "c").glob("*/*"))
     file.rename(file.with_suffix(".123.partial"))
     assert_equal(run(store=tmp_path / "store"), whole)
@@ -297,6 +329,246 @@ def test_nothing_else_is_overwritten_by_a_store(tmp_path, content):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def linked(folder, *, is_there):
+    """A link to an empty folder, or to nothing."""
+    if is_there:
+        (folder / "elsewhere").mkdir()
+    (folder / "link").symlink_to(folder / "elsewhere")
+    return folder / "link"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_store_lies_where_a_link_leads(tmp_path, is_there):
+    link = linked(tmp_path, is_there=is_there)
+    surface = run(store=link)
+
+    assert link.is_symlink()
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "elsewhere", link]
+    assert_equal(run(store=tmp_path / "elsewhere"), surface)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    surface = run(store="~/deep/store")
+    assert_equal(sweeps.load(pathlib.Path("~/deep/store")), surface)
+    assert (tmp_path / "deep" / "store" / "zarr.json").exists()
+
+
+@pytest.mark.parametrize(
+    "store",
+    ["s3://bucket/x.zarr", "file:///tmp/x", "gs://b", pathlib.Path("s3://bucket/x"), "memory://x",
+     "zip::https://host/x", "~nobody-of-this-name/x", "", " ", "a\0b"],
+)  # fmt: skip
+@pytest.mark.parametrize("call", [run, sweeps.load])
+def test_a_store_that_is_no_folder_of_this_machine_is_refused(tmp_path, monkeypatch, store, call):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"^sweeps\.\w+: store must be (a folder, not a URL|the p)"
+    ):
+        call(store=store)
+    assert not list(tmp_path.iterdir())
+
+
+class Bytes:
+    """A path of bytes."""
+
+    def __fspath__(self):
+        return b"store"
+
+
+@pytest.mark.parametrize("store", [Bytes(), b"store", 3])
+def test_a_store_must_be_named_in_words(store):
+    with pytest.raises(TypeError, match=r"^sweeps\.run: store must be a str"):
+        run(store=store)
+
+
+def test_a_program_that_calls_back_into_python_has_no_store(tmp_path):
+    def fn(w, b):
+        shape = jax.ShapeDtypeStruct((), w.dtype)
+        inner = jax.jit(lambda w: jax.pure_callback(np.sin, shape, w, vmap_method="expand_dims"))
+        return jax.lax.cond(b > 1, inner, lambda w: w, w)
+
+    def printing(w, b):
+        jax.debug.callback(lambda w: None, w)
+        return w
+
+    assert run(fn).values.shape == (7, 5)
+    with pytest.raises(ValueError, match=r"^sweeps\.run: with a store, fn must be a program .*Py"):
+        run(fn, store=tmp_path / "store")
+    assert not list(tmp_path.iterdir())
+    assert run(printing, store=tmp_path / "store").values.shape == (7, 5)  # it gives no value
+
+
+@pytest.mark.parametrize(
+    "name", [".", "..", "zarr.json", ".zattrs", "__x", "a\\b", "n\n", 300 * "x"]
+)
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path, name):
+    with pytest.raises(
+        ValueError, match=r"the output fn\(\.\.\.\)\[.* must have a name that a folde"
+    ):
+        run(lambda w, b: {name: w, "y": b}, store=tmp_path / "store")
+    with pytest.raises(ValueError, match=r"axis_names\[1\] must have a name that a folder can hav"):
+        run(store=tmp_path / "store", axis_names=("w", name))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_is_no_value():
+    keys = jax.random.split(jax.random.key(0), 7)
+    with pytest.raises(ValueError, match=r"fn must return numbers \(at x\), got a PRNG key\. Ret"):
+        run(lambda w, b: {"x": keys[0], "y": w})
+
+
+def test_an_axis_that_no_store_can_hold_is_refused(tmp_path):
+    axes = W.astype(jnp.bfloat16), B
+    assert run(several, *axes).values["loss"].shape == (7, 5)
+    with pytest.raises(ValueError, match=r"coordinate 0 must be of a dtype .*got bfloat16\. Make"):
+        run(several, *axes, store=tmp_path / "store")
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged", "another"])
+def test_a_lost_or_damaged_axis_is_restored(tmp_path, harm):
+    surface = run(store=tmp_path / "store")
+    chunk = tmp_path / "store" / "w" / "c"
+    if harm == "lost":
+        shutil.rmtree(chunk)
+    elif harm == "damaged":
+        (chunk / "0").write_bytes(b"nothing")
+    else:
+        zarr.open_array(tmp_path / "store" / "w")[:] = 0
+
+    assert_equal(run(store=tmp_path / "store"), surface)
+
+    with xarray.open_zarr(tmp_path / "store") as dataset:
+        np.testing.assert_array_equal(dataset.w.values, W)
+
+
+def edited(store, change):
+    """Changes the metadata of a store."""
+    file = store / "zarr.json"
+    told = json.loads(file.read_text())
+    change(told["attributes"])
+    file.write_text(json.dumps(told))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.pop("batch_size"),
+        lambda a: a.pop("fingerprint"),
+        lambda a: a.pop("values"),
+        lambda a: a.pop("jax"),
+        lambda a: a.update(batch_size="5"),
+        lambda a: a.update(batch_size=0),
+        lambda a: a.update(fingerprint=3),
+        lambda a: a.update(values=["loss", "w"]),
+        lambda a: a.update(values=7),
+        lambda a: a.clear(),
+    ],
+)
+def test_edited_metadata_are_refused_by_name(tmp_path, change):
+    run(store=tmp_path / "store")
+    edited(tmp_path / "store", change)
+
+    for call in (run, sweeps.load):
+        with pytest.raises(ValueError, match=r"^sweeps\.\w+: store must be a folder of this sweep"):
+            call(store=tmp_path / "store")
+
+
+def test_a_store_names_every_jax_that_has_computed_a_block(tmp_path):
+    store = tmp_path / "store"
+    run(store=store)
+    edited(store, lambda a: a.update(jax="0.1.0", mine="kept"))
+
+    run(store=store)
+    assert zarr.open_group(store).attrs["jax"] == "0.1.0"  # nothing was computed
+    shutil.rmtree(store / "loss" / "c" / "3")
+    for _ in range(2):
+        run(store=store)
+        assert zarr.open_group(store).attrs["jax"] == f"0.1.0, {jax.__version__}"
+    assert xarray.open_zarr(store).attrs["mine"] == "kept"
+
+
+def test_axes_are_named_as_asked_for(tmp_path):
+    store = tmp_path / "store"
+    surface = run(store=store, axis_names=("alpha", "beta"))
+
+    assert dict(xarray.open_zarr(store).sizes) == {"alpha": 7, "beta": 5}
+    assert_equal(run(store=store), surface)
+    assert_equal(run(axis_names=["alpha", "beta"]), surface)
+    with pytest.raises(ValueError, match=r"different are its axis_names, \('alpha', 'beta'\)\."):
+        run(store=store, axis_names=("beta", "alpha"))
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "A"), ("a", "computed"), ("a", "b", "c"), ()])
+def test_axis_names_are_as_many_as_axes_and_different(names):
+    with pytest.raises(ValueError, match=r"^sweeps\.run: axis_names must be 2 different names"):
+        run(axis_names=names)
+
+
+def test_a_store_says_which_function_it_holds_without_addresses(tmp_path):
+    plane = planes.Plane(jnp.ones(2), (jnp.ones(2), jnp.arange(2.0)))
+    named = {
+        "plane": planes.restrict(lambda p: p @ p, plane),
+        "partial": functools.partial(several, b=1.0),
+        "jit": jax.jit(of_many_terms),
+    }
+    told = {}
+    for name, fn in named.items():
+        axes = (W,) if name == "partial" else (W, B)
+        run(fn, *axes, store=tmp_path / name)
+        told[name] = zarr.open_group(tmp_path / name).attrs["function"]
+
+    assert told["plane"].startswith("restrict.")
+    assert told["partial"] == "several"
+    assert told["jit"] == "of_many_terms"
+
+
+class Pair(NamedTuple):
+    """A node of a pytree that has a name for each entry."""
+
+    first: Any
+    second: Any
+
+
+@pytest.mark.parametrize(
+    ("fn", "as_loaded"),
+    [
+        (lambda w, b: w + b, lambda values: values),
+        (lambda w, b: {"y": w, "x": [b, (w,)], "n": None}, lambda values: values),
+        (lambda w, b: Pair(w, (b, w > 0)), lambda values: values._asdict()),
+        (lambda w, b: {1: w, 2: b}, lambda values: {"values_1": values[1], "values_2": values[2]}),
+    ],
+)
+def test_loading_gives_what_was_run(tmp_path, fn, as_loaded):
+    surface = run(fn, store=tmp_path / "store")
+
+    loaded = sweeps.load(tmp_path / "store")
+
+    assert_equal(loaded, surface._replace(values=as_loaded(surface.values)))
+
+
+def test_loading_gives_nan_where_a_point_is_not_computed_yet(tmp_path):
+    store = tmp_path / "store"
+    wanted = run(store=store).values
+    for row in range(3):
+        shutil.rmtree(store / "computed" / "c" / str(row))
+
+    values = sweeps.load(str(store)).values
+
+    for name, leaf in values.items():
+        assert leaf.dtype == (jnp.float16 if name == "half" else jnp.float32)
+        assert np.isnan(leaf[:3]).all()
+        np.testing.assert_array_equal(leaf[3:], wanted[name][3:])
+    assert sweeps.load(str(store)).coordinates[0].shape == (7,)
+
+
+def test_loading_what_is_no_store_is_refused(tmp_path):
+    for name in ("nothing", "."):
+        with pytest.raises(ValueError, match=r"^sweeps\.load: store must be a folder of"):
+            sweeps.load(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def scaled(factor):
     array = jnp.arange(3.0) * factor
     return lambda w, b: w * array.sum() + b
@@ -334,16 +606,69 @@ def test_the_store_of_another_sweep_is_refused_and_the_difference_named(tmp_path
     run(SCALED, store=tmp_path / "store", batch_size=None)  # the store's own
 
 
-def test_a_store_of_another_jax_says_so(tmp_path):
-    run(SCALED, store=tmp_path / "store")
-    file = tmp_path / "store" / "zarr.json"
-    told = json.loads(file.read_text())
-    told["attributes"]["jax"] = "0.1.0"
-    file.write_text(json.dumps(told))
+def test_a_store_of_another_jax_says_so_and_how_to_go_on(tmp_path):
+    store = tmp_path / "store"
+    surface = run(SCALED, store=store)
+    edited(store, lambda a: a.update(jax="0.1.0"))
 
-    run(SCALED, store=tmp_path / "store")  # the same program is the same program
+    run(SCALED, store=store)  # the same program is the same program
     with pytest.raises(ValueError, match=rf"made with jax 0\.1\.0, and this is {jax.__version__}"):
-        run(scaled(2), store=tmp_path / "store")
+        run(scaled(2), store=store)
+
+    shutil.rmtree(store / "computed" / "c" / "3")
+    fingerprint = zarr.open_group(store).attrs["fingerprint"]
+    edited(store, lambda a: a["fingerprint"].update(program="as another jax wrote it"))
+    with pytest.raises(
+        ValueError, match=r"different are its function\. .* the same functio"
+    ) as told:
+        run(SCALED, store=store)
+    line = str(told.value).split("the same call goes on: ")[1].removesuffix(".")
+    exec(line)
+    assert_equal(run(SCALED, store=store), surface)
+    assert zarr.open_group(store).attrs["fingerprint"] == fingerprint  # from now on known
+    with pytest.raises(ValueError, match="different are its constants"):
+        run(scaled(2), store=store)
+
+
+def traced(fn, *args):
+    return _fingerprint.of(jax.make_jaxpr(fn)(*args))
+
+
+def test_a_fingerprint_is_that_of_the_operations_alone():
+    def fn(a, b):
+        y = jax.lax.scan(lambda c, x: (c * a, x + c), b, jnp.arange(3.0))[1]
+        return jax.nn.relu(y).sum() + jax.lax.cond(a > 0, jnp.sin, jnp.cos, b)
+
+    def other_names(first, second):
+        return jax.jit(jax.jit(fn))(first, second)
+
+    wanted = traced(fn, 1.0, 2.0)
+    assert traced(other_names, 1.0, 2.0) == wanted
+    assert traced(lambda a, b: jax.lax.fori_loop(0, 9, lambda _, x: x * a, b), 1.0, 2.0) != wanted
+    others = [
+        traced(lambda a, b: a + b, 1.0, 2.0),
+        traced(lambda a, b: b + a, 1.0, 2.0),
+        traced(lambda a, b: a - b, 1.0, 2.0),
+        traced(lambda a, b: a + b, 1.0, 2),
+        traced(lambda a, b: a + b + 1.0, 1.0, 2.0),
+        traced(lambda a, b: a + b + 1.0000001, 1.0, 2.0),
+        traced(lambda a, b: jax.lax.scan(lambda c, _: (c * a, None), b, length=3)[0], 1.0, 2.0),
+        traced(lambda a, b: jax.lax.scan(lambda c, _: (c * a, None), b, length=4)[0], 1.0, 2.0),
+        traced(lambda a, b: jax.lax.scan(lambda c, _: (c + a, None), b, length=4)[0], 1.0, 2.0),
+        traced(lambda a, b: jnp.stack([a, b])[::-1].cumsum()[0], 1.0, 2.0),
+        traced(lambda a, b: jnp.stack([a, b])[::1].cumsum(0)[0], 1.0, 2.0),
+        traced(lambda a, b: jnp.stack([a, b]).cumsum(0)[1], 1.0, 2.0),
+    ]
+    assert len(set(others)) == len(others)
+
+
+def test_every_jax_gives_the_same_program_the_same_fingerprint():
+    # A store outlives the jax that made it: this is the one number that must never change.
+    def fn(a, b):
+        x = jax.lax.fori_loop(0, 3, lambda _, x: jax.nn.relu(x * a), b)
+        return jnp.tanh(jnp.arange(4.0) @ jnp.ones(4) * x) + jnp.float32(0.1)
+
+    assert traced(fn, jnp.float32(1), jnp.float32(2))[:16] == "0ead7006c0bdb256"
 
 
 def test_without_zarr_a_store_says_what_to_install(tmp_path, monkeypatch):

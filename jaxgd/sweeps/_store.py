@@ -1,27 +1,36 @@
-"""Where a surface lies while it grows: a Zarr group on disk, written block by block.
+"""Where a surface lies while it grows: in memory, or in a Zarr group on disk.
 
-The grid is cut into blocks of consecutive points. A block's file appears by renaming, whole or
-not at all, so that a killed process leaves nothing half written, and a block is finished once
-all its files are there. The last of them belongs to ``computed``, which says of every point
-whether it is computed; a NaN in ``values`` is a value, not a hole.
+On disk it is written block by block. A block's file appears by renaming, whole or not at all, so
+that a killed process leaves nothing half written, and a block is finished once all its files are
+there. The last of them belongs to ``computed``, which says of every point whether it is computed;
+a NaN in ``values`` is a value, not a hole.
 """
 
-import hashlib
+import contextlib
+import errno
 import importlib
-import json
-import math
 import os
 import pathlib
-import shutil
+import re
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxgd import _checks
+from jaxgd.sweeps import _grid
+from jaxgd.sweeps._names import COMPUTED
 
-COMPUTED = "computed"
+_ANY = "any"  # as the fingerprint of a program: its user says that it is the same
+_DIFFERENCES = {
+    "program": "its function",
+    "constants": "its constants (data or params that the function holds)",
+    "coordinates": "its coordinates",
+    "values": "what its function returns",
+}
 
 
 class Sweep(NamedTuple):
@@ -30,80 +39,221 @@ class Sweep(NamedTuple):
     Attributes:
       coordinates: the axes by name.
       values: what is computed at each point, by name, as a dtype.
-      batch_size: how many points are computed at once.
       fingerprint: digests of what determines the values, by name.
       notes: further attributes of the group.
     """
 
     coordinates: Mapping[str, np.ndarray]
     values: Mapping[str, np.dtype]
-    batch_size: int
     fingerprint: Mapping[str, str]
     notes: Mapping[str, Any]
 
 
-class Store(NamedTuple):
-    """A store, opened.
+class Target(NamedTuple):
+    """Where the values go.
 
     Attributes:
-      path: its folder.
-      batch_size: how many points were computed at once when it was made.
-      shape: of the grid.
-      block_shape: of a block.
-      arrays: those of the values, and that of ``computed``.
+      grid: of the sweep.
+      path: the folder; None for memory alone.
+      arrays: on disk, those of the values and that of ``computed``; none for memory.
+      attributes: of the group on disk.
     """
 
-    path: pathlib.Path
-    batch_size: int
-    shape: tuple[int, ...]
-    block_shape: tuple[int, ...]
-    arrays: Sequence[Any]
+    grid: _grid.Grid
+    path: pathlib.Path | None = None
+    arrays: Sequence[Any] = ()
+    attributes: Mapping[str, Any] = {}
 
 
-def digest(*arrays: np.ndarray) -> str:
-    """A fingerprint of arrays: their dtypes, shapes and bytes."""
-    sha = hashlib.sha256()
-    for a in arrays:
-        sha.update(f"{a.dtype} {a.shape};".encode())
-        sha.update(np.ascontiguousarray(a).tobytes())
-    return sha.hexdigest()
+def path_of(where: str, store: Any) -> pathlib.Path:
+    """The folder that is meant, whatever links lead there."""
+    cure = "Give the path of a folder on this machine; a finished store can be copied anywhere."
+    _checks.instance(where, "store", store, (str, os.PathLike), cure)
+    name = os.fspath(store)
+    _checks.instance(where, "store", name, str, cure)
+    is_url = "://" in name or re.match(r"[A-Za-z][\w+.-]+:[/\\]", name) is not None
+    _checks.that(where, not is_url, "store must be a folder, not a URL", repr(name), cure)
+    expanded = os.path.expanduser(name)
+    is_path = bool(name.strip()) and "\0" not in name and not expanded.startswith("~")
+    _checks.that(where, is_path, "store must be the path of a folder", repr(name), cure)
+    return pathlib.Path(os.path.realpath(expanded))
 
 
-def block_shape(shape: Sequence[int], num_points: int) -> tuple[int, ...]:
-    """The shape of blocks of about so many points, each consecutive in the flattened grid."""
-    block: list[int] = []
-    for size in reversed(shape):
-        num_pieces = -(-size // max(num_points, 1))
-        block.insert(0, -(-size // num_pieces))  # the pieces about equal
-        num_points //= size
-    return tuple(block)
+def open_or_create(
+    where: str,
+    path: pathlib.Path | None,
+    sweep: Sweep | None,
+    cut: Callable[[int | None], _grid.Grid],
+    *,
+    batch_size: int | None,
+    names: Sequence[str] | None,
+) -> Target:
+    """Opens the store of this very sweep, and makes it if there is none yet.
 
-
-def create(path: pathlib.Path, sweep: Sweep, block: tuple[int, ...]) -> None:
-    """Makes a store, unless there is one: whole, under another name, then renamed."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        return
-    unfinished = path.with_name(f".{path.name}.new")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    Args:
+      where: who asks.
+      path: its folder; None for memory.
+      sweep: what it is to hold; None for memory.
+      cut: cuts the grid into batches of a size, or for None of one that fits.
+      batch_size: what was asked for; None takes the store's own.
+      names: of the axes, if asked for; None takes the store's own.
+    """
+    if path is None or sweep is None:
+        return Target(cut(batch_size))
     try:
-        for name, content in _empty(sweep, block).items():
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not (path.exists() and any(path.iterdir())):
+            _create(where, path, sweep, cut(batch_size))
+    except OSError as error:
+        raise OSError(f"{where}: the store {path} cannot be made: {error}.") from error
+    target = open_store(where, path)
+    size = None if batch_size is None else cut(batch_size).batch_size
+    _check_same(where, target, sweep, size, names)
+    _mend(where, target, sweep)
+    return target
+
+
+def open_store(where: str, path: pathlib.Path) -> Target:
+    """Opens a store."""
+    zarr = _zarr(where)
+    try:
+        target = _opened(zarr, path)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        wanted = f"store must be a folder of this sweep, or none yet: {path}"
+        got = f"a folder or file of something else ({problem})"
+        _checks.that(where, False, wanted, got, "Name another folder, or delete it.")
+        raise
+    return target
+
+
+def _opened(zarr: Any, path: pathlib.Path) -> Target:
+    group = zarr.open_group(path, mode="r+")
+    attributes = group.attrs.asdict()
+    # A block of zeros, or of NaN, is a block like any other: it gets its file.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        arrays = [group[name] for name in (*attributes["values"], COMPUTED)]
+    mask = arrays[-1]
+    grid = _grid.Grid(mask.shape, attributes["batch_size"], mask.chunks)
+    axes = [group[name] for name in mask.metadata.dimension_names]
+    if (
+        not isinstance(grid.batch_size, int)
+        or grid.batch_size < 1
+        or mask.dtype != bool
+        or [axis.shape for axis in axes] != [(size,) for size in grid.shape]
+        or any((a.shape, a.chunks) != (grid.shape, grid.block_shape) for a in arrays)
+        or not {"structure", "jax"} <= set(attributes)
+        or not isinstance(attributes["fingerprint"], dict)
+    ):
+        raise ValueError("its metadata were changed")
+    return Target(grid, path, arrays, attributes)
+
+
+def finished(target: Target) -> np.ndarray:
+    """Which blocks are on disk, in all their files."""
+    blocks = range(_grid.num_blocks(target.grid))
+    if target.path is None:
+        return np.zeros(len(blocks), bool)
+    return np.array([all(f.exists() for f in _files(target, block)) for block in blocks])
+
+
+def load(
+    where: str, target: Target, dtypes: Sequence[np.dtype], finished: np.ndarray
+) -> list[np.ndarray]:
+    """The values, flat: those of the finished blocks, and room for the others."""
+    values = [_grid.room(target.grid, dtype) for dtype in dtypes]
+    for number in np.flatnonzero(finished).tolist():
+        block = read(where, target, number)
+        for room, new in zip(values, block.values, strict=True):
+            room[block.place] = new
+    return values
+
+
+def axis_names(target: Target) -> tuple[str, ...]:
+    """What a store calls its axes."""
+    return target.arrays[-1].metadata.dimension_names
+
+
+def coordinates(where: str, target: Target) -> list[np.ndarray]:
+    """The axes of a store."""
+    group = _zarr(where).open_group(target.path, mode="r")
+    return [np.asarray(group[name][:]) for name in axis_names(target)]
+
+
+@contextlib.contextmanager
+def saying_what_is_kept(where: str, target: Target) -> Iterator[None]:
+    """Tells whoever interrupts a sweep what is done and where it lies."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if target.path is not None:
+            is_finished = finished(target)
+            interrupt.add_note(
+                f"{where}: stopped. {is_finished.sum()} of {is_finished.size} blocks are in "
+                f"{target.path}; the same call goes on from there."
+            )
+        raise
+
+
+def read(where: str, target: Target, block: int) -> _grid.Block:
+    """A finished block."""
+    region = _grid.region(target.grid, block)
+    for array, file in zip(target.arrays, _files(target, block), strict=True):
+        try:
+            array[region]
+        except Exception as error:
+            raise OSError(
+                f"{where}: a block of the store is damaged: {file}. Delete this file: "
+                "sweeps.run then computes the block again, and nothing else."
+            ) from error
+    *values, _ = [np.asarray(array[region]).ravel() for array in target.arrays]
+    return _grid.Block(block, _grid.place(target.grid, block), values)
+
+
+def write(where: str, target: Target, block: _grid.Block) -> None:
+    """Puts a block on disk, and then says that it is computed; in memory there is nothing to do."""
+    if target.path is None:
+        return
+    region = _grid.region(target.grid, block.number)
+    shape = tuple(s.stop - s.start for s in region)
+    try:
+        for array, flat in zip(target.arrays, block.values, strict=False):
+            array[region] = flat.reshape(shape)
+        target.arrays[-1][region] = np.ones(shape, bool)
+    except OSError as error:
+        raise OSError(
+            f"{where}: block {block.number} cannot be written to {target.path}: {error}. What was "
+            "written before is there: mend this, and the same call goes on from there."
+        ) from error
+
+
+def _create(where: str, path: pathlib.Path, sweep: Sweep, grid: _grid.Grid) -> None:
+    """Makes a store: whole, in a folder of its own, then renamed."""
+    files = _empty(where, sweep, grid)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name[:99]}.", dir=path.parent) as own:
+        unfinished = pathlib.Path(own, "store")
+        for name, content in files.items():
             file = unfinished / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-        unfinished.rename(path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            unfinished.rename(path)
+        except OSError as error:
+            # Another process has made it in the meantime.
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
 
 
-def _empty(sweep: Sweep, block: tuple[int, ...]) -> dict[str, bytes]:
+def _empty(where: str, sweep: Sweep, grid: _grid.Grid) -> dict[str, bytes]:
     """The files of a store in which nothing is computed yet.
 
     Made in memory: Zarr writes files in threads of its own, some of them after an error.
     """
-    zarr, buffers = _zarr(), {}
+    zarr, buffers = _zarr(where), {}
     memory = zarr.storage.MemoryStore(buffers)
     group = zarr.create_group(memory)
-    names = list(sweep.coordinates)
     for name, axis in sweep.coordinates.items():
         array = group.create_array(name, shape=axis.shape, dtype=axis.dtype, dimension_names=[name])
         array[:] = axis
@@ -111,17 +261,18 @@ def _empty(sweep: Sweep, block: tuple[int, ...]) -> dict[str, bytes]:
     for name, dtype in {**sweep.values, COMPUTED: np.dtype(bool)}.items():
         group.create_array(
             name,
-            shape=tuple(axis.size for axis in sweep.coordinates.values()),
-            chunks=block,
+            shape=grid.shape,
+            chunks=grid.block_shape,
             dtype=dtype,
             fill_value=np.nan if dtype.kind == "f" else np.zeros((), dtype).item(),
             compressors=checksum,
-            dimension_names=names,
+            dimension_names=list(sweep.coordinates),
         )
     group.attrs.update(
         {
             **sweep.notes,
-            "batch_size": sweep.batch_size,
+            "jax": jax.__version__,
+            "batch_size": grid.batch_size,
             "values": list(sweep.values),
             "fingerprint": dict(sweep.fingerprint),
         }
@@ -133,84 +284,71 @@ def _empty(sweep: Sweep, block: tuple[int, ...]) -> dict[str, bytes]:
     return {name: buffer.to_bytes() for name, buffer in buffers.items()}
 
 
-def open_store(path: pathlib.Path) -> tuple[Store, Mapping[str, Any]] | None:
-    """Opens a store, with its attributes; None if the folder holds no store of a sweep."""
+def _check_same(
+    where: str,
+    target: Target,
+    sweep: Sweep,
+    batch_size: int | None,
+    names: Sequence[str] | None,
+) -> None:
+    """Refuses the store of another sweep, and says in what they differ."""
+    known = target.attributes["fingerprint"]
+    different = [
+        _DIFFERENCES[name]
+        for name, wanted in sweep.fingerprint.items()
+        if known.get(name) not in (wanted, _ANY)
+    ]
+    if batch_size not in (None, target.grid.batch_size):
+        different.append(f"its batch_size, {target.grid.batch_size}")
+    if names is not None and tuple(names) != axis_names(target):
+        different.append(f"its axis_names, {axis_names(target)}")
+    cure = "Name another folder, or delete it."
+    versions = str(target.attributes["jax"])
+    if jax.__version__ not in versions.split(", "):
+        cure = f"It was made with jax {versions}, and this is {jax.__version__}. {cure}"
+        if different == [_DIFFERENCES["program"]]:
+            cure += (
+                " Or is it the same function, which another jax writes in other operations? Then "
+                f"say so, and the same call goes on: {_says_same(target)}"
+            )
+    got = f"{target.path} of another one: different are {', '.join(different)}"
+    _checks.that(where, not different, "store must belong to this sweep", got, cure)
+
+
+def _says_same(target: Target) -> str:
+    """A line of Python that lets any program go on in a store."""
+    fingerprint = {**target.attributes["fingerprint"], "program": _ANY}
+    return (
+        f"import zarr; zarr.open_group({str(target.path)!r}).attrs['fingerprint'] = {fingerprint}."
+    )
+
+
+def _mend(where: str, target: Target, sweep: Sweep) -> None:
+    """Restores lost or damaged axes, and notes under which versions of jax the blocks were made."""
+    group = _zarr(where).open_group(target.path, mode="r+")
+    for name, axis in zip(axis_names(target), sweep.coordinates.values(), strict=True):
+        if not _holds(group[name], axis):
+            group[name][:] = axis
+    versions = str(target.attributes["jax"])
+    if not finished(target).all() and jax.__version__ not in versions.split(", "):
+        group.attrs["jax"] = f"{versions}, {jax.__version__}"
+    if target.attributes["fingerprint"] != sweep.fingerprint:
+        group.attrs["fingerprint"] = dict(sweep.fingerprint)
+
+
+def _holds(array: Any, wanted: np.ndarray) -> bool:
     try:
-        zarr = _zarr()
-        group = zarr.open_group(path, mode="r+")
-        attributes = group.attrs.asdict()
-        # A block of zeros, or of NaN, is a block like any other: it gets its file.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            arrays = [group[name] for name in (*attributes["values"], COMPUTED)]
-    except (FileNotFoundError, KeyError, ValueError, json.JSONDecodeError):
-        return None
-    mask = arrays[-1]
-    return Store(path, attributes["batch_size"], mask.shape, mask.chunks, arrays), attributes
+        return np.asarray(array[:]).tobytes() == wanted.tobytes()
+    except Exception:
+        return False
 
 
-def num_blocks(store: Store) -> int:
-    """How many blocks the grid is cut into."""
-    return math.prod(_blocks_per_axis(store))
+def _files(target: Target, block: int) -> list[pathlib.Path]:
+    index = [str(i) for i in _grid.position(target.grid, block)]
+    path = pathlib.Path(target.path or "")
+    return [path.joinpath(array.basename, "c", *index) for array in target.arrays]
 
 
-def points_of(store: Store, block: int) -> slice:
-    """Where a block lies in the flattened grid."""
-    starts = [s.start for s in _region(store, block)]
-    stops = [s.stop for s in _region(store, block)]
-    shape = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
-    first = int(np.ravel_multi_index(starts, store.shape))
-    return slice(first, first + math.prod(shape))
-
-
-def finished(store: Store) -> np.ndarray:
-    """Which blocks are on disk, in all their files."""
-    files = [_files(store, block) for block in range(num_blocks(store))]
-    return np.array([all(file.exists() for file in of_block) for of_block in files])
-
-
-def write(store: Store, block: int, values: Sequence[np.ndarray]) -> None:
-    """Puts a block on disk, and then says that it is computed."""
-    region = _region(store, block)
-    shape = tuple(s.stop - s.start for s in region)
-    mask = np.ones(math.prod(shape), bool)
-    for array, flat in zip(store.arrays, [*values, mask], strict=True):
-        array[region] = flat.reshape(shape)
-
-
-def read(store: Store, block: int) -> list[np.ndarray]:
-    """A block's values, flat."""
-    region = _region(store, block)
-    *values, _ = [np.asarray(array[region]).ravel() for array in store.arrays]
-    return values
-
-
-def damage(store: Store, block: int) -> str:
-    """The first file of a block that cannot be read, by name."""
-    for array, file in zip(store.arrays, _files(store, block), strict=True):
-        try:
-            array[_region(store, block)]
-        except Exception:
-            return os.fspath(file)
-    return os.fspath(_files(store, block)[0].parent)
-
-
-def _blocks_per_axis(store: Store) -> tuple[int, ...]:
-    pairs = zip(store.shape, store.block_shape, strict=True)
-    return tuple(-(-size // block) for size, block in pairs)
-
-
-def _region(store: Store, block: int) -> tuple[slice, ...]:
-    """Where a block lies in the grid."""
-    index = np.unravel_index(block, _blocks_per_axis(store))
-    triples = zip(index, store.block_shape, store.shape, strict=True)
-    return tuple(slice(int(i) * b, min((int(i) + 1) * b, size)) for i, b, size in triples)
-
-
-def _files(store: Store, block: int) -> list[pathlib.Path]:
-    index = [str(i) for i in np.unravel_index(block, _blocks_per_axis(store))]
-    return [store.path.joinpath(array.basename, "c", *index) for array in store.arrays]
-
-
-def _zarr() -> Any:
-    _checks.extra("sweeps.run", "zarr", "store")
+def _zarr(where: str) -> Any:
+    _checks.extra(where, "zarr", "store")
     return importlib.import_module("zarr")
