@@ -673,9 +673,7 @@ def test_every_jax_gives_the_same_program_the_same_fingerprint():
 
 def test_without_zarr_a_store_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
-    message = (
-        r'^sweeps\.run: zarr must be installed, got none\. Run: pip install "jaxgd\[store\]"\.$'
-    )
+    message = r'^sweeps\.run: zarr is not installed\. Run: pip install -e "\.\[store\]"\.$'
     with pytest.raises(ModuleNotFoundError, match=message):
         run(store=tmp_path / "store")
     assert run().values["loss"].shape == (7, 5)
