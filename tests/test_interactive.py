@@ -197,11 +197,11 @@ def test_a_chain_is_played_forwards_then_backwards():
             ValueError,
             "values must be finite",
         ),
-        (lambda: turned(GRID, {"run": POINTS}), TypeError, r"paths\['run'\] must be a tuple"),
+        (lambda: turned(GRID, {"run": POINTS}), TypeError, r"runs\['run'\] must be a tuple"),
         (
             lambda: turned(GRID, {"run": (POINTS,)}),
             ValueError,
-            r"paths\['run'\] must be a pair of points and losses, got a tuple of 1",
+            r"runs\['run'\] must be a pair of points and losses, got a tuple of 1",
         ),
         (
             lambda: turned(GRID, {"run": (POINTS, PATH[1][:2])}),
@@ -215,13 +215,13 @@ def test_a_chain_is_played_forwards_then_backwards():
         ),
         (
             lambda: turned(GRID, DESCENT),
-            TypeError,
-            r"paths must be a mapping, list or tuple.*Write \{\"descent\": paths\}",
+            ValueError,
+            r"runs\['descent'\] must have two numbers per point.*record",
         ),
         (
             lambda: played(GRID, [DESCENT]),
             ValueError,
-            r"descents\['run 1'\] must have two numbers per point.*record",
+            r"runs\['run 1'\] must have two numbers per point.*record",
         ),
         (
             lambda: played(GRID, [jax.tree.map(lambda r: r[None], ROSE)]),
@@ -245,12 +245,7 @@ def test_a_chain_is_played_forwards_then_backwards():
         ),
         (lambda: filmed(GRID, {}), ValueError, "there must be a descent, got none"),
         (lambda: filmed(LINE, [PATH]), ValueError, "surface must have two coordinates"),
-        (
-            lambda: filmed(GRID, 3),
-            TypeError,
-            "trajectories must be a mapping, list or tuple, got 3",
-        ),
-        (lambda: filmed(GRID, ROSE), TypeError, r'Write \{"descent": trajectories\}'),
+        (lambda: filmed(GRID, 3), TypeError, "runs must be a mapping, list or tuple, got 3"),
         (lambda: filmed(GRID, [PATH], num_frames=0), ValueError, "num_frames must be at least 2"),
     ],
 )

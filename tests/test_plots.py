@@ -160,7 +160,7 @@ def test_a_solid_surface_names_its_axes(solid):
         (lambda ax: plots.loss_line(ax, GRID), "plots.loss_line: surface must have one coordinate"),
         (lambda ax: plots.surface_contour(ax, LINE), "surface must have two coordinates, got 1"),
         (lambda ax: plots.surface_contour(ax, GRID.values), "surface must be a Surface"),
-        (lambda ax: plots.surface_3d(ax, GRID), 'ax must be a Axes3D.*projection="3d"'),
+        (lambda ax: plots.surface_3d(ax, GRID), 'ax must be an Axes3D.*projection="3d"'),
         (
             lambda ax: plots.surface_contour(ax, GRID._replace(values={"loss": GRID.values})),
             "one array of values, got a dict.*Pick one",
@@ -169,8 +169,8 @@ def test_a_solid_surface_names_its_axes(solid):
             lambda ax: plots.surface_contour(ax, GRID._replace(values=-GRID.values), log=True),
             "positive values on a log scale",
         ),
-        (lambda ax: plots.descent_path(ax, [1.0, 2.0]), r"path must have the shape \(T, 2\)"),
-        (lambda ax: plots.activation_curves(ax, LINE), "surface.values must be a Mapping"),
+        (lambda ax: plots.descent_path(ax, [1.0, 2.0]), r"path must have two numbers per point"),
+        (lambda ax: plots.activation_curves(ax, LINE), "surface.values must be a mapping"),
         (lambda ax: plots.backprop_trace(ax, SOLUTION), "result must be a Trace or Correction"),
         (lambda ax: plots.fitted_line(ax, NEURON, [1.0], [1.0]), r"weights must be \(1,\)"),
         (

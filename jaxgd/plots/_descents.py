@@ -1,0 +1,135 @@
+"""Descents: their losses against the step, and their paths over a surface."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cbook import normalize_kwargs
+from matplotlib.colors import to_rgba_array
+from matplotlib.lines import Line2D
+
+from jaxgd import _checks
+from jaxgd.descent import Trajectory
+from jaxgd.planes import Projection
+from jaxgd.plots import _inputs
+from jaxgd.plots._style import PATH_COLOURS, outline, pick
+
+
+def loss_curve(ax: Axes, trajectory: Trajectory, **line_kwargs: Any) -> list[Line2D]:
+    """Draws the loss against the step.
+
+    Args:
+      ax: where to draw.
+      trajectory: of one descent; drawn up to its last step.
+      **line_kwargs: passed on to ``ax.plot``.
+
+    Returns:
+      The line.
+
+    Raises:
+      TypeError: if ``trajectory`` is not a Trajectory.
+      ValueError: if it is of several runs, or no loss is finite.
+    """
+    losses = _inputs.one_run("plots.loss_curve", "trajectory", trajectory)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    return ax.plot(losses, **line_kwargs)
+
+
+def descent_path(ax: Axes, path: Any, **line_kwargs: Any) -> list[Line2D]:
+    """Draws a path over two coordinates: a line with a mark at each point.
+
+    Args:
+      ax: where to draw; the coordinates of a surface drawn before.
+      path: a Trajectory, drawn up to its last step; or its points, shape (T, 2), or a pytree of
+        two arrays (T,), one per coordinate. The entries of a dict are matched with the labels
+        of the axes.
+      **line_kwargs: passed on to ``ax.plot``, over the default look.
+
+    Returns:
+      The line.
+
+    Raises:
+      ValueError: if ``path`` does not hold two numbers per point, it is of several runs, or a
+        dict does not say which of its entries belongs to which axis.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from matplotlib.figure import Figure
+      >>> from jaxgd import descent, plots
+      >>> cost = lambda p: p[0] ** 2 + 3 * p[1] ** 2
+      >>> run = descent.gradient_descent(cost, (1.0, -0.5), learning_rate=0.1, num_steps=9)
+      >>> (line,) = plots.descent_path(Figure().add_subplot(), run)
+      >>> line.get_xydata().shape
+      (10, 2)
+    """
+    where = "plots.descent_path"
+    axis_names = ax.get_xlabel(), ax.get_ylabel()
+    if isinstance(path, Trajectory):
+        points = _inputs.track(where, "path", path, axis_names).points
+    else:
+        points = _inputs.two_columns(where, "path", path, axis_names)
+    default = {"marker": "o", "markersize": 4, "linewidth": 1.5}
+    return ax.plot(*points.T, **default | normalize_kwargs(line_kwargs, Line2D))
+
+
+def projected_paths(
+    ax: Axes,
+    projections: Mapping[str, Projection],
+    losses: Mapping[str, Any],
+    *,
+    legend: bool = True,
+) -> list[Line2D]:
+    """Draws several descents on one plane, each fading where it is far from the plane.
+
+    The label of each tells its true last loss, which is not that of the surface below it,
+    and the largest share of its way that the plane does not show.
+
+    Args:
+      ax: where to draw, over a surface on the same plane.
+      projections: by name, of ``planes.project_path`` on a plane with two directions.
+      losses: by name, shape (T,): the true losses, as in ``Trajectory.losses``.
+      legend: whether the labels stand below the axes; without, ``figure.legend`` places them.
+
+    Returns:
+      One line per descent.
+
+    Raises:
+      TypeError: if a value of ``projections`` is not a Projection.
+      ValueError: if the names differ, a plane has not two directions, or there is not one loss
+        per point.
+    """
+    where = "plots.projected_paths"
+    for name, value in (("projections", projections), ("losses", losses)):
+        _checks.instance(where, name, value, Mapping)
+    got = f"{list(projections)} and {list(losses)}"
+    same = set(projections) == set(losses)
+    _checks.that(where, same, "projections and losses must have the same names", got)
+    texts = _inputs.names(where, "projections", projections)
+    lines = []
+    for i, (text, (key, projection)) in enumerate(zip(texts, projections.items(), strict=True)):
+        name = f"projections[{key!r}]"
+        _checks.instance(where, name, projection, Projection)
+        path = _inputs.numbers(where, name, projection.coordinates)
+        hidden = _inputs.numbers(where, name, projection.residuals)
+        true_losses = _inputs.numbers(where, f"losses[{key!r}]", losses[key])
+        wanted = f"the coordinates of {name} must have the shape (T, 2)"
+        fits = path.ndim == 2 and path.shape[1] == 2 and len(path) > 0
+        _checks.that(where, fits, wanted, str(path.shape))
+        wanted = f"losses[{key!r}] and {name} must have one entry per point, shape ({len(path)},)"
+        fits = true_losses.shape == hidden.shape == (len(path),)
+        _checks.that(where, fits, wanted, f"{true_losses.shape} and {hidden.shape}")
+        colour = pick(PATH_COLOURS, i)
+        label = f"{text}: loss {true_losses[-1]:.2g}, up to {np.nanmax(hidden):.0%} off the plane"
+        (line,) = ax.plot(*path.T, color=colour, lw=1.4, label=label)
+        outline(line)
+        faded = to_rgba_array([colour] * len(path), alpha=np.clip(1 - hidden, 0.08, 1))
+        ax.scatter(*path.T, s=14, color=faded, lw=0, zorder=3)
+        ax.plot(*path[-1], "*", color=colour, ms=13, mec="black", mew=0.6, zorder=4)
+        lines.append(line)
+    if legend:
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
+        for handle in ax.legend(fontsize=9, frameon=False, **place).get_lines():
+            handle.set(linewidth=3)
+    return lines
