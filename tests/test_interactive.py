@@ -1,15 +1,14 @@
 """What is turned and what is played is what was computed."""
 
+import shutil
 import subprocess
 import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxgd import chains, descent, plots, surfaces
 
@@ -273,34 +272,118 @@ except ModuleNotFoundError as error:
     assert done.stdout == said + 'Run: pip install -e ".[interactive]".\n'
 
 
-def test_an_animation_is_saved_by_pillow(tmp_path):
-    filmed(GRID, {"long": PATH, "rose": ROSE}, num_frames=7).save(
-        tmp_path / "x.gif", writer="pillow", dpi=40
+def spread(values):
+    values = np.asarray(values, float)
+    return np.nanmax(values) - np.nanmin(values)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("height", "bend"), [(1e6, 0.01), (1.0, 1e-8), (-3e9, 1.0), (2.0, 1e-3), (0.0, 1e-30)]
+)
+def test_a_small_spread_at_a_great_height_is_not_drawn_flat(height, bend):
+    axis = jnp.linspace(-1, 1, 9)
+    surface = surfaces.sweep(lambda a, b: height + bend * (a**2 + b**2), axis, axis)
+    truth = np.asarray(surface.values).T - height
+    figure = turned(surface, {"run": (np.zeros((2, 2)), [height, height + bend])})
+    for trace in figure.data[:2]:
+        # Browsers draw three dimensions in single precision.
+        seen = np.asarray(trace.z, np.float32 if trace.type == "surface" else float)
+        np.testing.assert_allclose(seen - seen.min(), truth, atol=2e-3 * 2 * bend)
+    path = next(trace for trace in figure.data if trace.type == "scatter3d")
+    np.testing.assert_allclose(spread(np.asarray(path.z, np.float32)), bend, rtol=2e-3)
+    ends = figure.layout.scene.zaxis.range
+    assert ends[1] - ends[0] < 4 * bend
+    labels = figure.layout.coloraxis.colorbar.ticktext
+    assert len(set(labels)) == len(labels) >= 3
+    played_values = played(surface, {"run": (np.zeros((2, 2)), [height, height])}).data[0].z
+    np.testing.assert_allclose(spread(played_values), 2 * bend, rtol=2e-3)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("middle", "half"), [(1.0, 1e-9), (2.0, 1e-7), (1e6, 1e-3)])
+def test_an_axis_of_a_small_spread_keeps_its_points(middle, half):
+    axis = middle + half * jnp.linspace(-1, 1, 9)
+    surface = surfaces.sweep(lambda a, b: ((a - middle) / half) ** 2 + b, axis, jnp.arange(3.0))
+    path = np.stack([np.asarray(axis), np.ones(9)], 1), np.ones(9)
+    figure = turned(surface, {"run": path})
+    for trace in figure.data:
+        x = np.asarray(trace.x, np.float32 if trace.type in {"surface", "scatter3d"} else float)
+        assert np.unique(x).size == 9
+        np.testing.assert_allclose(np.diff(x), half / 4, rtol=0.2 if middle == 1e6 else 1e-5)
+    labels = figure.layout.scene.xaxis.ticktext
+    assert len(set(labels)) == len(labels) >= 3
+    np.testing.assert_allclose(np.asarray(figure.data[0].customdata)[0, :, 0], axis)
+
+
+def test_one_far_value_does_not_take_the_digits_of_the_others():
+    values = 1e6 + 0.01 * np.add.outer(np.arange(21.0) ** 2, np.arange(21.0)) / 400
+    values[3, 4] = 2e6
+    z = np.asarray(turned(surfaces.Surface((np.arange(21.0),) * 2, values)).data[1].customdata)
+    np.testing.assert_array_equal(z, values.T)
+
+
+def test_an_axis_of_equal_ratios_is_logarithmic_and_paths_follow_it():
+    rates = jnp.geomspace(1e-4, 1.0, 9)
+    surface = surfaces.sweep(lambda rate, b: jnp.log(rate) ** 2 + b, rates, jnp.arange(5.0))
+    figure = turned(surface, {"run": (np.array([[1e-3, 1.0], [1e-2, 2.0]]), np.ones(2))})
+    for axis in (figure.layout.xaxis, figure.layout.scene.xaxis):
+        assert axis.type == "log"
+        np.testing.assert_allclose(axis.range, (-4, 0), atol=1e-6)
+    assert figure.layout.yaxis.type == "linear"
+    assert played(surface, {"run": (np.ones((2, 2)), np.ones(2))}).layout.xaxis.type == "log"
+
+
+def test_equal_aspect_gives_both_axes_one_unit():
+    figure = turned(GRID, aspect="equal")
+    assert figure.layout.yaxis.scaleanchor == "x"
+    ratio = figure.layout.scene.aspectratio
+    assert ratio.x / ratio.y == pytest.approx(0.5)
+    assert played(GRID, {"r": PATH}, aspect="equal").layout.yaxis.scaleanchor == "x"
+
+
+def test_ticks_of_logarithmic_colours_differ():
+    wide = GRID._replace(values=10.0 ** np.linspace(0, 9, 24).reshape(4, 6))
+    near = GRID._replace(values=np.linspace(100, 104, 24).reshape(4, 6))
+    for surface in (wide, near, GRID):
+        bar = turned(surface, log=True).layout.coloraxis2.colorbar
+        assert len(set(bar.ticktext)) == len(bar.ticktext) >= 3
+        assert not any("e" in text for text in bar.ticktext)
+
+
+@pytest.fixture(scope="module")
+def page():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    options: Any = {"args": ["--no-sandbox", "--use-angle=swiftshader"]}
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, **options)
+        yield browser.new_page(viewport={"width": 1000, "height": 640})
+        browser.close()
+
+
+def test_playing_sliding_and_looking_from_elsewhere_keep_the_contours(page, tmp_path):
+    played(GRID, {"up": PATH}).write_html(tmp_path / "x.html", auto_play=False)
+    page.goto((tmp_path / "x.html").as_uri())
+    page.wait_for_selector(".contourlayer path", state="attached")
+
+    def contours():
+        return page.evaluate("document.querySelectorAll('.contourlayer path').length")
+
+    def do(action):
+        page.evaluate(
+            f"async () => {{ const gd = document.querySelector('.js-plotly-plot'); {action} }}"
+        )
+        return contours()
+
+    whole = contours()
+    assert whole > 10
+    button, step = (
+        f"gd.layout.{part}.args" for part in ("updatemenus[0].buttons[0]", "sliders[0].steps[1]")
     )
-
-    saved = (tmp_path / "x.gif").read_bytes()
-    assert saved.startswith(b"GIF89a")
-    assert len(saved) > 3_000
-
-
-def test_an_animation_is_saved_by_ffmpeg(tmp_path, ffmpeg):
-    animation = filmed(GRID, {"long": PATH, "rose": ROSE}, num_frames=7)
-
-    with matplotlib.rc_context({"animation.ffmpeg_path": ffmpeg}):
-        animation.save(tmp_path / "x.mp4", writer="ffmpeg", dpi=40)
-
-    saved = (tmp_path / "x.mp4").read_bytes()
-    assert saved.startswith(b"\x00\x00\x00")
-    assert len(saved) > 3_000
-
-
-def test_an_animated_gif_has_one_frame_per_step_shown_and_they_differ(tmp_path):
-    filmed(GRID, [PATH]).save(tmp_path / "x.gif", writer="pillow", dpi=40)
-    with Image.open(tmp_path / "x.gif") as film:
-        assert getattr(film, "n_frames", 1) == 3
-        frames = []
-        for k in range(3):
-            film.seek(k)
-            frames.append(np.asarray(film.convert("RGB")))
-    assert (frames[0] != frames[1]).any()
-    assert (frames[1] != frames[2]).any()
+    assert do(f"await Plotly.animate(gd, ...{button});") == whole
+    assert do(f"await Plotly.animate(gd, ...{step});") == whole
+    assert do("await Plotly.relayout(gd, {width: 700});") == whole
+    assert do("await Plotly.relayout(gd, {'xaxis.range': [-0.1, 1.1]});") == whole

@@ -134,9 +134,109 @@ def test_a_contour_has_the_first_coordinate_to_the_right(ax, log):
     assert contours.levels[-1] >= 22 - 1e-4
 
 
-def test_a_constant_surface_can_be_drawn(ax):
-    plots.surface_contour(ax, GRID._replace(values=jnp.ones((4, 6))))
+def pixels(ax):
+    """What is seen inside the axes, colour by colour."""
     drawn(ax)
+    seen, box = np.asarray(ax.figure.canvas.buffer_rgba()), ax.get_window_extent()
+    rows = slice(len(seen) - int(box.y1) + 3, len(seen) - int(box.y0) - 3)
+    return seen[rows, int(box.x0) + 3 : int(box.x1) - 3, :3]
+
+
+SLOPE = np.linspace(-1, 1, 17)[:, None] + np.zeros((17, 9))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.maximum(5, 5 + 3.95 * SLOPE),
+        np.minimum(0.3, 0.3 + 0.1 * SLOPE),
+        np.full((17, 9), -7.0),
+        np.full((17, 9), 1e30),
+        np.zeros((17, 9)),
+        np.where(SLOPE > 0, 1.0, np.nextafter(1.0, 2.0)),
+        1e6 + 0.01 * SLOPE,
+    ],
+)
+@pytest.mark.parametrize("log", [False, True])
+def test_no_part_of_a_finite_surface_stays_white(ax, values, log):
+    if log and values.min() <= 0:
+        values = np.exp(values / 10)
+    axes = np.linspace(-1, 1, 17), np.linspace(0, 1, 9)
+    contours: Any = plots.surface_contour(ax, surfaces.Surface(axes, values), log=log)
+    assert contours.levels[0] <= values.min()
+    assert contours.levels[-1] >= values.max()
+    ax.collections[-1].set_visible(contours is ax.collections[-1])  # the white lines
+    assert (pixels(ax).min(axis=-1) < 250).all()
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("ends", [(1234.5, 1236.0), (1.0, 1 + 1e-7), (2e-5, 9e5), (0.047, 0.08)])
+def test_ticks_of_a_colour_bar_are_round_and_differ(ax, ends, log):
+    values = np.linspace(*ends, 24).reshape(4, 6)
+    plots.surface_contour(ax, GRID._replace(values=values), log=log)
+    drawn(ax)
+    bar = ax.figure.axes[-1]
+    labels = [text.get_text() for text in bar.get_yticklabels()]
+    assert len(set(labels)) == len(labels) >= 3
+    if ends == (0.047, 0.08):
+        assert all(len(label) <= 5 for label in labels)
+
+
+def test_contours_of_several_surfaces_compare_at_common_levels():
+    low, high = GRID, GRID._replace(values=3 * GRID.values)
+    levels = plots.common_levels(low, high)
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    drawn_sets: Any = [
+        plots.surface_contour(ax, surface, levels=levels, colorbar=False, cmap="cividis")
+        for ax, surface in zip(figure.subplots(1, 2), (low, high), strict=True)
+    ]
+    for contours in drawn_sets:
+        np.testing.assert_array_equal(contours.levels, levels)
+        assert contours.get_cmap().name == "cividis"
+    assert drawn_sets[0].norm.vmin == drawn_sets[1].norm.vmin <= 1
+    assert levels[-1] >= 66
+    assert len(figure.axes) == 2
+    figure.canvas.draw()
+
+
+def test_equal_aspect_draws_one_unit_alike_on_both_axes(ax):
+    plots.surface_contour(ax, GRID, aspect="equal")
+    drawn(ax)
+    box = ax.get_window_extent()
+    assert box.height / box.width == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("painter", [plots.surface_contour, plots.surface_cells])
+def test_axes_of_equal_ratios_are_logarithmic_and_others_are_not(ax, painter):
+    rates = jnp.geomspace(1e-3, 1, 7)
+    painter(ax, surfaces.sweep(lambda a, b: jnp.log(a) ** 2 + b, rates, jnp.linspace(1, 2, 5)))
+    assert (drawn(ax).get_xscale(), ax.get_yscale()) == ("log", "linear")
+
+
+def test_cells_are_one_per_point_with_the_point_inside(ax):
+    rates, momenta = np.geomspace(1e-3, 1, 4), np.array([0.0, 0.5, 0.9])
+    values = np.arange(12.0).reshape(4, 3)
+    values[1, 2] = np.nan
+    cells = plots.surface_cells(ax, surfaces.Surface((rates, momenta), values))
+    drawn(ax)
+    shown: Any = cells.get_array()
+    np.testing.assert_array_equal(np.ma.filled(shown, np.nan), values.T)
+    corners: Any = cells.get_coordinates()
+    x_edges, y_edges = corners[0, :, 0], corners[:, 0, 1]
+    np.testing.assert_allclose(x_edges, 10 ** np.arange(-3.5, 1))
+    np.testing.assert_allclose(y_edges, [-0.25, 0.25, 0.7, 1.1])
+
+
+def test_every_point_of_a_solid_surface_is_drawn(solid):
+    axis = np.linspace(-1, 1, 101)
+    values = np.ones((101, 101))
+    values[50, 37] = 0.01
+    drawn_surface: Any = plots.surface_3d(solid, surfaces.Surface((axis, axis), values))
+    drawn(solid)
+    heights = np.asarray(drawn_surface.get_array())
+    assert heights.size == 100 * 100
+    assert heights.min() == pytest.approx((3 + 0.01) / 4)  # of the four corners of a cell
 
 
 def test_level_sets_keep_points_near_their_levels(ax):

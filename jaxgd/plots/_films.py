@@ -108,7 +108,6 @@ def animate_descent(
         heading.set_text(f"step {steps[k]:,} of {steps[-1]:,}")
         return canvas.moving
 
-    # No first drawing is asked for: an animation nobody saves is then dropped without a warning.
     film = _Film(figure, show, frames=len(steps), interval=60, blit=False)
     film.canvas = canvas
     return film
@@ -166,3 +165,6 @@ class _Film(FuncAnimation):
             super().save(filename, *args, **kwargs)
         finally:
             self.canvas.is_filming = False
+
+    def __del__(self) -> None:
+        """Nothing: a film that nobody saved is dropped without Matplotlib's warning."""

@@ -351,6 +351,10 @@ def _colour_bar(
     if figure is None:
         return
     marks = _words.ticks(low, high, log=log)
-    bar = figure.colorbar(drawn, ax=ax, label=label)
+    bar = figure.colorbar(drawn, ax=ax)
+    if len(label) <= 12:  # above the bar, away from the label of the next panel's axis
+        bar.ax.set_title(label, fontsize="medium", pad=8)
+    else:
+        bar.set_label(label)
     bar.ax.minorticks_off()
     bar.set_ticks(list(marks), labels=_words.labels(marks))

@@ -36,9 +36,11 @@ def labels(values: Any) -> list[str]:
     Powers of ten that reach beyond 0.01 or 1000 are all written as powers.
     """
     values = np.asarray(values, float)
-    exponents = np.log10(values) if values.size and (values > 0).all() else np.array([0.5])
-    if (np.abs(exponents - exponents.round()) < 1e-9).all() and not _is_handy(exponents):
-        return [_with_power(value, 1) for value in values]
+    if values.size and (values > 0).all():
+        exponents = np.log10(values).round()
+        is_handy = (exponents > -3).all() and (exponents <= 3).all()
+        if np.allclose(values, 10.0**exponents, rtol=1e-12, atol=0) and not is_handy:
+            return [_with_power(value, 1) for value in values]
     gaps = np.abs(np.diff(np.sort(values)))
     gap = float(gaps[gaps > 0].min()) if (gaps > 0).any() else np.inf
     for digits in range(1, 18):
@@ -47,10 +49,6 @@ def labels(values: Any) -> list[str]:
         if close.all() and len(set(rounded)) == len(set(values.tolist())):
             return [number(value, digits) for value in values]
     return [repr(float(value)) for value in values]
-
-
-def _is_handy(exponents: np.ndarray) -> bool:
-    return bool((exponents > -2.5).all() and (exponents < 3.5).all())
 
 
 def ticks(low: float, high: float, *, log: bool, count: int = 6) -> np.ndarray:

@@ -1,0 +1,90 @@
+"""What is filmed is what was computed, each frame drawn once."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.animation import writers
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxgd import descent, plots, surfaces
+
+GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
+POINTS = np.array([[0.0, 0.0], [0.5, 1.0], [1.0, 2.0]])
+PATH = POINTS, np.array([1.0, 11.5, 22.0])
+ROSE = descent.gradient_descent(
+    lambda p: 10 * p["a"] ** 2 + p["b"] ** 2, {"a": 1.0, "b": -2.0}, learning_rate=0.04, num_steps=6
+)
+filmed: Any = plots.animate_descent
+
+
+def frames_of(path: Any) -> list[np.ndarray]:
+    with Image.open(path) as film:
+        frames = []
+        for k in range(getattr(film, "n_frames", 1)):
+            film.seek(k)
+            frames.append(np.asarray(film.convert("RGB"), float))
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("name", "writer", "start"),
+    [("x.gif", "pillow", b"GIF89a"), ("x.mp4", "ffmpeg", b"\x00\x00\x00")],
+)
+def test_an_animation_is_saved_by_the_writers_of_matplotlib(tmp_path, name, writer, start):
+    if not writers.is_available(writer):
+        pytest.skip(f"{writer} is not installed")
+    animation = filmed(GRID, {"long": PATH, "rose": ROSE}, num_frames=7)
+    animation.save(tmp_path / name, writer=writer, dpi=40)
+    saved = (tmp_path / name).read_bytes()
+    assert saved.startswith(start)
+    assert len(saved) > 3_000
+
+
+def test_a_film_has_one_frame_per_step_shown_and_each_is_what_a_full_drawing_shows(tmp_path):
+    film = filmed(GRID, {"up": PATH})
+    film.save(tmp_path / "x.gif", writer="pillow", dpi=40)
+    frames = frames_of(tmp_path / "x.gif")
+    assert len(frames) == 3
+    assert (frames[0] != frames[1]).any()
+    # After the last frame the figure stands at it: drawn anew, whole, it looks the same.
+    film.canvas.figure.savefig(tmp_path / "last.png", dpi=40)
+    (whole,) = frames_of(tmp_path / "last.png")
+    assert whole.shape == frames[-1].shape
+    assert np.mean(np.abs(whole - frames[-1])) < 6  # a GIF has 256 colours
+
+
+def test_what_stands_still_is_laid_out_and_drawn_once_for_a_whole_film(tmp_path, monkeypatch):
+    runs = {"up": (np.linspace([0, 0], [1, 2], 15), np.linspace(1, 22, 15))}
+    film = filmed(GRID, runs)
+    drawn = []
+    draw = Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda self, *args: drawn.append(draw(self, *args)))
+    film.save(tmp_path / "x.gif", writer="pillow", dpi=40)
+    assert len(frames_of(tmp_path / "x.gif")) == 15
+    assert len(drawn) == 2
+
+
+def test_a_run_that_diverges_does_not_flatten_the_others():
+    t = np.arange(9.0)
+    wild = np.stack([t / 8, t / 8], 1), 10.0 ** (1 + 4 * t)
+    calm = np.stack([t / 8, 0 * t], 1), 10 * 0.5**t
+    film = filmed(GRID, {"calm": calm, "wild": wild})
+    low, high = film.canvas.figure.axes[1].get_ylim()
+    assert low <= calm[1][-1]
+    assert 10 <= high <= 300
+    page: Any = plots.interactive_descent(GRID, {"calm": calm, "wild": wild})
+    assert 1 <= page.layout.yaxis2.range[1] <= 2.5  # decades
+    assert "wild: its losses rise beyond the picture." in page.layout.meta["notes"]
+    alone: Any = plots.interactive_descent(GRID, {"wild": wild})
+    assert alone.layout.yaxis2.range[1] >= 33
+
+
+def test_runs_have_one_colour_in_films_and_on_pages():
+    runs = {"up": PATH, "rose": ROSE}
+    film, page = filmed(GRID, runs), plots.interactive_descent(GRID, runs)
+    (lines, _) = film.canvas.figure.axes[0].lines[::2], None
+    data: Any = page.data
+    assert [line.get_color() for line in lines] == [data[1].line.color, data[3].line.color]

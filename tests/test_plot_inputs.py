@@ -1,0 +1,258 @@
+"""What a picture is made from: refused by name where it cannot be drawn, never drawn wrongly."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxgd import chains, descent, neurons, planes, plots, surfaces
+
+GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
+LINE = surfaces.Surface(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
+CURVES = LINE._replace(values={"one": LINE.values, "two": 2 * LINE.values})
+SOLUTION: Any = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
+NEURON = neurons.Neuron(weights=jnp.array([2.0]), bias=jnp.array(0.5))
+
+
+def bowl(p: Any) -> Any:
+    return p["w"] ** 2 + 3 * p["b"] ** 2
+
+
+RUN = descent.gradient_descent(bowl, {"w": 1.0, "b": -0.5}, learning_rate=0.1, num_steps=5)
+"""Its path is a dict of two scalars: b sorts before w."""
+WAY = np.stack([0.8 ** np.arange(6), -0.5 * 0.4 ** np.arange(6)], axis=1)
+"""Its points (w, b), by the closed form."""
+LANES = jax.vmap(
+    lambda rate: descent.gradient_descent(
+        lambda p: jnp.sum(p**2), jnp.ones(2), learning_rate=rate, num_steps=5
+    )
+)(jnp.array([0.1, 0.2, 0.3]))
+PROJECTION = planes.Projection(coordinates=jnp.zeros((4, 2)), residuals=jnp.zeros(4))
+
+
+@pytest.fixture
+def ax() -> Any:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    return figure.add_subplot()
+
+
+@pytest.fixture
+def solid() -> Any:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    return figure.add_subplot(projection="3d")
+
+
+PAINTERS: dict[str, Any] = {
+    "surface_contour": plots.surface_contour,
+    "surface_cells": plots.surface_cells,
+    "level_sets": plots.level_sets,
+    "interactive_surface": lambda _, surface: plots.interactive_surface(surface),
+    "interactive_descent": lambda _, s: plots.interactive_descent(s, {"r": (WAY, np.ones(6))}),
+    "animate_descent": lambda _, s: plots.animate_descent(s, {"r": (WAY, np.ones(6))}),
+    "common_levels": lambda _, surface: plots.common_levels(surface),
+}
+
+
+def with_axis(values: Any) -> surfaces.Surface:
+    return surfaces.Surface((values, GRID.coordinates[1]), np.ones((len(values), 6)))
+
+
+@pytest.mark.parametrize("painter", PAINTERS)
+@pytest.mark.parametrize(
+    ("surface", "message"),
+    [
+        (
+            with_axis(np.array([0.0, 2.0, 1.0])),
+            "coordinate 0 must increase or.*points out of order",
+        ),
+        (with_axis(np.array([0.0, 1.0, 1.0])), "must increase or decrease.*equal points.*sorted"),
+        (with_axis(np.array([0.0, np.nan, 1.0])), "coordinate 0 must be finite"),
+        (with_axis(np.array([0.0, 1.0, np.inf])), "coordinate 0 must be finite"),
+        (with_axis(np.array([0.0])), "coordinate 0 must have at least two points, got 1"),
+        (with_axis(np.ones((2, 2))), r"coordinate 0 must be 1-D, got shape \(2, 2\)"),
+        (with_axis(np.array([0.0, 1.0j])), "coordinate 0 must be real numbers, got dtype complex"),
+        (GRID._replace(values=GRID.values.T), r"shape \(4, 6\), got \(6, 4\).*values=surface.v.*T"),
+        (GRID._replace(values=GRID.values * 1j), "values must be real numbers.*Draw its real part"),
+        (GRID._replace(values=GRID.values * jnp.nan), "values must be finite|positive values"),
+        (GRID._replace(values={"loss": GRID.values}), r"surfaces\.select\(surface, name\)"),
+        (LINE, "surface must have two coordinates, got 1"),
+        (GRID.values, "surface must be a Surface"),
+    ],
+)
+def test_no_painter_draws_a_surface_that_is_none(ax, painter, surface, message):
+    with pytest.raises((TypeError, ValueError), match=rf"plots\.{painter}: .*({message})"):
+        PAINTERS[painter](ax, surface)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda ax: plots.loss_curve(ax, LANES), r"trajectory must be one run.*Pick one lane"),
+        (lambda ax: plots.loss_curve(ax, RUN.losses), "trajectory must be a Trajectory"),
+        (
+            lambda ax: plots.loss_curve(ax, RUN._replace(losses=RUN.losses * jnp.nan)),
+            "must have a finite loss",
+        ),
+        (
+            lambda ax: plots.residual_curve(ax, jax.tree.map(lambda x: x[None], SOLUTION)),
+            "solution must be one run.*Pick one lane",
+        ),
+        (lambda ax: plots.residual_curve(ax, RUN), "solution must be a Solution"),
+        (lambda ax: plots.newton_path(ax, LINE, RUN, 1.0), "solution must be a Solution"),
+        (
+            lambda ax: plots.newton_path(ax, LINE, SOLUTION, jnp.ones(2)),
+            "target must be a scalar",
+        ),
+        (lambda ax: plots.loss_line(ax, CURVES), r"one array of values.*surfaces\.select"),
+        (
+            lambda ax: plots.loss_line(ax, LINE._replace(values=LINE.values * jnp.nan)),
+            "values must be finite",
+        ),
+        (
+            lambda ax: plots.loss_line(ax, LINE._replace(coordinates=(jnp.sin(jnp.arange(7)),))),
+            "coordinate 0 must increase or decrease",
+        ),
+        (
+            lambda ax: plots.activation_curves(ax, CURVES._replace(values={"a": LINE.values[:3]})),
+            r"shape \(7,\), got \(3,\)",
+        ),
+        (lambda ax: plots.descent_path(ax, LANES), "path must be one run.*Pick one lane"),
+        (
+            lambda ax: plots.descent_path(ax, neurons.Neuron(jnp.ones((5, 2)), jnp.ones(5))),
+            r"two numbers per point, shape \(T, 2\), got \(5, 2\) and \(5,\)",
+        ),
+        (lambda ax: plots.descent_path(ax, WAY * 1j), "the path of path must be real numbers"),
+        (lambda ax: plots.surface_contour(ax, GRID, num_levels=0), "num_levels must be at least 2"),
+        (lambda ax: plots.surface_contour(ax, GRID, num_levels=-3), "num_levels must be at least"),
+        (lambda ax: plots.surface_contour(ax, GRID, num_levels=1, log=True), "at least 2, got 1"),
+        (lambda ax: plots.level_sets(ax, GRID, num_levels=1), "num_levels must be at least 2"),
+        (lambda ax: plots.common_levels(GRID, num_levels=1), "num_levels must be at least 2"),
+        (lambda ax: plots.common_levels(), "there must be a surface, got none"),
+        (lambda ax: plots.surface_contour(ax, GRID, levels=[2, 1]), "levels must be two or more"),
+        (
+            lambda ax: plots.surface_contour(ax, GRID, levels=[0, 1], log=True),
+            "numbers that increase, above 0",
+        ),
+        (
+            lambda ax: plots.projected_paths(ax, {"a": PROJECTION}, {"a": jnp.ones(3)}),
+            r"losses\['a'\] and projections\['a'\] must have one entry per point, shape \(4,\)",
+        ),
+        (
+            lambda ax: plots.projected_paths(ax, {"a": WAY}, {"a": jnp.ones(6)}),
+            r"projections\['a'\] must be a Projection",
+        ),
+        (
+            lambda ax: plots.neuron_diagram(ax, NEURON, [1.0], activation=3),
+            "activation must be callable",
+        ),
+        (
+            lambda ax: plots.neuron_diagram(
+                ax, NEURON, [1.0], activation=jnp.tanh, input_names=["a", "b"]
+            ),
+            "expected 1 input_name, one per input, got 2",
+        ),
+        (
+            lambda ax: plots.fitted_line(ax, NEURON, [[1.0], [2.0]], [1.0, 2.0]),
+            r"x and y must have one shape \(N,\), got \(2, 1\) and \(2,\). Write x\[:, 0\]",
+        ),
+    ],
+)
+def test_what_no_picture_can_show_is_refused_by_name(ax, draw, message):
+    with pytest.raises((TypeError, ValueError), match=r"plots\.\w+: .*" + message):
+        draw(ax)
+
+
+TURN: dict[str, Any] = {
+    "interactive_surface": plots.interactive_surface,
+    "interactive_descent": plots.interactive_descent,
+    "animate_descent": plots.animate_descent,
+}
+
+
+@pytest.mark.parametrize("painter", TURN)
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ({"r": PROJECTION}, "must be a Trajectory.*got a Projection.*projection.coordinates"),
+        (PROJECTION, "runs must be a Trajectory.*got a Projection"),
+        ([GRID], "must be a Trajectory.*got a Surface"),
+        (SOLUTION, "runs must be a Trajectory.*got a Solution"),
+        (LANES, r"runs\['descent'\] must be one run.*Pick one lane"),
+        ({"r": LANES}, r"runs\['r'\] must be one run.*Pick one lane"),
+        ({"r": (WAY, np.ones(5))}, r"must have one loss per point, got \(5,\) for 6 points"),
+        ({"r": (WAY * 1j, np.ones(6))}, "must be real numbers"),
+        ({"r": RUN}, r"which number belongs to which axis, got 'b' and 'w' for the axes 'a' and"),
+    ],
+)
+def test_no_figure_takes_for_a_run_what_is_none(painter, runs, message):
+    with pytest.raises((TypeError, ValueError), match=rf"plots\.{painter}: .*{message}"):
+        TURN[painter](GRID, runs)
+
+
+def test_a_dict_is_drawn_in_the_order_of_the_axes_that_it_names(ax):
+    figure: Any = plots.interactive_surface(GRID, RUN, axis_names=("w", "b"))
+    np.testing.assert_allclose(np.stack([figure.data[-1].x, figure.data[-1].y], 1), WAY, rtol=1e-5)
+    with pytest.raises(ValueError, match="which number belongs"):
+        plots.descent_path(ax, RUN)
+    plots.surface_contour(ax, GRID, axis_names=("b", "w"))
+    (line,) = plots.descent_path(ax, RUN)
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), WAY[:, ::-1], rtol=1e-5)
+
+
+def test_a_neuron_is_drawn_in_the_order_of_its_axes_and_two_steps_are_not_transposed(ax):
+    two = neurons.Neuron(weights=jnp.array([[1.0], [2.0]]), bias=jnp.array([10.0, 20.0]))
+    (line,) = plots.descent_path(ax, two)
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [[1, 10], [2, 20]])
+    (line,) = plots.descent_path(ax, (jnp.array([1.0, 2.0]), jnp.array([10.0, 20.0])))
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [[1, 10], [2, 20]])
+    ax.set(xlabel="bias", ylabel="weight")
+    (line,) = plots.descent_path(ax, two)
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), [[10, 1], [20, 2]])
+
+
+def test_a_trajectory_is_taken_as_it_is():
+    for painter in TURN.values():
+        assert painter(GRID, RUN, axis_names=("w", "b")) is not None
+    film: Any = plots.interactive_descent(GRID, RUN, axis_names=("w", "b"))
+    assert film.data[1].name == "descent"
+    pair: Any = plots.interactive_descent(GRID, (WAY, np.ones(6)))
+    np.testing.assert_allclose(pair.data[1].x, WAY[:, 0], rtol=1e-6)
+
+
+def test_names_that_read_alike_stay_two():
+    figure: Any = plots.interactive_surface(
+        GRID, {1: (WAY, np.ones(6)), "1": (2 * WAY, np.ones(6))}
+    )
+    assert [trace.name for trace in figure.data[-4::2]] == ["1", "'1'"]
+
+
+def test_a_path_recorded_at_every_third_step_keeps_its_own_losses():
+    rare = RUN._replace(path=jnp.array(WAY)[::5])
+    figure: Any = plots.interactive_descent(GRID, rare)
+    assert [frame.name for frame in figure.frames] == ["0", "5"]
+    np.testing.assert_allclose(figure.data[2].y, RUN.losses[::5])
+    with pytest.raises(ValueError, match="must have one loss per recorded point, got 6 losses"):
+        plots.interactive_descent(GRID, RUN._replace(path=jnp.array(WAY)[:4]))
+
+
+@pytest.mark.parametrize("flip", [(False, True), (True, False), (True, True)])
+def test_a_decreasing_axis_changes_nothing_but_the_order(ax, flip):
+    turned = [
+        np.asarray(axis)[:: -1 if f else 1] for axis, f in zip(GRID.coordinates, flip, strict=True)
+    ]
+    values = np.asarray(GRID.values)[tuple(slice(None, None, -1 if f else 1) for f in flip)]
+    surface = surfaces.Surface(tuple(turned), values)
+    (there,), (here,) = (
+        [plots.surface_cells(ax, s, colorbar=False).get_array()] for s in (GRID, surface)
+    )
+    np.testing.assert_array_equal(np.asarray(there), np.asarray(here))
+    figures: Any = [plots.interactive_surface(s) for s in (GRID, surface)]
+    for one, other in zip(figures[0].data, figures[1].data, strict=True):
+        chex.assert_trees_all_equal((one.x, one.y, one.z), (other.x, other.y, other.z))
