@@ -12,13 +12,15 @@ import pytest
 
 from jaxgd import chains, descent, plots, surfaces
 
+surface_of: Any = surfaces.Surface
+
 # Plotly's attributes are made when they are asked for: its figures are Any.
 turned: Any = plots.interactive_surface
 played: Any = plots.interactive_descent
 chained: Any = plots.interactive_backprop
 filmed: Any = plots.animate_descent
 
-LINE = surfaces.Surface(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
+LINE = surface_of(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
 GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
 SOLUTION = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
 TRACE = chains.backprop([jnp.square, jnp.log], 2.0)
@@ -319,7 +321,7 @@ def test_an_axis_of_a_small_spread_keeps_its_points(middle, half):
 def test_one_far_value_does_not_take_the_digits_of_the_others():
     values = 1e6 + 0.01 * np.add.outer(np.arange(21.0) ** 2, np.arange(21.0)) / 400
     values[3, 4] = 2e6
-    z = np.asarray(turned(surfaces.Surface((np.arange(21.0),) * 2, values)).data[1].customdata)
+    z = np.asarray(turned(surface_of((np.arange(21.0),) * 2, values)).data[1].customdata)
     np.testing.assert_array_equal(z, values.T)
 
 

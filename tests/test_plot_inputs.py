@@ -12,8 +12,11 @@ from matplotlib.figure import Figure
 
 from jaxgd import chains, descent, neurons, planes, plots, surfaces
 
+surface_of: Any = surfaces.Surface
+painted: Any = plots  # wrong types are what is tested here
+
 GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
-LINE = surfaces.Surface(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
+LINE = surface_of(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
 CURVES = LINE._replace(values={"one": LINE.values, "two": 2 * LINE.values})
 SOLUTION: Any = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
 NEURON = neurons.Neuron(weights=jnp.array([2.0]), bias=jnp.array(0.5))
@@ -60,8 +63,8 @@ PAINTERS: dict[str, Any] = {
 }
 
 
-def with_axis(values: Any) -> surfaces.Surface:
-    return surfaces.Surface((values, GRID.coordinates[1]), np.ones((len(values), 6)))
+def with_axis(values: Any) -> Any:
+    return surface_of((values, GRID.coordinates[1]), np.ones((len(values), 6)))
 
 
 @pytest.mark.parametrize("painter", PAINTERS)
@@ -94,20 +97,20 @@ def test_no_painter_draws_a_surface_that_is_none(ax, painter, surface, message):
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda ax: plots.loss_curve(ax, LANES), r"trajectory must be one run.*Pick one lane"),
-        (lambda ax: plots.loss_curve(ax, RUN.losses), "trajectory must be a Trajectory"),
+        (lambda ax: painted.loss_curve(ax, LANES), r"trajectory must be one run.*Pick one lane"),
+        (lambda ax: painted.loss_curve(ax, RUN.losses), "trajectory must be a Trajectory"),
         (
-            lambda ax: plots.loss_curve(ax, RUN._replace(losses=RUN.losses * jnp.nan)),
+            lambda ax: painted.loss_curve(ax, RUN._replace(losses=RUN.losses * jnp.nan)),
             "must have a finite loss",
         ),
         (
-            lambda ax: plots.residual_curve(ax, jax.tree.map(lambda x: x[None], SOLUTION)),
+            lambda ax: painted.residual_curve(ax, jax.tree.map(lambda x: x[None], SOLUTION)),
             "solution must be one run.*Pick one lane",
         ),
-        (lambda ax: plots.residual_curve(ax, RUN), "solution must be a Solution"),
-        (lambda ax: plots.newton_path(ax, LINE, RUN, 1.0), "solution must be a Solution"),
+        (lambda ax: painted.residual_curve(ax, RUN), "solution must be a Solution"),
+        (lambda ax: painted.newton_path(ax, LINE, RUN, 1.0), "solution must be a Solution"),
         (
-            lambda ax: plots.newton_path(ax, LINE, SOLUTION, jnp.ones(2)),
+            lambda ax: painted.newton_path(ax, LINE, SOLUTION, jnp.ones(2)),
             "target must be a scalar",
         ),
         (lambda ax: plots.loss_line(ax, CURVES), r"one array of values.*surfaces\.select"),
@@ -141,19 +144,19 @@ def test_no_painter_draws_a_surface_that_is_none(ax, painter, surface, message):
             "numbers that increase, above 0",
         ),
         (
-            lambda ax: plots.projected_paths(ax, {"a": PROJECTION}, {"a": jnp.ones(3)}),
+            lambda ax: painted.projected_paths(ax, {"a": PROJECTION}, {"a": jnp.ones(3)}),
             r"losses\['a'\] and projections\['a'\] must have one entry per point, shape \(4,\)",
         ),
         (
-            lambda ax: plots.projected_paths(ax, {"a": WAY}, {"a": jnp.ones(6)}),
+            lambda ax: painted.projected_paths(ax, {"a": WAY}, {"a": jnp.ones(6)}),
             r"projections\['a'\] must be a Projection",
         ),
         (
-            lambda ax: plots.neuron_diagram(ax, NEURON, [1.0], activation=3),
+            lambda ax: painted.neuron_diagram(ax, NEURON, [1.0], activation=3),
             "activation must be callable",
         ),
         (
-            lambda ax: plots.neuron_diagram(
+            lambda ax: painted.neuron_diagram(
                 ax, NEURON, [1.0], activation=jnp.tanh, input_names=["a", "b"]
             ),
             "expected 1 input_name, one per input, got 2",
@@ -248,7 +251,7 @@ def test_a_decreasing_axis_changes_nothing_but_the_order(ax, flip):
         np.asarray(axis)[:: -1 if f else 1] for axis, f in zip(GRID.coordinates, flip, strict=True)
     ]
     values = np.asarray(GRID.values)[tuple(slice(None, None, -1 if f else 1) for f in flip)]
-    surface = surfaces.Surface(tuple(turned), values)
+    surface = surface_of(tuple(turned), values)
     (there,), (here,) = (
         [plots.surface_cells(ax, s, colorbar=False).get_array()] for s in (GRID, surface)
     )

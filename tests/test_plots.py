@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 
 from jaxgd import chains, descent, neurons, planes, plots, surfaces
 
-LINE = surfaces.Surface(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
+surface_of: Any = surfaces.Surface
+
+LINE = surface_of(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
 GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
 CURVES = LINE._replace(values={"one": LINE.values, "two": 2 * LINE.values})
 NEURON = neurons.Neuron(weights=jnp.array([2.0, -1.0]), bias=jnp.array(0.5))
@@ -162,7 +164,7 @@ def test_no_part_of_a_finite_surface_stays_white(ax, values, log):
     if log and values.min() <= 0:
         values = np.exp(values / 10)
     axes = np.linspace(-1, 1, 17), np.linspace(0, 1, 9)
-    contours: Any = plots.surface_contour(ax, surfaces.Surface(axes, values), log=log)
+    contours: Any = plots.surface_contour(ax, surface_of(axes, values), log=log)
     assert contours.levels[0] <= values.min()
     assert contours.levels[-1] >= values.max()
     ax.collections[-1].set_visible(contours is ax.collections[-1])  # the white lines
@@ -172,7 +174,7 @@ def test_no_part_of_a_finite_surface_stays_white(ax, values, log):
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("ends", [(1234.5, 1236.0), (1.0, 1 + 1e-7), (2e-5, 9e5), (0.047, 0.08)])
 def test_ticks_of_a_colour_bar_are_round_and_differ(ax, ends, log):
-    values = np.linspace(*ends, 24).reshape(4, 6)
+    values = np.linspace(ends[0], ends[1], 24).reshape(4, 6)
     plots.surface_contour(ax, GRID._replace(values=values), log=log)
     drawn(ax)
     bar = ax.figure.axes[-1]
@@ -218,7 +220,7 @@ def test_cells_are_one_per_point_with_the_point_inside(ax):
     rates, momenta = np.geomspace(1e-3, 1, 4), np.array([0.0, 0.5, 0.9])
     values = np.arange(12.0).reshape(4, 3)
     values[1, 2] = np.nan
-    cells = plots.surface_cells(ax, surfaces.Surface((rates, momenta), values))
+    cells = plots.surface_cells(ax, surface_of((rates, momenta), values))
     drawn(ax)
     shown: Any = cells.get_array()
     np.testing.assert_array_equal(np.ma.filled(shown, np.nan), values.T)
@@ -232,7 +234,7 @@ def test_every_point_of_a_solid_surface_is_drawn(solid):
     axis = np.linspace(-1, 1, 101)
     values = np.ones((101, 101))
     values[50, 37] = 0.01
-    drawn_surface: Any = plots.surface_3d(solid, surfaces.Surface((axis, axis), values))
+    drawn_surface: Any = plots.surface_3d(solid, surface_of((axis, axis), values))
     drawn(solid)
     heights = np.asarray(drawn_surface.get_array())
     assert heights.size == 100 * 100
