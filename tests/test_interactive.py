@@ -1,6 +1,5 @@
 """What is turned and what is played is what was computed."""
 
-import shutil
 import subprocess
 import sys
 from typing import Any
@@ -353,20 +352,8 @@ def test_ticks_of_logarithmic_colours_differ():
         assert not any("e" in text for text in bar.ticktext)
 
 
-@pytest.fixture(scope="module")
-def page():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("Chromium is not installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    options: Any = {"args": ["--no-sandbox", "--use-angle=swiftshader"]}
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, **options)
-        yield browser.new_page(viewport={"width": 1000, "height": 640})
-        browser.close()
-
-
-def test_playing_sliding_and_looking_from_elsewhere_keep_the_contours(page, tmp_path):
+def test_playing_sliding_and_looking_from_elsewhere_keep_the_contours(browser, tmp_path):
+    page = browser.new_page(viewport={"width": 1000, "height": 640})
     played(GRID, {"up": PATH}).write_html(tmp_path / "x.html", auto_play=False)
     page.goto((tmp_path / "x.html").as_uri())
     page.wait_for_selector(".contourlayer path", state="attached")
