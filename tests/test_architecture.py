@@ -78,6 +78,11 @@ PUBLIC = {
         "sharpness",
         "TraceEstimate",
         "hessian_trace",
+        "Estimate",
+        "batch_sharpness",
+        "gradient_noise_scale",
+        "Stability",
+        "stability",
     },
     "planes": {
         "Plane",

@@ -589,6 +589,21 @@ refuse(
 
 # curvature
 
+
+def per_batch(f, loss, params):
+    loss_fn = (lambda params, row: loss(params)) if callable(loss) else loss
+    return f(loss_fn, params, per_step=ONES)
+
+
+for per_step, says in (
+    ({"rows": INTS, "keys": jnp.ones(4)}, r"the arrays of per_step must share a leading axis"),
+    ({}, r"the arrays of per_step must share a leading axis, got none"),
+    (3.0, r"the arrays of per_step must share a leading axis, got shapes \(\)"),
+    (jnp.ones(1), r"per_step must hold at least [23] slices, got 1"),
+):
+    for function in (curvature.batch_sharpness, curvature.gradient_noise_scale):
+        refuse(function, lambda f, p=per_step: f(total, ONES, per_step=p), ValueError, says)
+
 for function, call in (
     (curvature.hvp, lambda f, loss, params: f(loss, params)),
     (
@@ -597,6 +612,9 @@ for function, call in (
     ),
     (curvature.sharpness, lambda f, loss, params: f(KEY, loss, params, num_iterations=2)),
     (curvature.hessian_trace, lambda f, loss, params: f(KEY, loss, params, num_samples=2)),
+    (curvature.stability, lambda f, loss, params: f(KEY, loss, params, num_iterations=2)),
+    (curvature.batch_sharpness, per_batch),
+    (curvature.gradient_noise_scale, per_batch),
 ):
     refuse(function, lambda f, c=call: c(f, 3.0, ONES), TypeError, r"loss_fn must be callable")
     refuse(function, lambda f, c=call: c(f, total, INTS), TypeError, r"params must be floating-poi")

@@ -1,5 +1,6 @@
 """How the loss bends, against dense Hessians."""
 
+import itertools
 from typing import Any
 
 import chex
@@ -456,6 +457,151 @@ def test_the_sharpness_of_a_network_jits_and_vmaps():
         for s in scales
     ]
     np.testing.assert_allclose(np.asarray(batched), wanted, rtol=1e-4)
+
+
+# What batches see: the line of the note's 20 points, theta0 + theta1 x, and all its batches of 3.
+
+LINE_X = np.arange(1.0, 21.0)
+LINE_Y = np.array([3, 4, 5, 5, 2, 4, 7, 8, 11, 8, 12, 11, 13, 13, 16, 17, 18, 17, 19, 21], float)
+THETA = np.array([0.7, 0.6])
+BATCHES = np.array(list(itertools.combinations(range(20), 3)))
+
+
+def half_mean_square(theta, x, y, rows):
+    return jnp.mean((theta[0] + theta[1] * x[rows] - y[rows]) ** 2) / 2
+
+
+def gradients_and_hessians(batches):
+    """Of each batch, in closed form."""
+    design = np.stack([np.ones_like(LINE_X), LINE_X], axis=1)
+    rows = design[batches]
+    gradients = np.einsum("tbi,tb->ti", rows, rows @ THETA - LINE_Y[batches]) / batches.shape[1]
+    return gradients, np.einsum("tbi,tbj->tij", rows, rows) / batches.shape[1]
+
+
+def noise_scale(gradients):
+    trace = np.trace(np.cov(gradients.T))
+    return trace / (np.square(gradients.mean(axis=0)).sum() - trace / len(gradients))
+
+
+def on_batches(function, batches, scale=1.0):
+    def risk(*args):
+        return scale * half_mean_square(*args)
+
+    call = jax.jit(lambda theta, per_step: function(risk, theta, LINE_X, LINE_Y, per_step=per_step))
+    return call(THETA, batches)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_batch_sharpness_of_a_line_is_that_of_all_its_batches():
+    estimate = on_batches(curvature.batch_sharpness, BATCHES)
+
+    g, h = gradients_and_hessians(BATCHES)
+    ratios = np.einsum("ti,tij,tj->t", g, h, g) / np.square(g).sum(axis=1)
+    assert float(estimate.value) == pytest.approx(ratios.mean(), rel=1e-12)
+    assert float(estimate.standard_error) == pytest.approx(
+        ratios.std(ddof=1) / np.sqrt(len(BATCHES)), rel=1e-10
+    )
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_noise_scale_of_a_line_is_that_of_all_its_batches():
+    estimate = on_batches(curvature.gradient_noise_scale, BATCHES)
+
+    gradients = gradients_and_hessians(BATCHES)[0]
+    assert float(estimate.value) == pytest.approx(noise_scale(gradients), rel=1e-12)
+    # With as many batches as this the estimate from a sample is close to the enumeration.
+    everything = gradients.var(axis=0).sum() / np.square(gradients.mean(axis=0)).sum()
+    assert float(estimate.value) == pytest.approx(everything, rel=2e-3)
+    without = [noise_scale(np.delete(gradients, t, axis=0)) for t in range(len(gradients))]
+    jackknife = np.std(without) * np.sqrt(len(without) - 1)
+    assert float(estimate.standard_error) == pytest.approx(jackknife, rel=1e-8)
+
+
+@pytest.mark.parametrize("scale", [1e-22, 1e22])
+@pytest.mark.parametrize("function", [curvature.batch_sharpness, curvature.gradient_noise_scale])
+def test_gradients_of_any_size_have_their_noise_and_curvature(function, scale):
+    batches = BATCHES[::100]
+    power = {curvature.batch_sharpness: 1, curvature.gradient_noise_scale: 0}[function]
+
+    plain, figure = on_batches(function, batches), on_batches(function, batches, scale)
+
+    np.testing.assert_allclose(np.array(figure) / scale**power, np.array(plain), rtol=1e-4)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_standard_errors_of_batches_are_the_spread_of_the_estimates():
+    batches = np.random.default_rng(0).integers(20, size=(300, 40, 3))
+    for function in (curvature.batch_sharpness, curvature.gradient_noise_scale):
+        estimates = jax.jit(
+            jax.vmap(
+                lambda rows, f=function: f(half_mean_square, THETA, LINE_X, LINE_Y, per_step=rows)
+            )
+        )(batches)
+        spread = np.std(estimates.value, ddof=1)
+        assert np.mean(estimates.standard_error) / spread == pytest.approx(1, abs=0.25)
+
+
+def test_a_block_of_the_gradient_has_its_own_noise():
+    def risk(params, *data):
+        return half_mean_square([params["bias"], params["slope"]], *data)
+
+    estimate = curvature.gradient_noise_scale(
+        risk,
+        {"bias": 0.7, "slope": 0.6},
+        LINE_X,
+        LINE_Y,
+        per_step=BATCHES[::100],
+        where=lambda path, _: path == "slope",
+    )
+
+    gradients = gradients_and_hessians(BATCHES[::100])[0][:, 1:]
+    trace = gradients.var(ddof=1)
+    wanted = trace / (gradients.mean() ** 2 - trace / len(gradients))
+    assert float(estimate.value) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_slice_may_be_a_key_beside_rows():
+    def noisy(w, slice_):
+        return w * jax.random.normal(slice_["key"]) + w**2 * slice_["weight"]
+
+    keys = jax.random.split(KEY, 5)
+    per_step = {"key": keys, "weight": jnp.arange(1.0, 6.0)}
+
+    estimate = curvature.batch_sharpness(noisy, 1.0, per_step=per_step)
+
+    assert float(estimate.value) == 6  # in one dimension it is the mean of the second derivatives
+
+
+# Why a descent diverges.
+
+
+def test_the_stability_of_a_line_is_that_of_its_hessian():
+    # Raw columns: a constant and numbers up to 3000.
+    x = jnp.linspace(500, 3000, 9)
+    y = 3 * x + 1
+
+    def risk(theta, x, y):
+        return jnp.mean((theta[0] + theta[1] * x - y) ** 2)
+
+    found = jax.jit(lambda: curvature.stability(KEY, risk, jnp.zeros(2), x, y, num_iterations=2))()
+
+    design = np.stack([np.ones(9), np.asarray(x)], axis=1).astype(float)
+    low, high = np.linalg.eigvalsh(2 * design.T @ design / 9)
+    assert float(found.sharpness) == pytest.approx(high, rel=1e-5)
+    assert float(found.stable_rate) == pytest.approx(2 / high, rel=1e-5)
+    assert float(found.condition) > 1e6  # the smallest is lost in float32: 2.9e7 in float64
+    with jax.enable_x64(True):
+        found = curvature.stability(
+            KEY, risk, np.zeros(2), np.asarray(x, float), np.asarray(y, float), num_iterations=2
+        )
+    assert float(found.condition) == pytest.approx(high / low, rel=1e-6)
+
+
+@pytest.mark.parametrize("values", [[-1, -2, -4], [0, 0, 0]])
+def test_where_nothing_bends_upwards_no_rate_is_too_large(values):
+    found = curvature.stability(KEY, diagonal(values), jnp.zeros(3), num_iterations=3)
+    assert np.isposinf(found.stable_rate)
 
 
 @pytest.mark.parametrize(

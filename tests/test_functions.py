@@ -101,6 +101,10 @@ def bent(x):
     return jnp.sum(jnp.cosh(x)) + jnp.sin(x[0] * x[1] + x[2])
 
 
+def bent_aside(x, shift):
+    return bent(x + shift) + jnp.sum(x * shift)
+
+
 def tilted(params, x):
     return jnp.mean(jnp.sin(x @ params["w"]) + params["b"] ** 2)
 
@@ -277,6 +281,24 @@ ROWS = [
         lambda a, x: surfaces.select(surfaces.Surface((a,), {"loss": x, "other": -x}), "loss"),
         normal((3,), (3,)),
         (0, 1),
+    ),
+    Row(
+        curvature.batch_sharpness,
+        lambda params, shifts: curvature.batch_sharpness(bent_aside, params, per_step=shifts),
+        normal((3,), (4, 3)),
+        (0, 1),
+    ),
+    Row(
+        curvature.gradient_noise_scale,
+        lambda params, shifts: curvature.gradient_noise_scale(bent_aside, params, per_step=shifts),
+        normal((3,), (4, 3)),
+        (0, 1),
+    ),
+    Row(
+        curvature.stability,
+        lambda key, params: curvature.stability(key, bent, params, num_iterations=3),
+        lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
+        (1,),
     ),
     Row(
         surfaces.sweep,

@@ -137,28 +137,28 @@ def _same_dtypes(caller: str, vector: Params, params: Params) -> None:
         _checks.that(caller, is_equal, wanted, str(leaf.dtype), cure, error=TypeError)
 
 
-def linearized_gradient(
+def gradient_of(
     caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...]
-) -> tuple[list[Any], Callable[[list[Any]], list[Any]]]:
-    """The gradient in the arrays of a block, and the product of its derivative."""
+) -> Callable[[list[Any]], list[Any]]:
+    """The gradient of a loss in the arrays of a block."""
     _checks.function(caller, "loss_fn", loss_fn)
     loss = _checks.trainable(caller, "loss_fn", loss_fn)
-    gradient = jax.grad(lambda leaves: loss(block.merge(leaves), *data))
-    return _linearized(caller, gradient, block.leaves)
+    return jax.grad(lambda leaves: loss(block.merge(leaves), *data))
 
 
-def _linearized(caller: str, gradient: Callable[..., Any], leaves: list[Any]) -> Any:
-    """The gradient and the product of its derivative, which is symmetric."""
+def linearized_gradient(caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...]) -> Any:
+    """A pair: the gradient in the arrays of a block, the product of its symmetric derivative."""
+    gradient = gradient_of(caller, loss_fn, block, data)
     try:
-        value, product = jax.linearize(gradient, leaves)
-        if _has_reverse_mode_alone(jax.make_jaxpr(product)(leaves).jaxpr):
-            transposed = jax.linear_transpose(product, leaves)
-            jax.eval_shape(transposed, leaves)
+        value, product = jax.linearize(gradient, block.leaves)
+        if _has_reverse_mode_alone(jax.make_jaxpr(product)(block.leaves).jaxpr):
+            transposed = jax.linear_transpose(product, block.leaves)
+            jax.eval_shape(transposed, block.leaves)
             return value, lambda vector: transposed(vector)[0]
         return value, product
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = error
-    jax.eval_shape(gradient, leaves)  # what is wrong with the loss itself is said as it is
+    jax.eval_shape(gradient, block.leaves)  # what is wrong with the loss itself is said as it is
     wanted = "the gradient of loss_fn must be differentiable"
     got = f"{type(reason).__name__}: {str(reason).splitlines()[0].rstrip('.')}"
     return _checks.that(caller, False, wanted, got, error=TypeError)

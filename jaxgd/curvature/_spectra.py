@@ -185,3 +185,77 @@ def sharpness(
     """
     caller = "curvature.sharpness"
     return _ritz_of(caller, key, loss_fn, params, data, num_iterations, where).values.max()
+
+
+class Stability(NamedTuple):
+    """Which learning rates a loss allows near some params.
+
+    Attributes:
+      sharpness: shape (): the largest eigenvalue of the Hessian.
+      stable_rate: shape (): ``2 / sharpness``, above which gradient descent on a quadratic
+        diverges; inf where nothing bends upwards.
+      condition: shape (): the largest magnitude of an eigenvalue over the smallest. At any
+        stable rate the flattest direction takes about that many steps.
+    """
+
+    sharpness: Array
+    stable_rate: Array
+    condition: Array
+
+
+def stability(
+    key: PRNGKey,
+    loss_fn: LossFn,
+    params: Params,
+    *data: Any,
+    num_iterations: int,
+    where: Where = None,
+) -> Stability:
+    """Says why a descent diverges or crawls: the largest stable rate, and the condition.
+
+    Near a minimum, gradient descent at the rate eta multiplies the distance along an
+    eigenvector of the Hessian by ``1 - eta lambda`` at each step: the sharpest direction
+    bounds the rate, and the flattest then sets the number of steps. Inputs of one size, with
+    their mean taken away, bring the two together.
+
+    Args:
+      key: a PRNG key, for the first vector.
+      loss_fn: ``loss_fn(params, *data) -> scalar``.
+      params: a pytree of n numbers in floating-point arrays.
+      *data: passed on to ``loss_fn``.
+      num_iterations: products with the Hessian, static; see ``top_eigenpairs``. With n of them
+        all is exact to rounding; with fewer the sharpness and the condition come from below.
+      where: ``(path, leaf) -> bool``: the block to look at; see ``top_eigenpairs``.
+
+    Returns:
+      Stability, in float32 or better. A condition near 1 / eps of the arithmetic says only that
+      the smallest eigenvalue is lost in rounding.
+
+    Raises:
+      TypeError: if ``key`` is no key, ``loss_fn`` or ``where`` not callable, the params or the
+        loss not floating-point, or ``num_iterations`` no static int.
+      ValueError: if there are no params, the loss is no scalar, or ``num_iterations`` is
+        below 1.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import curvature
+      >>> bowl = curvature.stability(
+      ...     jax.random.key(0), lambda x: 2 * x[0] ** 2 + x[1] ** 2 / 2, jnp.ones(2),
+      ...     num_iterations=2,
+      ... )
+      >>> print(*[round(float(value), 3) for value in bowl])
+      4.0 0.5 4.0
+
+    Source:
+      LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998, Sec. 5.
+    """
+    caller = "curvature.stability"
+    values = _ritz_of(caller, key, loss_fn, params, data, num_iterations, where).values
+    sharpest, magnitudes = values.max(), jnp.abs(values)
+    return Stability(
+        sharpness=sharpest,
+        stable_rate=2 / jnp.maximum(sharpest, 0),
+        condition=magnitudes.max() / magnitudes.min(),
+    )

@@ -70,6 +70,11 @@ def normalized(vector: Vector) -> Vector:
     return divided(vector, jnp.where(length == 0, 1, length))
 
 
+def unit(vector: Vector) -> Vector:
+    """A vector of length 1; one of zeros has no direction and becomes NaN."""
+    return divided(vector, norm(vector))
+
+
 def normal(key: PRNGKey, like: Vector) -> Vector:
     return jax.tree.leaves(optax.tree.random_like(key, like, jax.random.normal))
 
