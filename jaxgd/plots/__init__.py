@@ -11,6 +11,7 @@ from jaxgd.plots._films import animate_descent
 from jaxgd.plots._inputs import Run, Runs
 from jaxgd.plots._interactive import interactive_backprop, interactive_descent, interactive_surface
 from jaxgd.plots._neurons import activation_curves, fitted_line, loss_functions, neuron_diagram
+from jaxgd.plots._playground import playground
 from jaxgd.plots._style import COLOURS, PATH_COLOURS
 from jaxgd.plots._surfaces import (
     common_levels,
@@ -41,6 +42,7 @@ __all__ = [
     "loss_line",
     "neuron_diagram",
     "newton_path",
+    "playground",
     "projected_paths",
     "residual_curve",
     "surface_3d",

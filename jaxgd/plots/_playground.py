@@ -1,0 +1,250 @@
+"""A page in which the reader's own function is descended, live. ``plots`` is the way in.
+
+The function, its gradient, the update rules and the verdict on a run are compiled to JavaScript
+(``_playground_compiler``); the files beside this one hold what a page has in common with others.
+"""
+
+import functools
+import importlib.resources
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgd import _checks
+from jaxgd.plots import _playground_compiler as compiler
+from jaxgd.types import Array, ArrayLike, LossFn, Params, Status
+
+WHERE = "plots.playground"
+DIVERGENCE_FACTOR = 1e6
+MOMENTUM = 0.9
+
+OPTIMIZERS: dict[str, Callable[[Any, Any], optax.GradientTransformation]] = {
+    "gradient_descent": lambda rate, _: optax.sgd(rate),
+    "momentum": optax.sgd,
+    "nesterov": lambda rate, momentum: optax.sgd(rate, momentum, nesterov=True),
+    "adam": lambda rate, _: optax.adam(rate),
+    "rmsprop": lambda rate, _: optax.rmsprop(rate),
+}
+"""The rules of the page, made of a rate and a momentum."""
+
+
+def playground(
+    loss_fn: LossFn,
+    start: Params,
+    *data: Any,
+    learning_rate: ArrayLike,
+    axis_names: Sequence[str] | None = None,
+    domains: Sequence[tuple[float, float]] | None = None,
+) -> str:
+    """Writes a page in which a function of one or two numbers is descended by hand, live.
+
+    The function and its ``jax.grad`` are traced in float64 and compiled to JavaScript, and so are
+    the steps of gradient descent, momentum, Nesterov, Adam and RMSProp, from Optax. In the page
+    one drops starts, turns the rate and watches. It is whole in itself: it asks no network for
+    anything.
+
+    The page offers ``window.jaxgd.run({rule, rate, momentum, start, steps})``, which returns
+    ``{path, losses, grad_norms, num_steps, status}`` as ``descent`` does. Its ``start`` is a
+    number, an array or an object; the rows of ``path`` have the same form. The rules are
+    "gradient_descent", "momentum", "nesterov", "adam" and "rmsprop"; ``momentum`` is for the second
+    and third, and Adam and RMSProp keep Optax's defaults.
+
+    Args:
+      loss_fn: ``loss_fn(start, *data) -> scalar``, any function that JAX traces. The arrays that
+        it holds are written into the page, as far as the page needs them.
+      start: the first start: a pytree of one or two floating-point numbers in all, as
+        ``{"w": 1.0, "b": 0.0}`` or an array of two.
+      *data: passed on to ``loss_fn``.
+      learning_rate: the rate with which the page opens, above 0.
+      axis_names: what the numbers are called; by default their paths in ``start``, or x and y.
+      domains: ``(low, high)`` for each number: the part of the plane that the page opens with. By
+        default it is chosen around the path of the first descent.
+
+    Returns:
+      The page, as HTML. ``pathlib.Path("page.html").write_text(page, encoding="utf-8")`` keeps it.
+
+    Raises:
+      TypeError: if ``loss_fn`` is not callable, or ``start`` or the loss is not floating-point.
+      ValueError: if ``start`` does not hold one or two numbers, the loss is no scalar, the rate is
+        not above 0, ``axis_names`` or ``domains`` do not fit, or the function or its gradient
+        holds an operation that cannot be compiled: the message names it, and those that can.
+
+    Example:
+      >>> from jaxgd import plots
+      >>> page = plots.playground(lambda x: (x**2 - 1) ** 2, 1.5, learning_rate=0.1)
+      >>> page.startswith("<!doctype html>"), len(page) < 1e6
+      (True, True)
+    """
+    _checks.function(WHERE, "loss_fn", loss_fn)
+    rate = float(_checks.scalar(WHERE, "learning_rate", learning_rate))
+    is_rate = rate > 0 and math.isfinite(rate)
+    _checks.that(is_rate, WHERE, "learning_rate must be above 0 and finite", str(rate))
+    with jax.enable_x64(True):
+        params = _checks.params(WHERE, "start", jax.tree.map(_float64, start))
+        leaves, structure = jax.tree.flatten(params)
+        numbers = np.concatenate([np.ravel(leaf) for leaf in leaves])
+    num_params = numbers.size
+    _checks.that(num_params in (1, 2), WHERE, "start must hold one or two numbers", str(num_params))
+
+    axis_names = _names(params) if axis_names is None else axis_names
+    reason = "one per number of start"
+    _checks.length(WHERE, "axis_names", axis_names, num_params, reason)
+    if domains is not None:
+        _checks.length(WHERE, "domains", domains, num_params, reason)
+        for index, domain in enumerate(domains):
+            name = f"domains[{index}]"
+            is_pair = (
+                len(domain) == 2 and bool(np.all(np.isfinite(domain))) and domain[0] < domain[1]
+            )
+            _checks.that(is_pair, WHERE, f"{name} must be (low, high), low below high", str(domain))
+
+    def loss_of(*scalars: Array) -> Array:
+        places = iter(scalars)
+        filled = [
+            jnp.stack([next(places) for _ in range(leaf.size)]).reshape(leaf.shape)
+            if leaf.shape
+            else next(places)
+            for leaf in leaves
+        ]
+        loss = _checks.trainable(WHERE, "loss_fn", loss_fn)
+        return loss(jax.tree.unflatten(structure, filled), *data)
+
+    model = {
+        "start": [*map(float, numbers)],
+        "isNumber": structure == jax.tree.structure(0) and leaves[0].shape == (),
+        "rate": rate,
+        "momentum": MOMENTUM,
+        "axisNames": [*axis_names],
+        "domains": domains and [[float(low), float(high)] for low, high in domains],
+    }
+    programs = _programs(loss_of, [np.float64(x) for x in numbers])
+    parts = {
+        "engine": "\n".join(
+            [_file("math.js"), _script("MODEL", model), programs, _file("descent.js")]
+        ),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("html"))
+
+
+def _float64(leaf: Any) -> Any:
+    """A leaf of floating-point numbers in float64; any other as it is, to be refused by name."""
+    is_float = isinstance(leaf, float) or getattr(getattr(leaf, "dtype", None), "kind", "") == "f"
+    return jnp.asarray(leaf, jnp.float64) if is_float else leaf
+
+
+def _names(params: Params) -> list[str]:
+    """What the numbers are called: by their paths, or x and y."""
+    names = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        word = jax.tree_util.keystr(path, simple=True, separator="/")
+        for index in np.ndindex(np.shape(leaf)):
+            names.append("/".join([word, *map(str, index)]) if word else "")
+    are_words = all(names) and not any(name.replace("/", "").isdigit() for name in names)
+    return names if are_words else ["x", "y"][: len(names)]
+
+
+def _programs(loss_of: Callable[..., Array], numbers: list[Any]) -> str:
+    """Everything that is compiled, as one JavaScript object."""
+    each = tuple(range(len(numbers)))
+    pool: dict[str, str] = {}
+
+    def look(*scalars: Array) -> Any:
+        return jax.value_and_grad(loss_of, each)(*scalars)
+
+    parts = {
+        "loss": compiler.function(loss_of, *numbers, pool=pool),
+        "look": compiler.function(look, *numbers, pool=pool),
+        "hessian": _hessian(loss_of, numbers, pool),
+        **_verdicts(),
+        "rules": _object({name: _rule(name, len(numbers)) for name in OPTIMIZERS}),
+    }
+    return "\n".join([*compiler.constants(pool), f"const PROGRAMS = {_object(parts)};"])
+
+
+@functools.cache
+def _verdicts() -> dict[str, str]:
+    """What decides the status of a run, at a point and at the last one."""
+    zero, count = np.float64(0), np.int32(0)
+    return {
+        "judge": compiler.function(_judged, *[zero] * 5),
+        "judgeAtLast": compiler.function(_judged_at_last, *[zero] * 4, count, count, zero),
+    }
+
+
+def _object(entries: dict[str, str]) -> str:
+    return "{" + ",\n".join(f"{name}: {value}" for name, value in entries.items()) + "}"
+
+
+def _hessian(loss_of: Callable[..., Array], numbers: list[Any], pool: dict[str, str]) -> str:
+    """The second derivatives; null where the function has none that can be compiled."""
+    each = tuple(range(len(numbers)))
+    for derivative in (jax.jacfwd, jax.jacrev):
+        try:
+            second = derivative(jax.grad(loss_of, each), each)
+            return compiler.function(second, *numbers, pool=pool)
+        except (TypeError, ValueError, NotImplementedError):
+            continue
+    return "null"
+
+
+@functools.cache
+def _rule(name: str, num_params: int) -> str:
+    """An update rule: its first state, and its step from Optax's own ``update``."""
+    make, params = OPTIMIZERS[name], (np.float64(0),) * num_params
+    one = np.float64(1)
+
+    def init(*params: Array) -> Any:
+        return make(jnp.ones(()), jnp.ones(())).init(params)
+
+    def step(rate: Array, momentum: Array, params: Any, grads: Any, state: Any) -> Any:
+        updates, state = make(rate, momentum).update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    with jax.enable_x64(True):
+        state = jax.tree.map(np.asarray, make(jnp.ones(()), jnp.ones(())).init(params))
+    return _object({
+        "init": compiler.function(init, *params),
+        "step": compiler.function(step, one, one, params, params, state),
+    })  # fmt: skip
+
+
+def _judged(
+    loss: Array, grad_norm: Array, size: Array, first_loss: Array, tolerance: Array
+) -> Array:
+    """The status of a run at a point, MAX_STEPS if it may go on; no tolerance is NaN."""
+    limit = first_loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first_loss), 1)
+    is_finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(size)
+    status = jnp.where(grad_norm <= tolerance, Status.CONVERGED, Status.MAX_STEPS)
+    status = jnp.where(loss > limit, Status.DIVERGED, status)
+    return jnp.where(is_finite, status, Status.NON_FINITE)
+
+
+def _judged_at_last(
+    first_loss: Array, last_loss: Array, first_norm: Array, last_norm: Array,
+    num_unchanged_steps: Array, num_steps: Array, tolerance: Array,
+) -> Array:  # fmt: skip
+    """The status of a run that has taken all its steps."""
+    epsilon = jnp.finfo(jnp.float64).eps
+    floor = jnp.where(jnp.isnan(tolerance), jnp.sqrt(epsilon) * first_norm, tolerance)
+    has_stood = (2 * num_unchanged_steps >= num_steps) & (last_norm > floor) & (num_steps > 0)
+    is_above = last_loss - first_loss > num_steps * epsilon * jnp.abs(first_loss)
+    status = jnp.where(has_stood, Status.STALLED, Status.MAX_STEPS)
+    return jnp.where(is_above, Status.DIVERGED, status)
+
+
+def _script(name: str, value: Any) -> str:
+    """A constant for the page's scripts; no text in it can end the script."""
+    return f"const {name} = {json.dumps(value, ensure_ascii=False)};".replace("<", "\\u003c")
+
+
+def _file(ending: str) -> str:
+    """A file of this package: ``_playground.html``, or ``_playground_math.js``."""
+    name = f"_playground.{ending}" if ending in {"html", "css"} else f"_playground_{ending}"
+    return (importlib.resources.files("jaxgd.plots") / name).read_text(encoding="utf-8")
