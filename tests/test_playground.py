@@ -428,8 +428,8 @@ def test_special_functions_are_those_of_scipy(name):
         (jnp.square, 1.0, {"learning_rate": 0.0}, ValueError, "learning_rate must be above 0"),
         (jnp.square, 1.0, {"learning_rate": np.inf}, ValueError, "learning_rate must be above 0"),
         (jnp.square, 1.0, {"axis_names": ["a", "b"]}, ValueError,
-         "axis_names must be 1, one per number of start, got 2"),
-        (jnp.square, 1.0, {"domains": [(0, 1), (2, 3)]}, ValueError, "domains must be 1"),
+         "expected 1 axis_name, one per number of start, got 2"),
+        (jnp.square, 1.0, {"domains": [(0, 1), (2, 3)]}, ValueError, "expected 1 domain, one per"),
         (jnp.square, 1.0, {"domains": [(1, 1)]}, ValueError, r"domains\[0\] must be \(low, high\)"),
     ],
 )  # fmt: skip

@@ -85,13 +85,13 @@ def playground(
     _checks.function(WHERE, "loss_fn", loss_fn)
     rate = float(_checks.scalar(WHERE, "learning_rate", learning_rate))
     is_rate = rate > 0 and math.isfinite(rate)
-    _checks.that(is_rate, WHERE, "learning_rate must be above 0 and finite", str(rate))
+    _checks.that(WHERE, is_rate, "learning_rate must be above 0 and finite", str(rate))
     with jax.enable_x64(True):
         params = _checks.params(WHERE, "start", jax.tree.map(_float64, start))
         leaves, structure = jax.tree.flatten(params)
         numbers = np.concatenate([np.ravel(leaf) for leaf in leaves])
     num_params = numbers.size
-    _checks.that(num_params in (1, 2), WHERE, "start must hold one or two numbers", str(num_params))
+    _checks.that(WHERE, num_params in (1, 2), "start must hold one or two numbers", str(num_params))
 
     axis_names = _names(params) if axis_names is None else axis_names
     reason = "one per number of start"
@@ -103,7 +103,7 @@ def playground(
             is_pair = (
                 len(domain) == 2 and bool(np.all(np.isfinite(domain))) and domain[0] < domain[1]
             )
-            _checks.that(is_pair, WHERE, f"{name} must be (low, high), low below high", str(domain))
+            _checks.that(WHERE, is_pair, f"{name} must be (low, high), low below high", str(domain))
 
     def loss_of(*scalars: Array) -> Array:
         places = iter(scalars)

@@ -31,7 +31,7 @@ def function(fn: Callable[..., Any], *args: Any, pool: dict[str, str] | None = N
         operands = [writer.array(a, name) for a, name in zip(arrays, names, strict=True)]
         results = writer.run(program.jaxpr, program.consts, operands)
         for result in results:
-            _checks.that(result.size == 1, WHERE, "the results must be numbers", str(result.shape))
+            _checks.that(WHERE, result.size == 1, "the results must be numbers", str(result.shape))
         outputs = ", ".join(f"+{result.at('0')}" for result in results)
     lines = constants(own_pool) if pool is None else []
     lines += [f"  {constant}" for constant in writer.constants]

@@ -40,6 +40,25 @@ function roundedToEven(x) {
   return rest < 0.5 || (rest == 0.5 && low % 2 == 0) ? low : rest >= 0.5 ? low + 1 : x;
 }
 
+/** A bitwise operation on 64 bits; of numbers a number, of the bits of a double a BigInt. */
+function combinedBits(a, b, combine) {
+  const bits = BigInt.asIntN(64, combine(BigInt(a), BigInt(b)));
+  return typeof a == "bigint" || typeof b == "bigint" ? bits : Number(bits);
+}
+
+const WORD = new DataView(new ArrayBuffer(8));
+const KINDS_OF_WORD = {
+  float64: "Float64", uint64: "BigUint64", int64: "BigInt64",
+  float32: "Float32", uint32: "Uint32", int32: "Int32",
+};
+
+/** The same bits, read as another type. */
+function bitsAs(x, from, to) {
+  const isBig = from.endsWith("int64");
+  WORD[`set${KINDS_OF_WORD[from]}`](0, isBig ? BigInt(x) : x);
+  return WORD[`get${KINDS_OF_WORD[to]}`](0);
+}
+
 // The order of all doubles: -0 comes before 0, and NaN last.
 const isSameInOrder = (x, y) => Object.is(x, y);
 const isBeforeInOrder = (x, y) => x < y || (x == x && y != y) || (Object.is(x, -0) && Object.is(y, 0));

@@ -77,15 +77,36 @@ def _converted(params: Any, dtype: Any, x: str) -> str:
     return f"(+{x})" if dtype == np.bool_ else x
 
 
-def _logical(word: str, bitwise: str) -> Callable[..., str]:
+def _logical(sign: str) -> Rule:
     def write(_: Any, dtype: Any, *operands: str) -> str:
-        is_narrow = dtype == np.bool_ or dtype.itemsize <= 4
-        _checks.that(is_narrow, WHERE, f"{word} must be of at most 32 bits", str(dtype))
-        if word == "not" and dtype == np.bool_:
-            return f"(!{operands[0]})"
-        return bitwise.format(*operands)
+        if dtype.itemsize == 8:
+            combine = f"(a, b) => a {sign} b"
+            return f"combinedBits({', '.join(operands)}, {combine})"
+        return f"({f' {sign} '.join(operands)})"
 
-    return write
+    return _entries(write)
+
+
+def _inverted(_: Any, dtype: Any, x: str) -> str:
+    return f"(!{x})" if dtype == np.bool_ else f"(-1 - {x})" if dtype.kind == "i" else f"(~{x})"
+
+
+def _shifted(write: str) -> Rule:
+    def rule(_: Any, dtype: Any, *operands: str) -> str:
+        _checks.that(
+            WHERE, dtype.itemsize <= 4, "what is shifted must have at most 32 bits", f"{dtype}"
+        )
+        return write.format(*operands)
+
+    return _entries(rule)
+
+
+def _bits(params: Any, dtype: Any, x: str) -> str:
+    new = np.dtype(params["new_dtype"])
+    is_same_size = new.itemsize == dtype.itemsize and new.itemsize in (4, 8)
+    wanted = "a bitcast must be between dtypes of 32 or of 64 bits"
+    _checks.that(WHERE, is_same_size, wanted, f"{dtype} to {new}")
+    return f'bitsAs({x}, "{dtype.name}", "{new.name}")'
 
 
 def _rounds(params: Any, _: Any, x: str) -> str:
@@ -104,7 +125,7 @@ def _selected(_: Any, __: Any, which: str, *cases: str) -> str:
 def _reduced_precision(params: Any, _: Any, x: str) -> str:
     bits = params["exponent_bits"], params["mantissa_bits"]
     _checks.that(
-        bits in {(8, 23), (11, 52)}, WHERE, "precision must be float32 or float64's", str(bits)
+        WHERE, bits in {(8, 23), (11, 52)}, "precision must be float32 or float64's", str(bits)
     )
     return f"Math.fround({x})" if bits == (8, 23) else x
 
@@ -118,12 +139,9 @@ def _polynomial(_: Any, __: Any, x: str, *coefficients: str) -> str:
 
 def _moved(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     """One operand whose entries are moved or copied."""
-    operand, *others = operands
+    [operand] = operands
     indices = jnp.arange(operand.size, dtype=jnp.int64).reshape(operand.shape)
-    _checks.that(
-        all(o.known is not None for o in others), WHERE, "the places must be known", "others"
-    )
-    moved = eqn.primitive.bind(indices, *(o.known for o in others), **eqn.params)
+    moved = eqn.primitive.bind(indices, **eqn.params)
     results = moved if eqn.primitive.multiple_results else [moved]
     return [w.pulled(v.aval, operand, np.asarray(m))
             for v, m in zip(eqn.outvars, results, strict=True)]  # fmt: skip
@@ -476,14 +494,25 @@ def _while(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     return carried
 
 
+def _has_its_rank(outer: Any, inner: Any) -> bool:
+    """Whether a scan hands a value on whole, rather than row by row."""
+    return outer.aval.ndim == inner.aval.ndim
+
+
 def _scan(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     body, length = eqn.params["jaxpr"], eqn.params["length"]
-    num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    num_carry = sum(
+        _has_its_rank(*pair) for pair in zip(eqn.outvars, body.jaxpr.outvars, strict=True)
+    )
+    num_fixed = sum(
+        _has_its_rank(*pair) for pair in zip(eqn.invars, body.jaxpr.invars, strict=True)
+    )
+    num_consts = num_fixed - num_carry
     operands = [o if o.known is not None else w.stored(o) for o in operands]
     consts, starts = operands[:num_consts], operands[num_consts : num_consts + num_carry]
     rows = operands[num_consts + num_carry :]
     if _needs_unrolling(w, body.jaxpr):
-        return _unrolled(w, eqn, consts, starts, rows)
+        return _unrolled(w, eqn, [consts, starts, rows])
     rows = [w.stored(row) for row in rows]
     out_avals = [v.aval for v in eqn.outvars[num_carry:]]
     outs = [w.buffer(math.prod(aval.shape)) for aval in out_avals]
@@ -522,9 +551,10 @@ def _needs_unrolling(w: Writer, program: Any) -> bool:
     return False
 
 
-def _unrolled(w: Writer, eqn: Any, consts: Any, starts: Any, rows: Sequence[Value]) -> list[Value]:
+def _unrolled(w: Writer, eqn: Any, operands: Sequence[Sequence[Value]]) -> list[Value]:
     """A scan written round by round, so that what is known stays known."""
-    body, length, num_carry = (eqn.params[k] for k in ("jaxpr", "length", "num_carry"))
+    consts, starts, rows = operands
+    body, length, num_carry = eqn.params["jaxpr"], eqn.params["length"], len(starts)
     carry, stacks = [*starts], [[] for _ in eqn.outvars[num_carry:]]
     order = [*range(length)][:: -1 if eqn.params["reverse"] else 1]
     for i in order:
@@ -784,17 +814,14 @@ RULES: dict[Any, Rule] = {
     primitives.eq_to_p: _call("isSameInOrder"),
     primitives.lt_to_p: _call("isBeforeInOrder"),
     primitives.le_to_p: _call("isNotAfterInOrder"),
-    primitives.and_p: _entries(_logical("and", "({} & {})")),
-    primitives.or_p: _entries(_logical("or", "({} | {})")),
-    primitives.xor_p: _entries(_logical("xor", "({} ^ {})")),
-    primitives.not_p: _entries(_logical("not", "(~{})")),
-    primitives.shift_left_p: _entries(_logical("shift_left", "shiftedLeft({}, {})")),
-    primitives.shift_right_logical_p: _entries(
-        _logical("shift_right_logical", "shiftedRight({}, {})")
-    ),
-    primitives.shift_right_arithmetic_p: _entries(
-        _logical("shift_right_arithmetic", "({0} >> Math.min({1}, 31))")
-    ),
+    primitives.and_p: _logical("&"),
+    primitives.or_p: _logical("|"),
+    primitives.xor_p: _logical("^"),
+    primitives.not_p: _entries(_inverted),
+    primitives.shift_left_p: _shifted("shiftedLeft({}, {})"),
+    primitives.shift_right_logical_p: _shifted("shiftedRight({}, {})"),
+    primitives.shift_right_arithmetic_p: _shifted("({0} >> Math.min({1}, 31))"),
+    primitives.bitcast_convert_type_p: _entries(_bits),
     primitives.select_n_p: _entries(_selected),
     primitives.convert_element_type_p: _entries(_converted),
     primitives.reduce_precision_p: _entries(_reduced_precision),

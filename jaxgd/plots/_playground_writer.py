@@ -273,8 +273,8 @@ class Writer:
         """Refuses a primitive that has no rule."""
         known = ", ".join(sorted({primitive.name for primitive in self.rules}))
         _checks.that(
-            eqn.primitive in self.rules,
             WHERE,
+            eqn.primitive in self.rules,
             "loss_fn and its gradient must be made of operations that JavaScript can do here",
             f"{eqn.primitive.name!r}",
             f"Known: {known}; and any other where it does not depend on the params.",
@@ -284,7 +284,8 @@ class Writer:
 def number(value: Any) -> str:
     """A number as JavaScript writes it."""
     if not isinstance(value.item(), float):
-        return str(int(value))
+        whole = int(value)
+        return str(whole) if abs(whole) <= 2**53 else f"{whole}n"
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -296,7 +297,8 @@ def number(value: Any) -> str:
 def rounded(dtype: Any, expression: str) -> str:
     """An expression of doubles, rounded or wrapped to a dtype.
 
-    Integers of 64 bits are doubles here, exact up to 2**53.
+    Integers of 64 bits are doubles here, exact up to 2**53, or BigInts where they are the bits of
+    a double.
     """
     match np.dtype(dtype).name:
         case "float32":
@@ -316,7 +318,7 @@ def rounded(dtype: Any, expression: str) -> str:
 def _check_dtype(dtype: Any) -> None:
     is_known = getattr(dtype, "kind", "V") in "biuf" and dtype.name != "float16"
     wanted = f"the numbers of the program must be of a dtype that JavaScript has here ({_DTYPES})"
-    _checks.that(is_known, WHERE, wanted, str(dtype))
+    _checks.that(WHERE, is_known, wanted, str(dtype))
 
 
 def _multiples(shape: Sequence[int], indices: np.ndarray) -> tuple[int, list[int]] | None:
