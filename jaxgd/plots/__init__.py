@@ -6,12 +6,14 @@ which colour-blind readers can tell apart, and viridis and cividis where colour 
 """
 
 from jaxgd.plots._chains import backprop_trace, newton_path, residual_curve
-from jaxgd.plots._descents import descent_path, loss_curve, projected_paths
+from jaxgd.plots._curvature import spectrum
+from jaxgd.plots._curves import barrier, curve_path, persistence_diagram
+from jaxgd.plots._descents import descent_path, loss_band, loss_curve, projected_paths
 from jaxgd.plots._films import animate_descent
-from jaxgd.plots._inputs import Run, Runs
 from jaxgd.plots._interactive import interactive_backprop, interactive_descent, interactive_surface
 from jaxgd.plots._neurons import activation_curves, fitted_line, loss_functions, neuron_diagram
 from jaxgd.plots._playground import playground
+from jaxgd.plots._runs import Run, Runs
 from jaxgd.plots._style import COLOURS, PATH_COLOURS
 from jaxgd.plots._surfaces import (
     common_levels,
@@ -30,21 +32,26 @@ __all__ = [
     "activation_curves",
     "animate_descent",
     "backprop_trace",
+    "barrier",
     "common_levels",
+    "curve_path",
     "descent_path",
     "fitted_line",
     "interactive_backprop",
     "interactive_descent",
     "interactive_surface",
     "level_sets",
+    "loss_band",
     "loss_curve",
     "loss_functions",
     "loss_line",
     "neuron_diagram",
     "newton_path",
+    "persistence_diagram",
     "playground",
     "projected_paths",
     "residual_curve",
+    "spectrum",
     "surface_3d",
     "surface_cells",
     "surface_contour",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.colors import to_rgba_array
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 from jaxgd import _checks
 from jaxgd.descent import Trajectory
 from jaxgd.planes import Projection
-from jaxgd.plots import _inputs
+from jaxgd.plots import _inputs, _runs
 from jaxgd.plots._style import PATH_COLOURS, outline, pick
 
 
@@ -31,10 +32,72 @@ def loss_curve(ax: Axes, trajectory: Trajectory, **line_kwargs: Any) -> list[Lin
       TypeError: if ``trajectory`` is not a Trajectory.
       ValueError: if it is of several runs, or no loss is finite.
     """
-    losses = _inputs.one_run("plots.loss_curve", "trajectory", trajectory)
+    losses = _runs.one_run("plots.loss_curve", "trajectory", trajectory)
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
     return ax.plot(losses, **line_kwargs)
+
+
+def loss_band(
+    ax: Axes,
+    trajectory: Trajectory,
+    *,
+    quantiles: tuple[float, float] = (0.1, 0.9),
+    **line_kwargs: Any,
+) -> list[Artist]:
+    """Draws the losses of many runs as their median and a band around it.
+
+    Args:
+      ax: where to draw.
+      trajectory: of several runs, under ``jax.vmap``: over seeds, say. A run that has ended
+        counts with its last loss. Losses that are not finite are left out of both, step by step,
+        and the label counts their runs.
+      quantiles: the lower and the upper edge of the band, from 0 to 1.
+      **line_kwargs: passed on to ``ax.plot`` for the median; ``label`` and ``color`` among them.
+
+    Returns:
+      The line of the median, and the band.
+
+    Raises:
+      TypeError: if ``trajectory`` is not a Trajectory.
+      ValueError: if it is of one run only, no loss is finite, or ``quantiles`` do not increase
+        within 0 and 1.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from matplotlib.figure import Figure
+      >>> from jaxgd import descent, plots
+      >>> def run(start):
+      ...     return descent.gradient_descent(jnp.square, start, learning_rate=0.1, num_steps=9)
+      >>> many = jax.vmap(run)(jnp.linspace(1.0, 2.0, 5))
+      >>> line, band = plots.loss_band(Figure().add_subplot(), many, label="5 starts")
+      >>> line.get_label()
+      '5 starts'
+    """
+    where = "plots.loss_band"
+    _checks.instance(where, "trajectory", trajectory, Trajectory)
+    losses = _inputs.numbers(where, "trajectory.losses", trajectory.losses)
+    got = f"losses of shape {losses.shape}"
+    wanted = "trajectory must be of several runs, under jax.vmap"
+    _checks.that(where, losses.ndim >= 2, wanted, got, "plots.loss_curve draws one run.")
+    low, high = quantiles
+    _checks.that(where, 0 <= low < high <= 1, "quantiles must increase from 0 to 1", f"{quantiles}")
+    lanes = losses.reshape(-1, losses.shape[-1])
+    usable = np.where(np.isfinite(lanes), lanes, np.nan)
+    steps = np.flatnonzero(np.isfinite(usable).any(axis=0))
+    _checks.that(where, steps.size > 0, "trajectory must have a finite loss", "none")
+    lower, median, upper = np.nanquantile(usable[:, steps], (low, 0.5, high), axis=0)
+    (line,) = ax.plot(steps, median, **line_kwargs)
+    lost = int((~np.isfinite(lanes)).any(axis=1).sum())
+    if lost:
+        told = f"{lost} of {len(lanes)} not finite"
+        label = str(line.get_label())
+        line.set_label(told if label.startswith("_") else f"{label} ({told})")
+    band = ax.fill_between(steps, lower, upper, color=line.get_color(), alpha=0.22, lw=0)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    return [line, band]
 
 
 def descent_path(ax: Axes, path: Any, **line_kwargs: Any) -> list[Line2D]:
@@ -67,9 +130,9 @@ def descent_path(ax: Axes, path: Any, **line_kwargs: Any) -> list[Line2D]:
     where = "plots.descent_path"
     axis_names = ax.get_xlabel(), ax.get_ylabel()
     if isinstance(path, Trajectory):
-        points = _inputs.track(where, "path", path, axis_names).points
+        points = _runs.track(where, "path", path, axis_names).points
     else:
-        points = _inputs.two_columns(where, "path", path, axis_names)
+        points = _runs.two_columns(where, "path", path, axis_names)
     default = {"marker": "o", "markersize": 4, "linewidth": 1.5}
     return ax.plot(*points.T, **default | normalize_kwargs(line_kwargs, Line2D))
 

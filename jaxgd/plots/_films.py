@@ -9,15 +9,16 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxgd.plots import _inputs
-from jaxgd.plots._inputs import Runs
+from jaxgd.plots import _inputs, _runs
+from jaxgd.plots._inputs import Approximation
+from jaxgd.plots._runs import Runs
 from jaxgd.plots._style import PATH_COLOURS, Aspect, outline, pick
 from jaxgd.plots._surfaces import surface_contour
 from jaxgd.surfaces import Surface
 
 
 def animate_descent(
-    surface: Surface,
+    surface: Surface | Approximation,
     runs: Runs,
     *,
     axis_names: tuple[str, str] = ("a", "b"),
@@ -26,11 +27,12 @@ def animate_descent(
     num_frames: int = 120,
     figure_size: tuple[float, float] = (9, 4),
     aspect: Aspect = "auto",
+    resolution: int = 101,
 ) -> FuncAnimation:
     """Films descents over contours, beside their losses.
 
     Args:
-      surface: over two coordinates.
+      surface: a Surface or an Approximation, over two coordinates.
       runs: what moves: a descent, or several by name; see ``Run``. One that ends early stays at
         its end. One whose losses climb far above all starts leaves the picture of the losses.
       axis_names: what the coordinates are.
@@ -39,6 +41,7 @@ def animate_descent(
       num_frames: how many steps are shown at most, as in ``interactive_descent``.
       figure_size: width and height, in inches.
       aspect: of the contours: "equal" where both axes have one unit.
+      resolution: how many points per axis an Approximation is drawn at; at least 2.
 
     Returns:
       An animation on a figure of its own. ``animation.save("x.gif", writer="pillow", dpi=80)``
@@ -46,8 +49,8 @@ def animate_descent(
       does not move is drawn once.
 
     Raises:
-      TypeError: if ``surface`` is not a Surface, ``runs`` are not runs, or ``num_frames`` is no
-        int.
+      TypeError: if ``surface`` is neither a Surface nor an Approximation, ``runs`` are not runs,
+        or ``num_frames`` is no int.
       ValueError: if the surface cannot be drawn over two coordinates, there are no runs, one is
         not of two numbers per point, or ``num_frames`` is below 2.
 
@@ -62,17 +65,17 @@ def animate_descent(
       >>> film.save(getfixture("tmp_path") / "x.gif", writer="pillow", dpi=30)
     """
     where = "plots.animate_descent"
-    grid = _inputs.grid(where, surface, 2, log=log)
-    tracks = _inputs.tracks(where, runs, axis_names)
-    steps = _inputs.shown_steps(where, tracks, num_frames)
+    grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
+    tracks = _runs.tracks(where, runs, axis_names)
+    steps = _runs.shown_steps(where, tracks, num_frames)
     figure = Figure(figsize=figure_size, layout="constrained")
     canvas = _Canvas(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
     words: Any = {"axis_names": axis_names, "value_name": value_name}
-    surface_contour(left, surface, log=log, aspect=aspect, **words)
+    surface_contour(left, surface, log=log, aspect=aspect, resolution=resolution, **words)
     x, y = grid.axes
     left.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    low, high, is_log = _inputs.loss_limits(tracks)
+    low, high, is_log = _runs.loss_limits(tracks)
     right.set(xlabel="step", ylabel=value_name, xlim=(0, max(steps[-1], 1)))
     if is_log:
         right.set_yscale("log")
@@ -100,7 +103,7 @@ def animate_descent(
 
     def show(k: int) -> Sequence[Artist]:
         for (path, head, curve, tip), track in zip(lines, tracks.values(), strict=True):
-            rows = _inputs.rows_until(track, steps[: k + 1])
+            rows = _runs.rows_until(track, steps[: k + 1])
             path.set_data(*track.points[rows].T)
             head.set_data(*track.points[rows[-1:]].T)
             curve.set_data(track.steps[rows], track.losses[rows])

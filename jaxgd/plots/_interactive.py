@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from jaxgd import _checks
 from jaxgd.chains import Correction, Trace
-from jaxgd.plots import _inputs, _words
-from jaxgd.plots._inputs import Runs
+from jaxgd.plots import _inputs, _runs, _words
+from jaxgd.plots._inputs import Approximation
+from jaxgd.plots._runs import Runs
 from jaxgd.plots._style import Aspect
 from jaxgd.surfaces import Surface
 
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def interactive_surface(
-    surface: Surface,
+    surface: Surface | Approximation,
     runs: Runs | None = None,
     *,
     axis_names: tuple[str, str] = ("a", "b"),
     value_name: str = "loss",
     log: bool = False,
     aspect: Aspect = "auto",
+    resolution: int = 101,
 ) -> "go.Figure":
     """Draws a surface to turn in three dimensions, or to see as contours of the same values.
 
@@ -31,19 +33,21 @@ def interactive_surface(
     quarter on each side, and tells how many points lie off the surface.
 
     Args:
-      surface: over two coordinates. An axis whose points grow in equal ratios is logarithmic.
+      surface: a Surface or an Approximation, over two coordinates. An axis whose points
+        grow in equal ratios is logarithmic.
       runs: a descent, or several by name, drawn at the height of their own losses; see ``Run``.
       axis_names: what the coordinates are.
       value_name: what the values are.
       log: whether the logarithmic scale is shown first.
       aspect: "equal" where both axes have one unit.
+      resolution: how many points per axis an Approximation is drawn at; at least 2.
 
     Returns:
       A Plotly figure: the last line of a notebook cell shows it, ``write_html`` saves it.
 
     Raises:
       ModuleNotFoundError: without Plotly.
-      TypeError: if ``surface`` is not a Surface, or ``runs`` are not runs.
+      TypeError: if ``surface`` is neither a Surface nor an Approximation, or ``runs`` are not runs.
       ValueError: if the surface is not over two coordinates that increase or decrease, no value
         is finite (with ``log``, positive), or a run is not of two numbers per point.
 
@@ -57,15 +61,20 @@ def interactive_surface(
       ['3-D', '3-D, log', 'contour', 'contour, log']
     """
     where = "plots.interactive_surface"
-    grid = _inputs.grid(where, surface, 2, log=log)
-    tracks = _inputs.tracks(where, runs, axis_names, least=0)
+    grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
+    tracks = _runs.tracks(where, runs, axis_names, least=0)
     return _plotly(where).surface(
-        grid, tracks, axis_names=axis_names, value_name=value_name, log=log, aspect=aspect
+        grid,
+        tracks,
+        axis_names=axis_names,
+        value_name=_inputs.captioned(grid, value_name),
+        log=log,
+        aspect=aspect,
     )
 
 
 def interactive_descent(
-    surface: Surface,
+    surface: Surface | Approximation,
     runs: Runs,
     *,
     axis_names: tuple[str, str] = ("a", "b"),
@@ -73,11 +82,12 @@ def interactive_descent(
     log: bool = False,
     num_frames: int = 120,
     aspect: Aspect = "auto",
+    resolution: int = 101,
 ) -> "go.Figure":
     """Draws descents over contours, to be played step by step, their losses moving along.
 
     Args:
-      surface: over two coordinates.
+      surface: a Surface or an Approximation, over two coordinates.
       runs: what moves: a descent, or several by name; see ``Run``. One that ends early stays at
         its end. One whose losses climb far above all starts leaves the picture of the losses.
       axis_names: what the coordinates are.
@@ -86,14 +96,15 @@ def interactive_descent(
       num_frames: how many steps are shown at most, at least 2. Of a longer run they are chosen
         in equal ratios, so closer together at the start; the figure names them.
       aspect: of the contours: "equal" where both axes have one unit.
+      resolution: how many points per axis an Approximation is drawn at; at least 2.
 
     Returns:
       A Plotly figure with one frame per step shown, a slider, and buttons to play and pause.
 
     Raises:
       ModuleNotFoundError: without Plotly.
-      TypeError: if ``surface`` is not a Surface, ``runs`` are not runs, or ``num_frames`` is no
-        int.
+      TypeError: if ``surface`` is neither a Surface nor an Approximation, ``runs`` are not runs,
+        or ``num_frames`` is no int.
       ValueError: if the surface is not over two coordinates that increase or decrease, no value
         is finite (with ``log``, positive), there are no runs, one is not of two numbers per
         point, or ``num_frames`` is below 2.
@@ -109,11 +120,17 @@ def interactive_descent(
       10
     """
     where = "plots.interactive_descent"
-    grid = _inputs.grid(where, surface, 2, log=log)
-    tracks = _inputs.tracks(where, runs, axis_names)
-    steps = _inputs.shown_steps(where, tracks, num_frames)
+    grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
+    tracks = _runs.tracks(where, runs, axis_names)
+    steps = _runs.shown_steps(where, tracks, num_frames)
     return _plotly(where).descent(
-        grid, tracks, steps, axis_names=axis_names, value_name=value_name, log=log, aspect=aspect
+        grid,
+        tracks,
+        steps,
+        axis_names=axis_names,
+        value_name=_inputs.captioned(grid, value_name),
+        log=log,
+        aspect=aspect,
     )
 
 

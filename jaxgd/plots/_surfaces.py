@@ -16,44 +16,49 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from jaxgd import _checks
 from jaxgd.plots import _inputs, _words
+from jaxgd.plots._inputs import Approximation
 from jaxgd.plots._style import Aspect
 from jaxgd.surfaces import Surface
 
 
 def loss_line(
     ax: Axes,
-    surface: Surface,
+    surface: Surface | Approximation,
     *,
     axis_name: str = "a",
     value_name: str = "loss",
+    resolution: int = 201,
     **line_kwargs: Any,
 ) -> list[Line2D]:
     """Draws a loss along a line.
 
     Args:
       ax: where to draw.
-      surface: over one coordinate. Where its points grow in equal ratios, the axis is
-        logarithmic.
+      surface: a Surface or an Approximation, over one coordinate. Where its points grow in
+        equal ratios, the axis is logarithmic.
       axis_name: what the coordinate is.
       value_name: what the values are.
+      resolution: how many points per axis an Approximation is drawn at; at least 2.
       **line_kwargs: passed on to ``ax.plot``.
 
     Returns:
       The line.
 
     Raises:
-      TypeError: if ``surface`` is not a Surface.
+      TypeError: if ``surface`` is neither a Surface nor an Approximation.
       ValueError: if the surface is not over one coordinate that increases or decreases, its
         values are not one array of real numbers, or none of them is finite.
     """
-    grid = _inputs.grid("plots.loss_line", surface, 1)
+    grid = _inputs.grid("plots.loss_line", surface, 1, resolution=resolution)
     _set_scales(ax, grid)
     ax.set_xlabel(axis_name)
-    ax.set_ylabel(value_name)
+    ax.set_ylabel(_inputs.captioned(grid, value_name))
     return ax.plot(grid.axes[0], grid.values, **line_kwargs)
 
 
-def common_levels(*surfaces: Surface, log: bool = False, num_levels: int = 20) -> np.ndarray:
+def common_levels(
+    *surfaces: Surface | Approximation, log: bool = False, num_levels: int = 20
+) -> np.ndarray:
     """Computes contour levels that span several surfaces, so that their pictures compare.
 
     Args:
@@ -85,7 +90,7 @@ def common_levels(*surfaces: Surface, log: bool = False, num_levels: int = 20) -
 
 def surface_contour(
     ax: Axes,
-    surface: Surface,
+    surface: Surface | Approximation,
     *,
     axis_names: tuple[str, str] = ("a", "b"),
     value_name: str = "loss",
@@ -95,6 +100,7 @@ def surface_contour(
     cmap: str = "viridis",
     aspect: Aspect = "auto",
     colorbar: bool = True,
+    resolution: int = 201,
 ) -> QuadContourSet:
     """Draws a surface as filled contours, the first coordinate to the right, with a colour bar.
 
@@ -104,7 +110,8 @@ def surface_contour(
 
     Args:
       ax: where to draw.
-      surface: over two coordinates. An axis whose points grow in equal ratios is logarithmic.
+      surface: a Surface or an Approximation, over two coordinates. An axis whose points
+        grow in equal ratios is logarithmic.
       axis_names: what the coordinates are.
       value_name: what the values are.
       log: whether the levels grow in equal ratios; values that are not positive stay blank.
@@ -115,18 +122,20 @@ def surface_contour(
         normalized: a round bowl is then drawn round.
       colorbar: whether a colour bar stands beside it; without, the contours that come back
         serve ``figure.colorbar`` for several panels.
+      resolution: how many points per axis an Approximation is drawn at; at least 2.
 
     Returns:
       The contours.
 
     Raises:
-      TypeError: if ``surface`` is not a Surface, or ``num_levels`` is no int.
+      TypeError: if ``surface`` is neither a Surface nor an Approximation,
+        or ``num_levels`` is no int.
       ValueError: if the surface is not over two coordinates that increase or decrease, its
         values are not one array of real numbers, none of them is finite (with ``log``,
         positive), ``num_levels`` is below 2, or ``levels`` do not increase.
     """
     where = "plots.surface_contour"
-    grid = _inputs.grid(where, surface, 2, log=log)
+    grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     num_levels = _checks.count(where, "num_levels", num_levels, least=2)
     if levels is None:
         levels = _levels(grid.values, log, num_levels)
@@ -145,14 +154,14 @@ def surface_contour(
     if np.nanmin(shown) < np.nanmax(shown):
         ax.contour(*grid.axes, shown.T, levels=levels, colors="white", linewidths=0.4, alpha=0.6)
     if colorbar:
-        _colour_bar(ax, contours, value_name, levels[0], levels[-1], log)
+        _colour_bar(ax, contours, _inputs.captioned(grid, value_name), levels[0], levels[-1], log)
     _finish(ax, axis_names, aspect)
     return contours
 
 
 def surface_cells(
     ax: Axes,
-    surface: Surface,
+    surface: Surface | Approximation,
     *,
     axis_names: tuple[str, str] = ("a", "b"),
     value_name: str = "loss",
@@ -160,30 +169,32 @@ def surface_cells(
     cmap: str = "viridis",
     aspect: Aspect = "auto",
     colorbar: bool = True,
+    resolution: int = 201,
 ) -> QuadMesh:
     """Draws a surface as a heat map with one cell per point, inventing nothing between them.
 
     Args:
       ax: where to draw.
-      surface: over two coordinates, learning rates and momenta, say. An axis whose points grow
-        in equal ratios is logarithmic.
+      surface: a Surface or an Approximation, over two coordinates, learning rates and
+        momenta, say. An axis whose points grow in equal ratios is logarithmic.
       axis_names: what the coordinates are.
       value_name: what the values are.
       log: whether the colours grow in equal ratios; values that are not positive stay blank.
       cmap: the name of a colour map.
       aspect: "equal" where both axes have one unit.
       colorbar: whether a colour bar stands beside it.
+      resolution: how many points per axis an Approximation is drawn at; at least 2.
 
     Returns:
       The cells.
 
     Raises:
-      TypeError: if ``surface`` is not a Surface.
+      TypeError: if ``surface`` is neither a Surface nor an Approximation.
       ValueError: if the surface is not over two coordinates that increase or decrease, its
         values are not one array of real numbers, or none of them is finite (with ``log``,
         positive).
     """
-    grid = _inputs.grid("plots.surface_cells", surface, 2, log=log)
+    grid = _inputs.grid("plots.surface_cells", surface, 2, log=log, resolution=resolution)
     shown = _drawable(grid.values, log)
     low, high = _spread(shown, log)
     norm = (LogNorm if log else Normalize)(low, high)
@@ -191,37 +202,40 @@ def surface_cells(
     _set_scales(ax, grid)
     cells = ax.pcolormesh(*edges, np.ma.masked_invalid(shown.T), norm=norm, cmap=cmap)
     if colorbar:
-        _colour_bar(ax, cells, value_name, low, high, log)
+        _colour_bar(ax, cells, _inputs.captioned(grid, value_name), low, high, log)
     _finish(ax, axis_names, aspect)
     return cells
 
 
 def level_sets(
     ax: Axes,
-    surface: Surface,
+    surface: Surface | Approximation,
     *,
     axis_names: tuple[str, str] = ("a", "b"),
     num_levels: int = 12,
+    resolution: int = 201,
 ) -> PathCollection:
     """Draws a surface as dots: points of nearly equal value share a colour, the rest is left out.
 
     Args:
       ax: where to draw.
-      surface: over two coordinates, with positive values.
+      surface: a Surface or an Approximation, over two coordinates, with positive values.
       axis_names: what the coordinates are.
       num_levels: how many values, in equal ratios, at least 2.
+      resolution: how many points per axis an Approximation is drawn at; at least 2.
 
     Returns:
       The dots.
 
     Raises:
-      TypeError: if ``surface`` is not a Surface, or ``num_levels`` is no int.
+      TypeError: if ``surface`` is neither a Surface nor an Approximation,
+        or ``num_levels`` is no int.
       ValueError: if the surface is not over two coordinates that increase or decrease, its
         values are not one array of real numbers, none of them is positive, or ``num_levels``
         is below 2.
     """
     where = "plots.level_sets"
-    grid = _inputs.grid(where, surface, 2, log=True)
+    grid = _inputs.grid(where, surface, 2, log=True, resolution=resolution)
     num_levels = _checks.count(where, "num_levels", num_levels, least=2)
     shown = _drawable(grid.values, True)
     levels = _levels(shown, True, num_levels)
@@ -239,11 +253,12 @@ def level_sets(
 
 def surface_3d(
     ax: Axes3D,
-    surface: Surface,
+    surface: Surface | Approximation,
     *,
     axis_names: tuple[str, str] = ("a", "b"),
     value_name: str = "loss",
     cmap: str = "viridis",
+    resolution: int = 101,
 ) -> Artist:
     """Draws a surface in three dimensions, every point of it.
 
@@ -251,10 +266,12 @@ def surface_3d(
 
     Args:
       ax: axes made with ``projection="3d"``.
-      surface: over two coordinates. An axis whose points grow in equal ratios is logarithmic.
+      surface: a Surface or an Approximation, over two coordinates. An axis whose points
+        grow in equal ratios is logarithmic.
       axis_names: what the coordinates are.
       value_name: what the values are.
       cmap: the name of a colour map.
+      resolution: how many points per axis an Approximation is drawn at; at least 2.
 
     Returns:
       The surface.
@@ -267,7 +284,7 @@ def surface_3d(
     where = "plots.surface_3d"
     cure = 'Make them with projection="3d".'
     _checks.instance(where, "ax", ax, Axes3D, cure)
-    grid = _inputs.grid(where, surface, 2)
+    grid = _inputs.grid(where, surface, 2, resolution=resolution)
     shown = _drawable(grid.values, False)
     # These axes know no logarithmic scale: it is drawn as what it is, and labelled so.
     placed = [np.log10(a) if s == "log" else a for a, s in zip(grid.axes, grid.scales, strict=True)]
@@ -287,7 +304,7 @@ def surface_3d(
     ax.zaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel(axis_names[0])
     ax.set_ylabel(axis_names[1])
-    ax.set_zlabel(value_name)
+    ax.set_zlabel(_inputs.captioned(grid, value_name))
     return drawn
 
 

@@ -1,0 +1,138 @@
+"""Curvature: the eigenvalues of a Hessian as a density."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from jaxgd import _checks
+from jaxgd.plots import _inputs, _words
+from jaxgd.plots._style import COLOURS, DASHES, pick
+
+_LOWEST = 1e-12  # of the highest density: what lies below is rounding
+
+
+class SpectralDensity(Protocol):
+    """What ``curvature.spectral_density`` returns: S samples of K nodes and their weights."""
+
+    @property
+    def nodes(self) -> Any:
+        """Shape (S, K)."""
+        ...
+
+    @property
+    def weights(self) -> Any:
+        """Shape (S, K); each row sums to 1."""
+        ...
+
+
+def spectrum(
+    ax: Axes,
+    density: SpectralDensity | Mapping[str, SpectralDensity],
+    *,
+    smoothing: float | None = None,
+) -> list[Line2D]:
+    """Draws how many eigenvalues lie where, on a logarithmic scale.
+
+    Each node is a Gaussian of width s, weighted and averaged over the S samples::
+
+        density(t) = 1 / S  sum_ij  weights_ij  exp(-(t - nodes_ij)^2 / (2 s^2)) / (s sqrt(2 pi))
+
+    The label of the axis says s. The picture reaches down to the least of the outermost nodes,
+    so that a single eigenvalue far from all others is seen; a tick at the bottom stands at each
+    node.
+
+    Args:
+      ax: where to draw.
+      density: of ``curvature.spectral_density``; or several, by name: the whole and its layers.
+      smoothing: the width s, above 0, in the unit of the eigenvalues. None takes 1 % of the
+        range of all nodes.
+
+    Returns:
+      One line per density.
+
+    Raises:
+      TypeError: if a density has no nodes and weights.
+      ValueError: if these are not of one shape (S, K), are not finite, or ``smoothing`` is not
+        above 0.
+
+    Example:
+      >>> from types import SimpleNamespace
+      >>> import jax.numpy as jnp
+      >>> from matplotlib.figure import Figure
+      >>> from jaxgd import plots
+      >>> nodes, weights = jnp.array([[0.0, 9.0]]), jnp.array([[0.9, 0.1]])
+      >>> density = SimpleNamespace(nodes=nodes, weights=weights)
+      >>> ax = Figure().add_subplot()
+      >>> lines = plots.spectrum(ax, density, smoothing=0.1)
+      >>> ax.get_ylabel()
+      'density, smoothed over 0.1'
+    """
+    where = "plots.spectrum"
+    several = isinstance(density, Mapping)
+    named: Mapping[str, Any] = density if several else {"density": density}
+    _checks.that(where, bool(named), "there must be a density", "none")
+    texts = _inputs.names(where, "density", named)
+    parts = [
+        _nodes_and_weights(where, f"density[{key!r}]" if several else "density", value)
+        for key, value in named.items()
+    ]
+    every = np.concatenate([nodes.ravel() for nodes, _ in parts])
+    low, high = float(every.min()), float(every.max())
+    if smoothing is None:
+        smoothing = (high - low) / 100 or max(abs(high), 1.0) / 100
+    smoothing = float(_checks.scalar(where, "smoothing", smoothing))
+    above = np.isfinite(smoothing) and smoothing > 0
+    _checks.that(where, bool(above), "smoothing must be above 0", f"{smoothing:g}")
+    margin = 5 * smoothing
+    count = int(np.clip(4 * (high - low) / smoothing, 1000, 20_000))
+    places = np.union1d(np.linspace(low - margin, high + margin, count), every)
+    lines, lows, highs = [], [], []
+    for i, (text, (nodes, weights)) in enumerate(zip(texts, parts, strict=True)):
+        values = _smoothed(places, nodes, weights, smoothing)
+        line_kwargs: Any = {"color": pick(COLOURS, i), "linestyle": pick(DASHES, i), "label": text}
+        with_floor = np.where(values > values.max() * _LOWEST, values, np.nan)
+        lines += ax.plot(places, with_floor, lw=1.6, **line_kwargs)
+        outermost = [int(nodes.argmin()), int(nodes.argmax())]
+        peaks = np.interp(nodes.ravel()[outermost], places, values)
+        lows.append(max(peaks.min(), values.max() * _LOWEST))
+        highs.append(values.max())
+        ticks = {"marker": "|", "ls": "", "color": pick(COLOURS, i), "alpha": 0.5, "ms": 7}
+        bottom = np.full(nodes.size, 0.03 * (1 + i))
+        ax.plot(nodes.ravel(), bottom, transform=ax.get_xaxis_transform(), **ticks)
+    ax.set_yscale("log")
+    ax.set_ylim(min(lows) / 10, max(highs) * 3)
+    ax.set_xlim(low - margin, high + margin)
+    ax.set_xlabel("eigenvalue")
+    ax.set_ylabel(f"density, smoothed over {_words.number(smoothing, 2)}")
+    if several:
+        ax.legend(fontsize=9)
+    return lines
+
+
+def _nodes_and_weights(where: str, name: str, density: Any) -> tuple[np.ndarray, np.ndarray]:
+    is_density = hasattr(density, "nodes") and hasattr(density, "weights")
+    wanted = f"{name} must be a SpectralDensity"
+    _checks.that(where, is_density, wanted, _checks.kind(density), error=TypeError)
+    nodes = _inputs.numbers(where, f"{name}.nodes", density.nodes)
+    weights = _inputs.numbers(where, f"{name}.weights", density.weights)
+    fits = nodes.ndim == 2 and nodes.shape == weights.shape and nodes.size > 0
+    wanted = f"{name}.nodes and {name}.weights must have one shape (S, K)"
+    _checks.that(where, fits, wanted, f"{nodes.shape} and {weights.shape}")
+    finite = bool(np.isfinite(nodes).all() and np.isfinite(weights).all())
+    _checks.that(where, finite, f"{name} must be finite", "NaN or inf among its nodes or weights")
+    return nodes, weights
+
+
+def _smoothed(
+    places: np.ndarray, nodes: np.ndarray, weights: np.ndarray, width: float
+) -> np.ndarray:
+    """The mean over samples of the weighted Gaussians at the nodes."""
+    density = np.zeros_like(places)
+    for node, weight in zip(nodes.ravel(), weights.ravel(), strict=True):
+        first, last = np.searchsorted(places, [node - 9 * width, node + 9 * width])
+        near = places[first:last]
+        density[first:last] += weight * np.exp(-(((near - node) / width) ** 2) / 2)
+    return density / (len(nodes) * width * np.sqrt(2 * np.pi))
