@@ -305,3 +305,8 @@ def test_projected_paths_tell_their_true_loss_and_what_is_hidden(ax):
     drawn(ax)
     with pytest.raises(ValueError, match="projections and losses must have the same names"):
         plots.projected_paths(ax, {"SGD": projection}, {})
+
+
+def test_drawing_can_be_imported_in_double_precision():
+    code = "import jax; jax.config.update('jax_enable_x64', True); import jaxgd.plots"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
