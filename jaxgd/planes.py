@@ -525,29 +525,39 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     _checks.function(where, "loss_fn", loss_fn)
     origin, directions = _checked(where, plane)
     num_directions = len(directions)
-    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(origin))
+    leaves, structure = jax.tree.flatten(origin)
+    dtype = jnp.float64 if any(leaf.dtype == jnp.float64 for leaf in leaves) else jnp.float32
+    steps = [jax.tree.leaves(direction) for direction in directions]
+    still = [
+        frozenset(index for index in range(num_directions) if _is_zero(steps[index][place]))
+        for place in range(len(leaves))
+    ]
 
     def along(*coordinates: Array) -> Any:
-        def moved(leaf: Array, *steps: Array) -> Array:
-            for coordinate, step in zip(coordinates, steps, strict=True):
-                if not _is_zero(step):
-                    leaf = (leaf + coordinate * step).astype(leaf.dtype)
-            return leaf
-
+        moved = []
+        for place, leaf in enumerate(leaves):
+            total = leaf.astype(dtype)
+            for index, coordinate in enumerate(coordinates):
+                if index not in still[place]:
+                    total = total + coordinate * steps[index][place].astype(dtype)
+            moved.append(total.astype(leaf.dtype))
         with _checks.traceable(where, "loss_fn"):
-            values = loss_fn(jax.tree.map(moved, origin, *directions), *data)
+            values = loss_fn(jax.tree.unflatten(structure, moved), *data)
         _checks.scalar_outputs(where, "loss_fn", values)
         return values
 
-    def phi(hoisted: Callable[..., Any], *coordinates: ArrayLike) -> Any:
-        _checks.length(where, "coordinates", coordinates, num_directions, "one per direction")
-        cure = "For a grid of them use surfaces.sweep."
-        scalars = [
-            _checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)
-        ]
-        return hoisted(*(scalar.astype(dtype) for scalar in scalars))
+    watched = list(zip(leaves, still, strict=True))
+    hoisted = _affine.hoist(along, num_directions, dtype, watched)
+    return jax.tree_util.Partial(_at, hoisted)
 
-    return jax.tree_util.Partial(phi, _affine.hoist(along, num_directions, dtype))
+
+def _at(hoisted: Any, *coordinates: ArrayLike) -> Any:
+    """A restricted loss at a point, once its coordinates are found to be right."""
+    where, num_directions = "planes.restrict", hoisted.func.num_coordinates
+    _checks.length(where, "coordinates", coordinates, num_directions, "one per direction")
+    cure = "For a grid of them use surfaces.sweep."
+    scalars = [_checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)]
+    return hoisted(*scalars)
 
 
 def _is_zero(direction: Array) -> bool:

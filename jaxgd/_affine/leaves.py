@@ -1,0 +1,167 @@
+"""What is computed once, and how it is read at a point.
+
+Where an affine value cannot be trusted, the whole program has to be evaluated plainly: where a
+tangent is not finite (an infinite factor, a division by zero), affine arithmetic would make NaN
+of 0 * inf; where the origin overflows, other points need not; and where a tangent underflows, a
+coordinate may be large enough to show it.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+
+from jaxgd._affine import plan, program, rules, squares
+from jaxgd._affine.plan import Kind, Plan, Value
+from jaxgd._affine.program import Equation
+from jaxgd._affine.squares import Affine
+from jaxgd.types import Array
+
+# An array whose last axis is shorter than this is read as a flat one: a compiler fills its vector
+# lanes along the last axis alone (an array of (20,000, 4) is read in half the time).
+_LANES = 32
+
+
+def compute(
+    divided: Plan, dtype: Any, arrays: Sequence[Array], *, widen: bool
+) -> tuple[list[Any], Array]:
+    """Computes the leaves, and whether they stand for the program wherever it is evaluated.
+
+    Sums of squares are computed in float64 where they can be (``widen``): what is squared is a
+    small difference of large numbers where the origin of the plane is far away. They cannot be
+    in a program that is traced, and may be mapped, where float64 is not enabled.
+    """
+    values = divided.values
+    constant = [e for e in divided.once if values[e.outputs[0]].kind == Kind.CONSTANT]
+    known = program.run(constant, dict(zip(divided.program.arrays, arrays, strict=True)))
+    by_kind = {kind: [n for n in divided.leaves if values[n].kind == kind] for kind in Kind}
+    moving = [e for e in divided.once if values[e.outputs[0]].kind != Kind.CONSTANT]
+    leaves = {number: known[number] for number in by_kind[Kind.CONSTANT]}
+    verdicts: list[Array] = []
+
+    def affine(equation: Equation, operands: Sequence[Any]) -> Sequence[Any]:
+        results = _moved(equation, operands)
+        if rules.multiplies(equation):
+            verdicts.append(_is_kept(operands, results[0]))
+        return results
+
+    equations = plan.needed_for(by_kind[Kind.AFFINE], moving)
+    computed = program.run(equations, {**known, **_coordinates(divided, dtype)}, affine)
+    for number in by_kind[Kind.AFFINE]:
+        leaf = computed[number]
+        verdicts.append(_is_readable(leaf))
+        is_narrow = divided.program.avals[number].shape[-1:] < (_LANES,)
+        leaves[number] = jax.tree.map(jnp.ravel, leaf) if is_narrow else leaf
+
+    with jax.enable_x64(True) if widen else contextlib.nullcontext():
+        start = {**known, **_coordinates(divided, jnp.float64 if widen else dtype)}
+        equations = plan.needed_for(by_kind[Kind.SQUARES], moving)
+        computed = program.run(equations, start, lambda e, xs: _squared(e, xs, values, widen))
+        for number in by_kind[Kind.SQUARES]:
+            aval, moved_by = divided.program.avals[number], sorted(values[number].moved_by)
+            leaf, is_good = squares.compress(computed[number], moved_by, aval.dtype, dtype)
+            leaves[number] = leaf
+            verdicts.append(is_good)
+    return [leaves[number] for number in divided.leaves], jnp.all(jnp.array(verdicts, bool))
+
+
+def at_point(value: Value, leaf: Any, aval: Any, coordinates: Sequence[Array]) -> Array:
+    """The value of a leaf at the given coordinates."""
+    match value.kind:
+        case Kind.CONSTANT:
+            return leaf
+        case Kind.AFFINE:
+            origin, tangents = leaf
+            for index, tangent in tangents.items():
+                origin = origin + coordinates[index].astype(tangent.dtype) * tangent
+            return origin.reshape(aval.shape)
+    return squares.at_point(leaf, coordinates)
+
+
+def _coordinates(divided: Plan, dtype: Any) -> dict[int, Affine]:
+    zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+    numbers = enumerate(divided.program.coordinates)
+    return {number: Affine(zero, {index: one}) for index, number in numbers}
+
+
+def _moved(equation: Equation, operands: Sequence[Any], **changed: Any) -> Sequence[Any]:
+    """An affine operation on the origins, and its linear part on each tangent."""
+    linear_in = range(len(operands))[rules.rule_of(equation).linear_in]
+
+    def tangent_of(position: int, operand: Any, index: int) -> Any:
+        if isinstance(operand, Affine):
+            return operand.tangents.get(index, jnp.zeros_like(operand.origin))
+        return jnp.zeros_like(operand) if position in linear_in else operand
+
+    origins = [x.origin if isinstance(x, Affine) else x for x in operands]
+    moved_by = sorted({i for x in operands if isinstance(x, Affine) for i in x.tangents})
+    results = program.bind(equation, origins, **changed)
+    tangents = {
+        index: program.bind(
+            equation, [tangent_of(p, x, index) for p, x in enumerate(operands)], **changed
+        )
+        for index in moved_by
+    }
+    return [
+        Affine(result, {index: tangents[index][place] for index in moved_by})
+        for place, result in enumerate(results)
+    ]
+
+
+def _squared(
+    equation: Equation, operands: Sequence[Any], values: dict[int, Value], widen: bool
+) -> Sequence[Any]:
+    """An operation on affine values or on squares, in float64 if it can be."""
+    source, rule = equation.source, rules.rule_of(equation)
+    is_affine = values[equation.outputs[0]].kind == Kind.AFFINE
+
+    def cast(operand: Any, atom: Any, aval: Any) -> Any:
+        if isinstance(operand, dict):
+            return operand
+        if isinstance(atom, jex.Literal):
+            operand = jnp.asarray(operand, aval.dtype)
+        is_wide = widen and aval.dtype == jnp.float32 and (rule.widens or not is_affine)
+        to = jnp.dtype(jnp.float64) if is_wide else aval.dtype
+        return jax.tree.map(lambda x: jax.lax.convert_element_type(x, to), operand)
+
+    triples = zip(operands, equation.inputs, [v.aval for v in source.invars], strict=True)
+    operands = [cast(*triple) for triple in triples]
+    if not is_affine:
+        return [rule.rows(equation, operands)]
+    changed = {
+        name: jnp.dtype(jnp.float64)
+        for name in ("new_dtype", "preferred_element_type", "out_dtype")
+        if widen and rule.widens and source.params.get(name) == jnp.float32
+    }
+    return _moved(equation, operands, **changed)
+
+
+# Whether affine values can be trusted.
+
+
+def _is_kept(operands: Sequence[Any], result: Affine) -> Array:
+    """Whether a product loses no tangent to underflow: one is small only if a factor is zero."""
+    constants = [x for x in operands if not isinstance(x, Affine)]
+    (moving,) = [x for x in operands if isinstance(x, Affine)]
+    is_zero = jnp.array([_is_all_zero(x) for x in constants], bool).any()
+    kept = [
+        (jnp.abs(tangent).max(initial=0) >= squares.smallest(tangent.dtype))
+        | _is_all_zero(moving.tangents[index])
+        for index, tangent in result.tangents.items()
+    ]
+    return is_zero | jnp.array(kept, bool).all()
+
+
+def _is_all_zero(array: Any) -> Array:
+    return jnp.logical_not(jnp.any(array))
+
+
+def _is_readable(leaf: Affine) -> Array:
+    """Whether the tangents are finite, and the origin is, wherever it moves."""
+    tangents = list(leaf.tangents.values())
+    is_finite = jnp.array([jnp.isfinite(t).all() for t in tangents], bool).all()
+    is_still = jnp.array([t == 0 for t in tangents]).all(axis=0)
+    return is_finite & (jnp.isfinite(leaf.origin) | is_still).all()

@@ -1,0 +1,281 @@
+"""Sums of squares of affine values, kept as the rows whose squares they are.
+
+A sum of squares is ``sum_j s_j (o_j + c_1 t_1j + ... + c_k t_kj)^2`` with signs s_j: what a
+function of squares does to it, it does to the rows. Once summed up to a scalar, a matrix with
+k + 1 rows stands for all of them. (The weights of squares are kept beside them until then: a
+product with a root would be rounded.)
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd import _checks
+from jaxgd._affine import program
+from jaxgd.types import Array
+
+
+class Affine(NamedTuple):
+    """An affine function of the coordinates, ``origin + c_1 t_1 + ... + c_k t_k``.
+
+    Attributes:
+      origin: its value at coordinates 0.
+      tangents: by the position of each coordinate that moves it, an array like ``origin``.
+    """
+
+    origin: Any
+    tangents: dict[int, Any]
+
+
+def smallest(dtype: Any) -> float:
+    """A number below which a dtype may be short of digits."""
+    info = jnp.finfo(dtype)
+    return float(info.tiny) / float(info.eps)
+
+
+class Weighted(NamedTuple):
+    """Squares of affine values, each times the square of a root.
+
+    Attributes:
+      affine: arrays of shape (n, *s); their squares, weighted, sum up to values of shape s.
+      root: like ``affine.origin``.
+    """
+
+    affine: Affine
+    root: Any
+
+
+class Compressed(NamedTuple):
+    """A sum of squares of affine values, as few of them.
+
+    Attributes:
+      rows: affine in the coordinates less ``shift``; their squares add up to it.
+      shift: by position, the coordinates at which the sum is about least.
+    """
+
+    rows: Affine
+    shift: dict[int, Array]
+
+
+_BLOCK = 1024  # rows
+
+Rows = dict[int, list[Weighted]]
+"""Squares of shape s, by the sign with which they count: a weight may have any sign, even one
+that is not known yet."""
+
+
+# One function per operation on squares: (equation, operands) -> Rows.
+
+
+def squared(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+    """The squares of an affine value."""
+    del equation
+    affine = jax.tree.map(lambda x: x[None], operands[0])
+    return {1: [Weighted(affine, jnp.ones_like(affine.origin))]}
+
+
+def sum_of_products(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+    """Squares, weighted or not, summed by a matrix product."""
+    (axes, _), _ = equation.source.params["dimension_numbers"]
+    if isinstance(operands[0], Affine):
+        return _summed(squared(equation, operands), axes)
+    return _summed(_weighted(*_rows_first(operands)), axes)
+
+
+def add(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+    """The sum of squares and squares, or of squares and a constant."""
+    aval = equation.source.outvars[0].aval
+    terms = []
+    for operand in operands:
+        if isinstance(operand, dict):
+            terms.append(operand)
+        else:
+            one = jnp.ones((1, *aval.shape), operand.dtype)
+            terms.append(_weighted({1: [Weighted(Affine(one, {}), one)]}, operand))
+    return {sign: [row for rows in terms for row in rows.get(sign, [])] for sign in (1, -1)}
+
+
+def total(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+    """Squares summed over axes."""
+    return _summed(operands[0], equation.source.params["axes"])
+
+
+def rearrange(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+    """Squares moved or copied."""
+    moved = jax.vmap(lambda row: program.bind(equation, [row])[0])
+    return _each(operands[0], moved)
+
+
+def multiply(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+    """Squares times a constant, or an affine value times itself."""
+    if isinstance(operands[0], Affine):
+        return squared(equation, operands)
+    return _weighted(*_rows_first(operands))
+
+
+def divide(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+    """Squares over a constant."""
+    del equation
+    rows, divisor = operands
+    return _weighted(rows, 1 / divisor)
+
+
+def _rows_first(operands: Sequence[Any]) -> Sequence[Any]:
+    return operands if isinstance(operands[0], dict) else operands[::-1]
+
+
+def _each(rows: Rows, fn: Callable[[Array], Array]) -> Rows:
+    return {sign: jax.tree.map(fn, weighted) for sign, weighted in rows.items()}
+
+
+def _summed(rows: Rows, axes: Sequence[int]) -> Rows:
+    """Sums squares over some axes: these are counted among the rows."""
+
+    def flat(array: Array) -> Array:
+        array = jnp.moveaxis(array, [axis + 1 for axis in axes], range(len(axes)))
+        summed, kept = array.shape[: len(axes) + 1], array.shape[len(axes) + 1 :]
+        return array.reshape(math.prod(summed), *kept)
+
+    return _each(rows, flat)
+
+
+def _weighted(rows: Rows, weight: Array) -> Rows:
+    """Multiplies squares by a weight: by its positive and by its negative part."""
+    result: Rows = {1: [], -1: []}
+    for part in (1, -1):
+        root = jnp.sqrt(jnp.maximum(part * weight, 0))
+        for sign, squares in rows.items():
+            result[part * sign] += [
+                square._replace(root=square.root * jnp.broadcast_to(root, square.root.shape))
+                for square in squares
+            ]
+    return result
+
+
+# A scalar sum of squares.
+
+
+def compress(
+    rows: Rows, moved_by: Sequence[int], dtype: Any, shift_dtype: Any
+) -> tuple[dict[int, Compressed], Array]:
+    """Finds a few rows that stand for all, by sign, and whether they fit into a dtype."""
+    leaf, verdicts = {}, []
+    for sign, squares in rows.items():
+        if squares:
+            wide = _compressed(squares, tuple(moved_by), shift_dtype)
+            narrow = jax.tree.map(lambda x: x.astype(dtype), wide.rows)
+            leaf[sign] = Compressed(narrow, wide.shift)
+            verdicts.append(jnp.isfinite(narrow.origin).all())
+            pairs = zip(wide.rows.tangents.values(), narrow.tangents.values(), strict=True)
+            verdicts += [_fits(exact, kept) for exact, kept in pairs]
+    return leaf, jnp.array(verdicts, bool).all()
+
+
+def _fits(exact: Array, kept: Array) -> Array:
+    """Whether a tangent overflows nowhere, and does not underflow as a whole."""
+    largest = jnp.abs(exact).max()
+    return jnp.isfinite(kept).all() & ((largest == 0) | (largest >= smallest(kept.dtype)))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _compressed(squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype: Any) -> Compressed:
+    """The R factor of the matrix [tangents, origin], about the least point.
+
+    The origin of the plane may be far away from where the sum is small: there an R factor would
+    be as inexact as the sum is large. So the rows are moved to the least point first. Its
+    coordinates are rounded to half their digits, so that their products with halves of the
+    tangents, and their differences to the coordinates of other points, are exact.
+    """
+
+    def column(arrays: Sequence[Any]) -> Array:
+        return jnp.concatenate([jnp.ravel(array) for array in arrays])
+
+    def tangent(affine: Affine, index: int) -> Any:
+        return affine.tangents.get(index, jnp.zeros_like(affine.origin))
+
+    origin = column([square.affine.origin for square in squares])
+    root = column([square.root for square in squares])
+    columns = [column([tangent(square.affine, i) for square in squares]) for i in moved_by]
+    tangents = jnp.stack(columns, axis=1)
+    num_moved = len(moved_by)
+    weighted = root[:, None] * tangents
+    r = _r_factor(weighted, root * origin)[:num_moved]
+    least = -jnp.linalg.lstsq(r[:, :num_moved], r[:, num_moved])[0]
+    least = _half(least, shift_dtype)
+    least = jnp.where(jnp.isfinite(least), least, 0)
+    r = _r_factor(weighted, root * _residual(origin, tangents, least))
+    shift = dict(zip(moved_by, least.astype(shift_dtype), strict=True))
+    return Compressed(Affine(r[:, num_moved], dict(zip(moved_by, r.T, strict=False))), shift)
+
+
+@_compressed.defjvp
+def _compressed_jvp(*_: Any) -> Any:
+    _checks.that(
+        "planes.restrict",
+        False,
+        "phi must be differentiated in its coordinates only where it sums up squares",
+        "a derivative in the plane or the data",
+        "Differentiate the loss itself: jax.grad(loss_fn).",
+    )
+
+
+def _half(array: Array, dtype: Any) -> Array:
+    """Numbers of half the digits of a dtype, or of their own if these are fewer."""
+    own, other = jnp.finfo(array.dtype), jnp.finfo(dtype)
+    digits = (min(own.nmant, other.nmant) - 1) // 2
+    return jax.lax.reduce_precision(array, own.nexp, digits)
+
+
+def _residual(origin: Array, tangents: Array, least: Array) -> Array:
+    """``origin + tangents @ least`` to twice the digits, rounded at the end.
+
+    Source:
+      Ogita, Rump and Oishi, Accurate sum and dot product, 2005, Algorithm 4.4.
+    """
+    high, low = origin, jnp.zeros_like(origin)
+    for tangent, step in zip(tangents.T, least, strict=True):
+        half = _half(tangent, tangent.dtype)
+        for part in (half, tangent - half):
+            term = part * step
+            total = high + term
+            added = total - high
+            low = low + (high - (total - added)) + (term - added)
+            high = total
+    return high + jnp.where(jnp.isfinite(low), low, 0)
+
+
+def _r_factor(tangents: Array, origin: Array) -> Array:
+    """The R factor of [tangents, origin], of a block of rows at a time.
+
+    Over very many rows at once rounding errors would add up.
+    """
+    matrix = jnp.concatenate([tangents, origin[:, None]], axis=1)
+    num_rows, num_columns = matrix.shape
+    block = max(_BLOCK, 2 * num_columns)
+    if num_rows > block:
+        padded = jnp.pad(matrix, ((0, -num_rows % block), (0, 0)))
+        factors = jnp.linalg.qr(padded.reshape(-1, block, num_columns), mode="r")
+        factors = factors.reshape(-1, num_columns)
+        return _r_factor(factors[:, :-1], factors[:, -1])
+    padded = jnp.pad(matrix, ((0, max(0, num_columns - num_rows)), (0, 0)))
+    return jnp.linalg.qr(padded, mode="r")
+
+
+def at_point(leaf: dict[int, Compressed], coordinates: Sequence[Array]) -> Array:
+    """The sum of squares at the given coordinates.
+
+    Row by row, and there are few: that is scalar arithmetic, which a vmap makes fast.
+    """
+    squares = []
+    for sign, (rows, shift) in leaf.items():
+        for row in range(rows.origin.size):
+            value = rows.origin[row]
+            for index, tangent in rows.tangents.items():
+                step = (coordinates[index] - shift[index]).astype(tangent.dtype)
+                value = value + step * tangent[row]
+            squares.append(sign * jnp.square(value))
+    return functools.reduce(jnp.add, squares)
