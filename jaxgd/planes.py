@@ -536,11 +536,9 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     def along(*coordinates: Array) -> Any:
         moved = []
         for place, leaf in enumerate(leaves):
-            total = leaf.astype(dtype)
-            for index, coordinate in enumerate(coordinates):
-                if index not in still[place]:
-                    total = total + coordinate * steps[index][place].astype(dtype)
-            moved.append(total.astype(leaf.dtype))
+            moving = [index for index in range(num_directions) if index not in still[place]]
+            own = Plane(leaf, tuple(steps[index][place] for index in moving))
+            moved.append(point(own, *(coordinates[i] for i in moving)) if moving else leaf)
         with _checks.traceable(where, "loss_fn"):
             values = loss_fn(jax.tree.unflatten(structure, moved), *data)
         _checks.scalar_outputs(where, "loss_fn", values)

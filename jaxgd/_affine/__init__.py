@@ -14,6 +14,7 @@ program is evaluated plainly instead.
   leaves   computing it once, and reading it at a point
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -84,8 +85,10 @@ def hoist(
         return jax.tree_util.Partial(Evaluation(program, way, structure, dtype), *held)
 
     is_traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
-    with jax.debug_nans(False):  # what is not finite here may never be used
-        leaves, is_right = _computed_once(program, dtype, not is_traced)(arrays)
+    # What is not finite here may never be used. What is known is computed now, traced or not.
+    now = contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval()
+    with jax.debug_nans(False), now:
+        leaves, is_right = _computed_once(program, dtype)(arrays)
     if not isinstance(is_right, jax.core.Tracer):
         return evaluation("leaves", leaves) if bool(is_right) else evaluation("arrays", arrays)
     if any(equation.source.effects for equation in program.equations):
@@ -94,10 +97,10 @@ def hoist(
 
 
 @functools.lru_cache(maxsize=128)
-def _computed_once(program: _program.Program, dtype: Any, widen: bool) -> Callable[..., Any]:
+def _computed_once(program: _program.Program, dtype: Any) -> Callable[..., Any]:
     """The compiled program of what is computed once."""
     divided = _plan.divide(program)
-    return jax.jit(lambda arrays: _leaves.compute(divided, dtype, arrays, widen=widen))
+    return jax.jit(lambda arrays: _leaves.compute(divided, dtype, arrays))
 
 
 @functools.lru_cache(maxsize=128)

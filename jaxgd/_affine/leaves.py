@@ -6,7 +6,6 @@ of 0 * inf; where the origin overflows, other points need not; and where a tange
 coordinate may be large enough to show it.
 """
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,20 +24,13 @@ from jaxgd.types import Array
 _LANES = 32
 
 
-def compute(
-    divided: Plan, dtype: Any, arrays: Sequence[Array], *, widen: bool
-) -> tuple[list[Any], Array]:
-    """Computes the leaves, and whether they stand for the program wherever it is evaluated.
-
-    Sums of squares are computed in float64 where they can be (``widen``): what is squared is a
-    small difference of large numbers where the origin of the plane is far away. They cannot be
-    in a program that is traced, and may be mapped, where float64 is not enabled.
-    """
+def compute(divided: Plan, dtype: Any, arrays: Sequence[Array]) -> tuple[list[Any], Array]:
+    """Computes the leaves, and whether they stand for the program wherever it is evaluated."""
     values = divided.values
     constant = [e for e in divided.once if values[e.outputs[0]].kind == Kind.CONSTANT]
+    moving = [e for e in divided.once if values[e.outputs[0]].kind != Kind.CONSTANT]
     known = program.run(constant, dict(zip(divided.program.arrays, arrays, strict=True)))
     by_kind = {kind: [n for n in divided.leaves if values[n].kind == kind] for kind in Kind}
-    moving = [e for e in divided.once if values[e.outputs[0]].kind != Kind.CONSTANT]
     leaves = {number: known[number] for number in by_kind[Kind.CONSTANT]}
     verdicts: list[Array] = []
 
@@ -56,13 +48,27 @@ def compute(
         is_narrow = divided.program.avals[number].shape[-1:] < (_LANES,)
         leaves[number] = jax.tree.map(jnp.ravel, leaf) if is_narrow else leaf
 
-    with jax.enable_x64(True) if widen else contextlib.nullcontext():
-        start = {**known, **_coordinates(divided, jnp.float64 if widen else dtype)}
+    if by_kind[Kind.SQUARES]:
         equations = plan.needed_for(by_kind[Kind.SQUARES], moving)
-        computed = program.run(equations, start, lambda e, xs: _squared(e, xs, values, widen))
-        for number in by_kind[Kind.SQUARES]:
-            aval, moved_by = divided.program.avals[number], sorted(values[number].moved_by)
-            leaf, is_good = squares.compress(computed[number], moved_by, aval.dtype, dtype)
+        needed = {atom for e in equations for atom in e.inputs if not isinstance(atom, jex.Literal)}
+        constants = sorted(needed & known.keys())
+
+        def squared(*operands: Array) -> Any:
+            start = dict(zip(constants, operands, strict=True))
+            start |= _coordinates(divided, jnp.float64)
+            computed = program.run(equations, start, lambda e, xs: _widened(e, xs, values))
+            return [
+                squares.compress(
+                    computed[number],
+                    sorted(values[number].moved_by),
+                    divided.program.avals[number].dtype,
+                    dtype,
+                )
+                for number in by_kind[Kind.SQUARES]
+            ]
+
+        compressed = squares.in_float64(squared)(*(known[number] for number in constants))
+        for number, (leaf, is_good) in zip(by_kind[Kind.SQUARES], compressed, strict=True):
             leaves[number] = leaf
             verdicts.append(is_good)
     return [leaves[number] for number in divided.leaves], jnp.all(jnp.array(verdicts, bool))
@@ -111,10 +117,10 @@ def _moved(equation: Equation, operands: Sequence[Any], **changed: Any) -> Seque
     ]
 
 
-def _squared(
-    equation: Equation, operands: Sequence[Any], values: dict[int, Value], widen: bool
+def _widened(
+    equation: Equation, operands: Sequence[Any], values: dict[int, Value]
 ) -> Sequence[Any]:
-    """An operation on affine values or on squares, in float64 if it can be."""
+    """An operation on affine values or on squares, in float64."""
     source, rule = equation.source, rules.rule_of(equation)
     is_affine = values[equation.outputs[0]].kind == Kind.AFFINE
 
@@ -123,7 +129,7 @@ def _squared(
             return operand
         if isinstance(atom, jex.Literal):
             operand = jnp.asarray(operand, aval.dtype)
-        is_wide = widen and aval.dtype == jnp.float32 and (rule.widens or not is_affine)
+        is_wide = aval.dtype == jnp.float32 and (rule.widens or not is_affine)
         to = jnp.dtype(jnp.float64) if is_wide else aval.dtype
         return jax.tree.map(lambda x: jax.lax.convert_element_type(x, to), operand)
 
@@ -134,7 +140,7 @@ def _squared(
     changed = {
         name: jnp.dtype(jnp.float64)
         for name in ("new_dtype", "preferred_element_type", "out_dtype")
-        if widen and rule.widens and source.params.get(name) == jnp.float32
+        if rule.widens and source.params.get(name) == jnp.float32
     }
     return _moved(equation, operands, **changed)
 

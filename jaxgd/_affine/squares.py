@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import custom_batching
 
 from jaxgd import _checks
 from jaxgd._affine import program
@@ -60,8 +61,6 @@ class Compressed(NamedTuple):
     rows: Affine
     shift: dict[int, Array]
 
-
-_BLOCK = 1024  # rows
 
 Rows = dict[int, list[Weighted]]
 """Squares of shape s, by the sign with which they count: a weight may have any sign, even one
@@ -181,14 +180,13 @@ def _fits(exact: Array, kept: Array) -> Array:
     return jnp.isfinite(kept).all() & ((largest == 0) | (largest >= smallest(kept.dtype)))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _compressed(squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype: Any) -> Compressed:
     """The R factor of the matrix [tangents, origin], about the least point.
 
     The origin of the plane may be far away from where the sum is small: there an R factor would
     be as inexact as the sum is large. So the rows are moved to the least point first. Its
-    coordinates are rounded to half their digits, so that their products with halves of the
-    tangents, and their differences to the coordinates of other points, are exact.
+    coordinates are rounded to half their digits, so that their differences to the coordinates
+    of other points are exact.
     """
 
     def column(arrays: Sequence[Any]) -> Array:
@@ -205,15 +203,45 @@ def _compressed(squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype:
     weighted = root[:, None] * tangents
     r = _r_factor(weighted, root * origin)[:num_moved]
     least = -jnp.linalg.lstsq(r[:, :num_moved], r[:, num_moved])[0]
-    least = _half(least, shift_dtype)
+    info = jnp.finfo(shift_dtype)
+    least = jax.lax.reduce_precision(least, info.nexp, info.nmant // 2)
     least = jnp.where(jnp.isfinite(least), least, 0)
-    r = _r_factor(weighted, root * _residual(origin, tangents, least))
+    r = _r_factor(weighted, root * (origin + tangents @ least))
     shift = dict(zip(moved_by, least.astype(shift_dtype), strict=True))
     return Compressed(Affine(r[:, num_moved], dict(zip(moved_by, r.T, strict=False))), shift)
 
 
-@_compressed.defjvp
-def _compressed_jvp(*_: Any) -> Any:
+def _r_factor(tangents: Array, origin: Array) -> Array:
+    matrix = jnp.concatenate([tangents, origin[:, None]], axis=1)
+    missing = max(0, matrix.shape[1] - matrix.shape[0])
+    return jnp.linalg.qr(jnp.pad(matrix, ((0, missing), (0, 0))), mode="r")
+
+
+def in_float64(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that sums up squares, with float64 at hand whatever the settings.
+
+    What is squared is a small difference of large numbers where the origin of the plane is far
+    away. A vmap would trace the function again, so it is told how to; a derivative is refused.
+    """
+    wide = custom_batching.custom_vmap(lambda *args: _with_float64(fn, *args))
+
+    @wide.def_vmap
+    def batched(axis_size: int, in_batched: Sequence[bool], *args: Any) -> Any:
+        axes = tuple(0 if is_batched else None for is_batched in in_batched)
+        outputs = in_float64(jax.vmap(fn, in_axes=axes, axis_size=axis_size))(*args)
+        return outputs, jax.tree.map(lambda _: True, outputs)
+
+    refusing = jax.custom_jvp(wide)
+    refusing.defjvp(_refused)
+    return refusing
+
+
+def _with_float64(fn: Callable[..., Any], *args: Any) -> Any:
+    with jax.enable_x64(True):
+        return fn(*args)
+
+
+def _refused(*_: Any) -> Any:
     _checks.that(
         "planes.restrict",
         False,
@@ -221,48 +249,6 @@ def _compressed_jvp(*_: Any) -> Any:
         "a derivative in the plane or the data",
         "Differentiate the loss itself: jax.grad(loss_fn).",
     )
-
-
-def _half(array: Array, dtype: Any) -> Array:
-    """Numbers of half the digits of a dtype, or of their own if these are fewer."""
-    own, other = jnp.finfo(array.dtype), jnp.finfo(dtype)
-    digits = (min(own.nmant, other.nmant) - 1) // 2
-    return jax.lax.reduce_precision(array, own.nexp, digits)
-
-
-def _residual(origin: Array, tangents: Array, least: Array) -> Array:
-    """``origin + tangents @ least`` to twice the digits, rounded at the end.
-
-    Source:
-      Ogita, Rump and Oishi, Accurate sum and dot product, 2005, Algorithm 4.4.
-    """
-    high, low = origin, jnp.zeros_like(origin)
-    for tangent, step in zip(tangents.T, least, strict=True):
-        half = _half(tangent, tangent.dtype)
-        for part in (half, tangent - half):
-            term = part * step
-            total = high + term
-            added = total - high
-            low = low + (high - (total - added)) + (term - added)
-            high = total
-    return high + jnp.where(jnp.isfinite(low), low, 0)
-
-
-def _r_factor(tangents: Array, origin: Array) -> Array:
-    """The R factor of [tangents, origin], of a block of rows at a time.
-
-    Over very many rows at once rounding errors would add up.
-    """
-    matrix = jnp.concatenate([tangents, origin[:, None]], axis=1)
-    num_rows, num_columns = matrix.shape
-    block = max(_BLOCK, 2 * num_columns)
-    if num_rows > block:
-        padded = jnp.pad(matrix, ((0, -num_rows % block), (0, 0)))
-        factors = jnp.linalg.qr(padded.reshape(-1, block, num_columns), mode="r")
-        factors = factors.reshape(-1, num_columns)
-        return _r_factor(factors[:, :-1], factors[:, -1])
-    padded = jnp.pad(matrix, ((0, max(0, num_columns - num_rows)), (0, 0)))
-    return jnp.linalg.qr(padded, mode="r")
 
 
 def at_point(leaf: dict[int, Compressed], coordinates: Sequence[Array]) -> Array:

@@ -1,0 +1,317 @@
+"""What planes.restrict promises of numbers: how exact it is, and what it does at the limits."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import io_callback
+
+from jaxgd import losses, neurons, planes, surfaces
+from jaxgd.neurons import Neuron
+
+RISK = losses.empirical_risk(neurons.weighted_sum, losses.squared_error)
+
+
+def line_of_fit(origin, plane_of, x, y):
+    """A plane of (weight, bias), and the exact mean squared error of each, in float64."""
+
+    def exact(weight, bias):
+        residuals = np.float64(x) * np.float64(weight) + np.float64(bias) - np.float64(y)
+        return np.mean(residuals**2)
+
+    neuron = Neuron(jnp.array([origin[0]], jnp.float32), jnp.array(origin[1], jnp.float32))
+    return plane_of(neuron), exact
+
+
+def by_coordinate(neuron):
+    return planes.coordinate(neuron, ("weights", 0), ("bias",))
+
+
+def by_steps(neuron):
+    """The same directions from an origin that is not set to zero."""
+    zero = jax.tree.map(jnp.zeros_like, neuron)
+    first = zero._replace(weights=jnp.ones(1))
+    return planes.Plane(neuron, (first, zero._replace(bias=jnp.array(1.0))))
+
+
+def fit(name):
+    x = {"ten thousand": np.arange(10_000.0), "a few": np.arange(3.0)}.get(name, np.arange(7.0))
+    noise = np.random.default_rng(1).normal(size=x.size)
+    match name:
+        case "a few":
+            return (0.0, 0.0), by_coordinate, x, 1e6 + x, (1.0, 1e6)
+        case "ten thousand":
+            return (0.0, 0.0), by_coordinate, x, 2020 * x + 2020, (2020.0, 2020.0)
+        case "an origin far away":
+            return (3e5, -2e5), by_steps, x, 3 * x - 2 + noise, (3 - 3e5, -2 + 2e5)
+        case "noise far away":
+            return (0.0, 0.0), by_coordinate, x, 3e5 + x + noise, (1.0, 3e5)
+    return (0.1, 0.2), by_steps, x, 2 * x + noise, (1.9, -0.2)
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+@pytest.mark.parametrize(
+    "name", ["a few", "ten thousand", "an origin far away", "noise far away", "nothing far away"]
+)
+def test_squares_are_as_exact_as_the_loss_wherever_the_origin_is(name, is_traced):
+    origin, plane_of, x, y, least = fit(name)
+    x, y = np.float32(x), np.float32(y)
+    plane, exact = line_of_fit(origin, plane_of, x, y)
+    data = x[:, None], y
+    offsets = np.array([(0, 0), (0, 1), (0.5, 0), (-1, 20), (100, -100)])
+    points = np.float32(np.array(least) + offsets)
+
+    def restricted(plane, data):
+        return jax.vmap(lambda point: planes.restrict(RISK, plane, *data)(*point))(points)
+
+    values = (jax.jit(restricted) if is_traced else restricted)(plane, data)
+
+    at = jnp.asarray(points)
+    plain = [RISK(planes.point(plane, *point), *data) for point in at]
+    shift = np.float64(origin) if plane_of is by_steps else np.zeros(2)
+    right = np.array([exact(*(shift + np.float64(point))) for point in points])
+    # A little of the largest residual's rounding: the loss itself may be exact by luck.
+    slack = 2 * np.max(np.abs(np.array(plain) - right)) + 1e-3 * right
+    assert np.all(np.abs(np.array(values) - right) <= slack)
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_half_a_million_rows_lose_nothing(is_traced):
+    rng = np.random.default_rng(0)
+    x = np.float32(rng.normal(size=(500_000, 1)))
+    y = np.float32(3 * x[:, 0] + 1 + 0.01 * rng.normal(size=500_000))
+    plane, exact = line_of_fit((0.0, 0.0), by_coordinate, x[:, 0], y)
+
+    def restricted(plane, data):
+        return planes.restrict(RISK, plane, *data)(3.1, 0.9)
+
+    value = (jax.jit(restricted) if is_traced else restricted)(plane, (x, y))
+
+    np.testing.assert_allclose(value, exact(np.float32(3.1), np.float32(0.9)), rtol=1e-5)
+
+
+# Ranges.
+
+LARGE, SMALL = jnp.full((5, 3), 1e30), jnp.full((5, 3), 1e-30)
+
+
+def line(origin, direction):
+    return planes.Plane(jnp.full(3, origin), (jnp.full(3, direction),))
+
+
+RANGES = {
+    "an origin that overflows": (
+        lambda p: jnp.mean(jnp.tanh(LARGE @ p / 1e37)),
+        line(1e9, -1e7),
+        99.5,
+    ),
+    "a residual that overflows": (lambda p: jnp.mean((LARGE @ p / 1e37) ** 2), line(1e9, -1e7), 99),
+    "an origin at the end of the range": (
+        lambda p: jnp.mean(jnp.tanh(p @ jnp.ones(3) / 1e30)),
+        line(3e38, -1e38),
+        2.99999,
+    ),
+    "a tangent that underflows": (
+        lambda p: jnp.mean(jnp.tanh(SMALL @ p * 1e24)),
+        line(0.0, -1e-20),
+        1e24,
+    ),
+    "a tangent that underflows, squared": (
+        lambda p: jnp.mean((SMALL @ p * 1e24) ** 2),
+        line(0.0, -1e-20),
+        1e24,
+    ),
+    "a divisor that is large": (
+        lambda p: jnp.sum(jnp.tanh(p / 1e30 * 1e20)),
+        line(1.0, -1e-15),
+        1e25,
+    ),
+    "a tangent of zero": (
+        lambda p: jnp.sum(jnp.tanh((0 * SMALL) @ p + p[0])),
+        line(1.0, -2.0),
+        0.25,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_what_overflows_or_underflows_at_the_origin_need_not_at_a_point(name, is_traced):
+    loss_fn, plane, coordinate = RANGES[name]
+
+    def restricted(plane):
+        return planes.restrict(loss_fn, plane)(coordinate)
+
+    value = (jax.jit(restricted) if is_traced else restricted)(plane)
+
+    plain = loss_fn(planes.point(plane, coordinate))
+    assert plain != 0
+    np.testing.assert_allclose(value, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("coordinate", [jnp.inf, -jnp.inf, jnp.nan])
+def test_a_coordinate_that_is_not_finite_spoils_arrays_that_it_does_not_move(coordinate):
+    params = {"moved": jnp.ones(3), "still": jnp.ones(2)}
+    step = {"moved": jnp.ones(3), "still": jnp.zeros(2)}
+    plane = planes.Plane(params, (step,))
+
+    def loss_fn(p):
+        return {
+            "both": jnp.tanh(p["moved"]).sum() + p["still"].sum(),
+            "moved": jnp.tanh(p["moved"]).sum(),
+            "still": jnp.tanh(p["still"]).sum(),
+            "count": (p["still"] > 0).sum(),
+        }
+
+    phi = planes.restrict(loss_fn, plane)
+
+    found, plain = phi(coordinate), loss_fn(planes.point(plane, coordinate))
+    for name in ("both", "moved", "still"):
+        np.testing.assert_array_equal(found[name], plain[name])
+    chex.assert_trees_all_close(phi(0.5), loss_fn(planes.point(plane, 0.5)), rtol=1e-6)
+
+
+# Operations by their params, and what only looks like a sum of squares.
+
+W, D = jnp.arange(1.0, 4.0), jnp.array([0.5, -1.0, 0.25])
+X = jnp.asarray(np.random.default_rng(3).normal(size=(5, 3)), jnp.float32)
+PLACE = jnp.array([1])
+
+
+def squares_of(w):
+    return jnp.sum((X @ w) ** 2)
+
+
+LOOKALIKES = {
+    "a scatter by a function": lambda w: jnp.sum((2 * w).at[PLACE].apply(jnp.sin)),
+    "a scatter that multiplies": lambda w: jnp.sum((2 * w).at[PLACE].multiply(w[0])),
+    "a scatter of what moves into data": lambda w: jnp.sum(jnp.sin(X[0].at[PLACE].set(w[2]))),
+    "a slice of data updated": lambda w: jnp.sum(
+        jnp.sin(jax.lax.dynamic_update_slice(X[0], w[:2], (1,)))
+    ),
+    "one over squares": lambda w: 1 / squares_of(w),
+    "squares over squares": lambda w: squares_of(w) / jnp.sum(w**2),
+    "squares times squares": lambda w: squares_of(w) * jnp.sum(w**2),
+    "a sum broadcast over a sum": lambda w: jnp.sum(squares_of(w) + jnp.arange(3.0)),
+    "a sum broadcast over a product": lambda w: jnp.sum(squares_of(w) * jnp.arange(3.0)),
+    "a sum broadcast over a quotient": lambda w: jnp.sum(squares_of(w) / jnp.arange(1.0, 3.0)),
+    "squares and what moves": lambda w: jnp.sum((X @ w) ** 2 + X @ w),
+    "squares and a constant": lambda w: jnp.sum((X @ w) ** 2 + X[:, 0] - 2),
+    "squares less squares": lambda w: jnp.sum((X @ w) ** 2 - (X[:, 0] - w[0]) ** 2),
+    "products of rows": lambda w: jnp.sum(
+        jnp.sin(jnp.einsum("ij,kj->ik", X * w[None], X * w[None]))
+    ),
+    "products over part of a batch": lambda w: jnp.sum(
+        jax.lax.dot_general(X * w[None], X * w[None], (((0,), (0,)), ((), ())))
+    ),
+    "a matrix of squares by rows": lambda w: jnp.sum(
+        jax.lax.dot_general((X * w[None]) ** 2, X, (((0,), (0,)), ((), ())))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOKALIKES)
+def test_an_operation_is_known_by_its_params_and_by_what_moves(name):
+    loss_fn, plane = LOOKALIKES[name], planes.Plane(W, (D,))
+
+    value = planes.restrict(loss_fn, plane)(0.75)
+
+    np.testing.assert_allclose(value, loss_fn(W + 0.75 * D), rtol=1e-5)
+
+
+def left(loss_fn, plane):
+    """The operations left at each point, as text."""
+    phi = planes.restrict(loss_fn, plane)
+    return str(jax.make_jaxpr(phi)(*(0.5 for _ in plane.directions)))
+
+
+def test_a_product_by_a_named_algorithm_may_round_and_is_left_at_each_point():
+    algorithm = jax.lax.DotAlgorithmPreset.BF16_BF16_F32
+    rounded = functools.partial(jax.lax.dot, precision=algorithm)
+
+    assert "dot_general" in left(lambda w: jnp.sum(jnp.sin(rounded(X, w))), planes.Plane(W, (D,)))
+    assert "dot_general" not in left(lambda w: jnp.sum(jnp.sin(X @ w)), planes.Plane(W, (D,)))
+
+
+def test_what_is_narrowed_is_left_at_each_point():
+    with jax.enable_x64(True):
+        plane = planes.Plane(W.astype(jnp.float64), (D.astype(jnp.float64),))
+        x = X.astype(jnp.float64)
+
+        def loss_fn(w):
+            return jnp.sum(jnp.sin((x @ w).astype(jnp.float32)))
+
+        assert "convert_element_type" in left(loss_fn, plane)
+        value = planes.restrict(loss_fn, plane)(0.75)
+        np.testing.assert_allclose(value, loss_fn(plane.origin + 0.75 * D), rtol=1e-6)
+
+
+def test_a_matrix_product_is_read_where_it_is_dear_and_computed_where_it_is_cheap():
+    def loss_fn(w):
+        return jnp.sum(jnp.sin(jnp.ones((50, w.shape[0])) @ w))
+
+    wide, narrow = jnp.ones((64, 5)), jnp.ones((2, 5))
+
+    assert "dot_general" not in left(loss_fn, planes.Plane(wide, (wide, wide)))
+    assert "dot_general" in left(loss_fn, planes.Plane(narrow, (narrow,) * 12))
+
+
+# Among other settings of JAX.
+
+
+def test_a_derivative_in_the_data_through_squares_is_refused_by_name():
+    def weighted(weights):
+        loss_fn = lambda w: jnp.sum(weights * (X @ w) ** 2)  # noqa: E731
+        return planes.restrict(loss_fn, planes.Plane(W, (D,)))(0.75)
+
+    message = r"^planes.restrict: phi must .* Differentiate the loss itself: jax.grad\(loss_fn\)"
+    with pytest.raises(ValueError, match=message):
+        jax.grad(weighted)(jnp.arange(5.0))
+
+
+def test_an_unordered_effect_happens_at_every_point_of_a_jitted_restriction():
+    seen = []
+
+    def loss_fn(w):
+        io_callback(lambda total: seen.append(float(total)), None, jnp.sum(w))
+        return jnp.sum(jnp.sin(w))
+
+    @jax.jit
+    def swept(w):
+        return surfaces.sweep(planes.restrict(loss_fn, planes.Plane(w, (D,))), jnp.arange(3.0))
+
+    values = jax.block_until_ready(swept(W).values)
+    jax.effects_barrier()
+
+    np.testing.assert_allclose(values, [np.sin(W + c * D).sum() for c in range(3)], rtol=1e-5)
+    np.testing.assert_allclose(sorted(seen), sorted(6 - 0.25 * c for c in range(3)), rtol=1e-6)
+
+
+SETTINGS = {
+    "jax_debug_nans": functools.partial(jax.debug_nans, True),
+    "strict promotion": functools.partial(jax.numpy_dtype_promotion, "strict"),
+}
+LABELS = jnp.arange(5) % 3
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_restrict_works_where_jax_is_strict(name):
+    plane = planes.Plane(W, (D,))
+
+    def loss_fn(w):
+        z = X * w[None]
+        entropy = losses.softmax_cross_entropy_with_integer_labels(z, LABELS)
+        binary = losses.sigmoid_binary_cross_entropy(z, jnp.zeros_like(z))
+        masked = jnp.where(z > 0, z, -jnp.inf).max()
+        return {
+            "entropy": entropy.mean() + binary.mean() + masked,
+            "squares": jnp.sum(-0.5 * z**2) + jnp.sum(w**2) / 3,
+        }
+
+    with SETTINGS[name]():
+        values = planes.restrict(loss_fn, plane)(0.75)
+
+    chex.assert_trees_all_close(values, loss_fn(W + 0.75 * D), rtol=1e-5)
