@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from jaxgd import losses, neurons, planes, surfaces
 
@@ -755,58 +753,6 @@ def test_any_number_of_directions_may_move_any_of_the_params(name, moved):
 
     plain = jax.jit(restricted_plainly(loss_fn, plane, data))(*point)
     chex.assert_trees_all_close(values, plain, rtol=1e-5, atol=1e-5)
-
-
-STEPS = {
-    "bias": lambda z, p, d: z + p["b"][None],
-    "weights": lambda z, p, d: z @ p["u"],
-    "constant weights": lambda z, p, d: z @ d["y"][:5],
-    "scale": lambda z, p, d: z * d["weights"],
-    "own scale": lambda z, p, d: z * p["s"],
-    "divide": lambda z, p, d: z / (1 + d["weights"]),
-    "residual": lambda z, p, d: z - d["y"],
-    "residual of itself": lambda z, p, d: d["y"] - z[::-1],
-    "centre": lambda z, p, d: z - z.mean(axis=0, keepdims=True),
-    "mask": lambda z, p, d: jnp.where(d["mask"], z, 0.3),
-    "cumsum": lambda z, p, d: jnp.cumsum(z, axis=1),
-    "reshape": lambda z, p, d: z.T.reshape(9, 5),
-    "square": lambda z, p, d: jnp.square(z) / 4,
-    "negative square": lambda z, p, d: -(z**2) / 3,
-    "product": lambda z, p, d: z * z[:, ::-1] / 2,
-    "row sums": lambda z, p, d: jnp.broadcast_to(z.sum(axis=1, keepdims=True), z.shape) / 5,
-    "tanh": lambda z, p, d: jnp.tanh(z),
-    "relu": lambda z, p, d: jax.nn.relu(z),
-    "stop": lambda z, p, d: jax.lax.stop_gradient(z) + 0.1 * z,
-    "round": lambda z, p, d: jnp.round(z, 1),
-    "checkpoint": lambda z, p, d: jax.checkpoint(lambda z: z @ p["u"] - d["y"])(z),
-    "jit": lambda z, p, d: jax.jit(lambda z: jnp.clip(z, -2, 3) + z)(z),
-}
-
-
-@given(st.lists(st.sampled_from(sorted(STEPS)), max_size=6), st.sampled_from(["sum", "square"]))
-@settings(max_examples=20, deadline=None, derandomize=True)
-def test_any_composition_of_steps_is_restricted_rightly(names, ending):
-    def loss_fn(p, d):
-        z = d["x"] @ p["w"]
-        for name in names:
-            z = STEPS[name](z, p, d)
-        return jnp.mean(jnp.square(z)) if ending == "square" else jnp.sum(z * d["weights"])
-
-    with jax.enable_x64(True):
-        plane, data = drawn_plane(dtype=jnp.float64), drawn_data(jnp.float64)
-        phi, plain = planes.restrict(loss_fn, plane, data), restricted_plainly(loss_fn, plane, data)
-
-        value, gradient = jax.jit(jax.value_and_grad(phi, (0, 1)))(0.4, -0.7)
-
-        plain_value, plain_gradient = jax.jit(jax.value_and_grad(plain, (0, 1)))(0.4, -0.7)
-        scale = 1 + jnp.abs(plain_value)
-        chex.assert_trees_all_close(value / scale, plain_value / scale, rtol=1e-12, atol=1e-12)
-        scale = 1 + jnp.abs(jnp.array(plain_gradient)).max()
-        chex.assert_trees_all_close(
-            jax.tree.map(lambda g: g / scale, gradient),
-            jax.tree.map(lambda g: g / scale, plain_gradient),
-            atol=1e-11,
-        )
 
 
 # Values that are not finite.
