@@ -58,11 +58,11 @@ def fit(name):
 )
 def test_squares_are_as_exact_as_the_loss_wherever_the_origin_is(name, is_traced):
     origin, plane_of, x, y, least = fit(name)
-    x, y = np.float32(x), np.float32(y)
+    x, y = x.astype(np.float32), y.astype(np.float32)
     plane, exact = line_of_fit(origin, plane_of, x, y)
     data = x[:, None], y
     offsets = np.array([(0, 0), (0, 1), (0.5, 0), (-1, 20), (100, -100)])
-    points = np.float32(np.array(least) + offsets)
+    points = (np.array(least) + offsets).astype(np.float32)
 
     def restricted(plane, data):
         return jax.vmap(lambda point: planes.restrict(RISK, plane, *data)(*point))(points)
@@ -71,8 +71,8 @@ def test_squares_are_as_exact_as_the_loss_wherever_the_origin_is(name, is_traced
 
     at = jnp.asarray(points)
     plain = [RISK(planes.point(plane, *point), *data) for point in at]
-    shift = np.float64(origin) if plane_of is by_steps else np.zeros(2)
-    right = np.array([exact(*(shift + np.float64(point))) for point in points])
+    shift = np.array(origin) if plane_of is by_steps else np.zeros(2)
+    right = np.array([exact(*row) for row in shift + points.astype(float)])
     # A little of the largest residual's rounding: the loss itself may be exact by luck.
     slack = 2 * np.max(np.abs(np.array(plain) - right)) + 1e-3 * right
     assert np.all(np.abs(np.array(values) - right) <= slack)
@@ -81,8 +81,8 @@ def test_squares_are_as_exact_as_the_loss_wherever_the_origin_is(name, is_traced
 @pytest.mark.parametrize("is_traced", [False, True])
 def test_half_a_million_rows_lose_nothing(is_traced):
     rng = np.random.default_rng(0)
-    x = np.float32(rng.normal(size=(500_000, 1)))
-    y = np.float32(3 * x[:, 0] + 1 + 0.01 * rng.normal(size=500_000))
+    x = rng.normal(size=(500_000, 1)).astype(np.float32)
+    y = (3 * x[:, 0] + 1 + 0.01 * rng.normal(size=500_000)).astype(np.float32)
     plane, exact = line_of_fit((0.0, 0.0), by_coordinate, x[:, 0], y)
 
     def restricted(plane, data):
