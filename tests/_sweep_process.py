@@ -55,7 +55,47 @@ def keyed():
     return lambda a, b: a * jax.random.normal(key) + b
 
 
-MAKERS = {"slow": lambda: slow, "quick": lambda: quick, "restricted": restricted, "keyed": keyed}
+def slow_mean(w, b, x):
+    """Like ``slow``, of a batch."""
+    return jnp.mean(slow(w, b)["x"] * x)
+
+
+WIDTH = 4096
+
+
+def sharded():
+    """A function whose params lie in shards on all devices."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("d",))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
+    origin, first, second = (
+        jax.device_put(jnp.sin(jnp.arange(i, i + WIDTH) / 50), place) for i in range(3)
+    )
+    return lambda a, b, x: jnp.mean(jnp.tanh(x @ (origin + a * first + b * second) / WIDTH))
+
+
+def unseen_params():
+    """Batches, between which no device holds more than its shard of anything as large as params."""
+    for i in range(3):
+        large = [array for array in jax.live_arrays() if array.size >= WIDTH]
+        assert large
+        for array in large:
+            assert array.addressable_shards[0].data.size * jax.device_count() == array.size
+        yield (np.cos(np.arange(5 * WIDTH, dtype=np.float32) * (i + 1)).reshape(5, WIDTH),)
+
+
+def batches(rank, size):
+    """What a process reads of twelve batches, the last one ragged."""
+    rows = np.linspace(-1, 2, 35, dtype=np.float32)
+    return [(rows[i : i + 3],) for i in range(0, 35, 3)][rank::size]
+
+
+MAKERS = {
+    "slow": lambda: slow,
+    "quick": lambda: quick,
+    "restricted": restricted,
+    "keyed": keyed,
+    "mean": lambda: slow_mean,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +129,16 @@ def run(trial: Trial) -> None:
     if trial.job is not None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(*trial.job, heartbeat_timeout_seconds=10)
-    devices = None if trial.num_devices is None else jax.devices()[: trial.num_devices[1]]
+    _, size, rank = trial.job or ("", 1, 0)
+    data = None
+    if trial.fn in ("mean", "sharded"):
+        data = batches(rank, size) if trial.fn == "mean" else unseen_params()
+    axes = AXES if data is None else (AXES[0][:5], AXES[1][:3])
+    is_whole = trial.num_devices is None or trial.fn == "sharded"
+    devices = None if is_whole else jax.devices()[: trial.num_devices[1]]
     surface = sweeps.run(
-        MAKERS[trial.fn](), *AXES, batch_size=BATCH_SIZE, store=trial.store, devices=devices,
-        progress=False,
+        MAKERS[trial.fn](), *axes, data=data, batch_size=BATCH_SIZE, store=trial.store,
+        devices=devices, progress=False,
     )  # fmt: skip
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(surface.values)]
     with pathlib.Path(trial.out).open("wb") as file:

@@ -189,6 +189,68 @@ def test_every_process_of_a_job_gets_the_whole_surface(
     assert len(written(tmp_path / "store")) == (NUM_BLOCKS if stored else 0)
 
 
+@pytest.fixture(scope="module")
+def mean_of_all(launcher, tmp_path_factory):
+    """The means over all data, of one process."""
+    trial = Trial(str(tmp_path_factory.mktemp("mean") / "out"), "mean")
+    return finish(launcher, [trial])[0]
+
+
+def test_a_sweep_over_data_killed_after_some_batches_goes_on_with_the_next(
+    launcher, mean_of_all, tmp_path
+):
+    trial = Trial(str(tmp_path / "out"), "mean", str(tmp_path / "store"))
+    for num_kills in range(3):
+        before = [file.stat().st_ino for file in tmp_path.glob("store/.sums*.npz")]
+        pid = launcher.start(trial)
+        wait_until(
+            lambda before=before: [
+                file.stat().st_ino for file in tmp_path.glob("store/.sums*.npz")
+            ] not in (before, [])
+        )  # fmt: skip
+        os.kill(pid, signal.SIGKILL)
+        assert launcher.wait(pid) == -signal.SIGKILL, num_kills
+
+    (values,) = finish(launcher, [trial])
+
+    assert_equal(values, mean_of_all)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_processes_that_read_a_share_of_the_data_each_get_the_mean_of_all(
+    launcher, mean_of_all, tmp_path, stored
+):
+    store = str(tmp_path / "store") if stored else None
+
+    for values in finish(launcher, job(tmp_path, 2, store, fn="mean")):
+        for leaf, wanted in zip(values, mean_of_all, strict=True):
+            np.testing.assert_allclose(leaf, wanted, rtol=1e-6)
+
+    assert not list(tmp_path.glob("store/.sums*"))
+
+
+def test_shares_of_the_data_keep_their_number_of_processes(launcher, tmp_path):
+    store = str(tmp_path / "store")
+    finish(launcher, job(tmp_path, 2, store, fn="mean"))
+    alone = Trial(str(tmp_path / "out"), "mean", store)
+    assert launcher.wait(launcher.start(alone)) == 1
+    assert "different are the number of its processes, among which its data" in said(alone)
+
+
+def test_params_in_shards_on_several_devices_stay_there(launcher, tmp_path):
+    trial = Trial(str(tmp_path / "out"), "sharded", num_devices=(4, 4))
+
+    (values,) = finish(launcher, [trial])
+
+    i = np.arange(sweeping.WIDTH)
+    origin, first, second = (np.sin((i + shift) / 50) for shift in range(3))
+    a, b = (axis.astype(float) for axis in (sweeping.AXES[0][:5], sweeping.AXES[1][:3]))
+    params = origin + a[:, None, None] * first + b[:, None] * second
+    x = np.cos(np.arange(5 * i.size, dtype=np.float32) * np.arange(1, 4, dtype=np.float32)[:, None])
+    scores = params @ x.astype(float).reshape(15, -1).T / i.size
+    np.testing.assert_allclose(values[0], np.tanh(scores).mean(-1), rtol=1e-4, atol=1e-7)
+
+
 def test_processes_that_start_one_new_store_at_once_all_get_its_values(launcher, tmp_path):
     for attempt in range(3):
         store = str(tmp_path / f"{attempt}.zarr")

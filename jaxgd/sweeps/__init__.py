@@ -6,9 +6,10 @@ device, and calls it until all batches are done, while a bar shows how long is l
 blocks go to disk. In a job of several processes each computes its share.
 """
 
+import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 
 from jaxgd import _checks
 from jaxgd.surfaces import Surface
-from jaxgd.sweeps import _fingerprint, _grid, _job, _names, _program, _store
+from jaxgd.sweeps import _data, _fingerprint, _grid, _job, _names, _program, _store
 from jaxgd.types import Array, ArrayLike
 
 __all__ = ["load", "run"]
@@ -30,6 +31,7 @@ _NUM_BLOCKS = 64  # at least, and more for each process of a large job
 def run(
     fn: Callable[..., Any],
     *coordinates: ArrayLike,
+    data: Iterable[Sequence[Any]] | None = None,
     axis_names: Sequence[str] | None = None,
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
@@ -56,6 +58,15 @@ def run(
     what ``fn`` returns. Attributes that you add to the group stay. Once the call ends well, the
     store is complete.
 
+    With ``data``, an iterable of batches, ``fn(*coordinates, *batch)`` returns means over the
+    rows of a batch, and the surface is their mean over all rows, summed in double precision; a
+    last batch of fewer rows counts less. The data are read once, whatever the number of points,
+    and memory holds one batch. What a batch shares over all points is computed once for each
+    batch, as ``planes.restrict`` does it. With a store the sums over the batches so far are in
+    it; the same call reads past these and goes on, so that the data must come in the same order.
+    In a job each process is given its own share of the data and computes all points on it.
+    Params that lie in shards on several devices stay there.
+
     In a job of several processes (``jax.distributed.initialize``) all make the same call, and
     each computes its share on its own devices. With a store that all can reach, any of them may
     die, and the job be started again with another number of processes. What the others then see
@@ -68,12 +79,15 @@ def run(
         Python (``jax.pure_callback``): what that computes is not part of the program by which
         the store knows its function.
       *coordinates: k axes, each 1-D and not empty.
+      data: an iterable of batches: a list, a generator, a torch DataLoader, a grain loader. Each
+        batch is a tuple or list of arrays (NumPy, JAX, torch, or what becomes one by
+        ``numpy.asarray``), or of pytrees of them, whose first axes are its rows.
       axis_names: what a store calls the axes; None takes the names of the parameters of ``fn``,
         if it has them.
-      batch_size: how many points a device computes at once, at least 1. None takes a size whose
-        memory, according to the compiled program, fits the cache of a CPU or a quarter of an
-        accelerator's memory, and compiles a second time if the first size tried does not; with a
-        store, the size it was made with.
+      batch_size: how many points (not rows) a device computes at once, at least 1. None takes a
+        size whose memory, according to the compiled program, fits the cache of a CPU or a quarter
+        of an accelerator's memory, and compiles a second time if the first size tried does not;
+        with a store, the size it was made with.
       devices: the devices of this process to use; None takes all of them.
       store: where to keep what is done: the path of a folder on this machine. None keeps nothing.
       progress: whether to show a bar, with points per second and the time left.
@@ -84,9 +98,10 @@ def run(
     Raises:
       TypeError: if ``fn`` is not callable or an argument is of the wrong type.
       ValueError: if an axis is not 1-D or is empty, if ``fn`` returns anything but scalars, if
-        ``batch_size`` is below 1, if ``devices`` are none or not this process's, if
-        ``axis_names`` are not k different names, if ``store`` is a URL or cannot hold this
-        sweep, or if it was made for another one; it says in what they differ.
+        ``data`` are empty, end early, change their shapes but for the rows, or are others than
+        those in the store, if ``batch_size`` is below 1, if ``devices`` are none or not this
+        process's, if ``axis_names`` are not k different names, if ``store`` is a URL or cannot
+        hold this sweep, or if it was made for another one; it says in what they differ.
       OSError: if the store cannot be written, or a block in it not be read.
       RuntimeError: if another process of the job is gone.
       ModuleNotFoundError: if a store is asked for without zarr.
@@ -108,32 +123,33 @@ def run(
     if batch_size is not None:
         batch_size = _checks.count(where, "batch_size", batch_size, least=1)
     path = None if store is None else _store.path_of(where, store)
-    program = _program.trace(where, fn, axes, devices)
+    source = None if data is None else _data.opened(where, data)
+    program = _program.trace(where, fn, axes, devices, () if source is None else source.specs)
+    sweep = None if path is None else _described(where, fn, names, program, source)
 
     def cut(batch_size: int | None) -> _grid.Grid:
         size = batch_size or _program.batch_size(program)
         return _grid.of(program.shape, size, max(_NUM_BLOCKS, 4 * jax.process_count()))
 
-    target = _job.in_turn(
-        where,
-        lambda: _store.open_or_create(
-            where,
-            path,
-            None if path is None else _described(where, fn, names, program),
-            cut,
-            batch_size=batch_size,
-            names=axis_names,
-        ),
-    )
+    def opened() -> _store.Target:
+        return _store.open_or_create(where, path, sweep, cut, batch_size, axis_names)
+
+    target = _job.in_turn(where, opened)
     finished = _job.agreed(where, _store.finished(target))
     values = _store.load(where, target, program.dtypes, finished)
     share = _job.share(np.flatnonzero(~finished))
-    with _bar(target.grid, share, progress) as bar, _store.saying_what_is_kept(where, target):
-        for block in _program.compute(program, target.grid, share):
+    bar = _bar(target.grid, share, data, progress)
+    with bar, _store.saying_what_is_kept(where, target, source is not None):
+        if finished.all():
+            blocks = ()
+        elif source is None:
+            blocks = _program.compute(program, program.bind(()), target.grid, share, bar)
+        else:
+            blocks = _data.compute(where, program, target.grid, share, source, path, bar)
+        for block in blocks:
             for all_values, new in zip(values, block.values, strict=True):
                 all_values[block.place] = new
             _store.write(where, target, block)
-            bar.update(block.values[0].size)
     values = _job.complete(where, target.grid, finished, values)
     return Surface(axes, _unflatten(program, target.grid, values))
 
@@ -202,17 +218,25 @@ def _unflatten(program: _program.Program, grid: _grid.Grid, values: Sequence[np.
     return jax.tree.unflatten(jax.tree.structure(program.outputs), leaves)
 
 
-def _bar(grid: _grid.Grid, share: np.ndarray, progress: bool) -> Any:
+def _bar(grid: _grid.Grid, share: np.ndarray, data: Any, progress: bool) -> Any:
     """A bar on the terminal or in the notebook, of the first process of a job."""
-    sizes = [_grid.place(grid, block) for block in share.tolist()]
-    todo = sum(place.stop - place.start for place in sizes)
-    done = math.prod(grid.shape) - todo if jax.process_count() == 1 else 0
     hidden = not progress or jax.process_index() > 0
-    return tqdm(total=done + todo, initial=done, unit=" points", unit_scale=True, disable=hidden)
+    if data is not None:
+        length = len(data) if hasattr(data, "__len__") else None
+        return tqdm(total=length, unit=" batches", disable=hidden)
+    places = [_grid.place(grid, block) for block in share.tolist()]
+    todo = sum(place.stop - place.start for place in places)
+    done = math.prod(grid.shape) - todo if jax.process_count() == 1 else 0
+    total = done + todo
+    return tqdm(total=total, initial=done, unit=" points", unit_scale=True, disable=hidden)
 
 
 def _described(
-    where: str, fn: Callable[..., Any], names: Sequence[str], program: _program.Program
+    where: str,
+    fn: Callable[..., Any],
+    names: Sequence[str],
+    program: _program.Program,
+    source: _data.Source | None,
 ) -> _store.Sweep:
     """What a store is to hold, and to say of itself."""
     has_callback = _fingerprint.has_callback(program.closed)
@@ -228,15 +252,20 @@ def _described(
         wanted = f"{what} must be of a dtype that a store can hold"
         cure = "Make it float32: x.astype(jnp.float32)."
         _checks.that(where, dtype.kind in "biufc", wanted, str(dtype), cure)
+    fingerprint = {
+        "program": _fingerprint.of(program.closed),
+        "constants": _fingerprint.digest(*program.closed.consts),
+        "coordinates": _fingerprint.digest(*axes.values()),
+        "values": str(jax.tree.map(lambda leaf: str(leaf.dtype), program.outputs)),
+    }
+    if source is not None:
+        fingerprint |= {"data": source.digest, "processes": str(jax.process_count())}
+        # Each process has data of its own: those of the first one stand for all.
+        fingerprint = json.loads(_job.agreed_text(where, json.dumps(fingerprint)))
     return _store.Sweep(
         coordinates=axes,
         values=values,
-        fingerprint={
-            "program": _fingerprint.of(program.closed),
-            "constants": _fingerprint.digest(*program.closed.consts),
-            "coordinates": _fingerprint.digest(*axes.values()),
-            "values": str(jax.tree.map(lambda leaf: str(leaf.dtype), program.outputs)),
-        },
+        fingerprint=fingerprint,
         notes={
             "function": _names.function(fn),
             "structure": _names.structure(program.outputs),

@@ -41,7 +41,12 @@ def in_turn(where: str, action: Callable[[], _T]) -> _T:
 
 def agreed(where: str, values: np.ndarray) -> np.ndarray:
     """The first process's values, in all processes."""
-    return gather(where, values, [values.size] * jax.process_count())[0].reshape(values.shape)
+    return gather_all(where, values)[0].reshape(values.shape)
+
+
+def agreed_text(where: str, text: str) -> str:
+    """The first process's text, of one length in all processes, in all of them."""
+    return agreed(where, np.frombuffer(text.encode(), np.uint8)).tobytes().decode()
 
 
 def complete(
@@ -80,6 +85,11 @@ def gather(where: str, values: np.ndarray, sizes: Sequence[int]) -> list[np.ndar
     _meet(where)
     rows = np.asarray(multihost_utils.process_allgather(room.view(np.uint8)))
     return [row.view(flat.dtype)[:size] for row, size in zip(rows, sizes, strict=True)]
+
+
+def gather_all(where: str, values: np.ndarray) -> list[np.ndarray]:
+    """The values of every process, of one size in all of them."""
+    return gather(where, values, [values.size] * jax.process_count())
 
 
 def _meet(where: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgd import _checks
+from jaxgd._affine import hoist
 from jaxgd.sweeps import _grid
 from jaxgd.types import Array
 
@@ -32,15 +33,16 @@ class Program(NamedTuple):
     """The function, traced once.
 
     Attributes:
-      closed: the function as a closed program.
+      closed: the function of a point, and of a batch of data if there are any, as a program.
       outputs: shapes and dtypes of the values, a pytree.
       dtypes: of the values.
       axes: the coordinates, on the devices.
       shape: of the grid.
       mesh: the devices, in a row, each of which computes other points; None if the arrays of the
         function lie in shards on several devices, which then compute each point together.
-      bound: the function of a point -> the values, as a flat list; a pytree on the devices.
-      compiled: batch_size -> the program that evaluates ``bound`` at many points.
+      batch: shapes and dtypes of the first batch of data; empty without data.
+      bind: a batch of data -> the function of a point: a pytree, on the devices.
+      compiled: (function of a point, batch_size) -> the program that evaluates it at many points.
     """
 
     closed: Any
@@ -49,20 +51,22 @@ class Program(NamedTuple):
     axes: tuple[Array, ...]
     shape: tuple[int, ...]
     mesh: Mesh | None
-    bound: Any
-    compiled: Callable[[int], "_Compiled"]
+    batch: Sequence[Any]
+    bind: Callable[[Sequence[Any]], Any]
+    compiled: Callable[[Any, int], "_Compiled"]
 
 
 class _Compiled(NamedTuple):
     """A compiled program.
 
     Attributes:
-      compute: (points, counts) -> values: for each device up to ``num_slots`` batches.
+      compute: (function of a point, points, counts) -> values: for each device up to
+        ``num_slots`` batches.
       num_slots: how many batches a device gets at most.
       num_bytes: what it needs beside its arguments and results.
     """
 
-    compute: Callable[[np.ndarray, np.ndarray], list[Array]]
+    compute: Callable[[Any, np.ndarray, np.ndarray], list[Array]]
     num_slots: int
     num_bytes: int
 
@@ -72,31 +76,69 @@ def trace(
     fn: Callable[..., Any],
     axes: tuple[Array, ...],
     devices: Sequence[Any] | None,
+    batch: Sequence[Any] = (),
 ) -> Program:
-    """Traces a function of the coordinates."""
+    """Traces a function of the coordinates, and of a batch of data if there is one."""
+    point = [jax.ShapeDtypeStruct((), axis.dtype) for axis in axes]
 
-    def value(*point: Array) -> Any:
+    def value(*args: Any) -> Any:
         with _checks.traceable(where, "fn"):
-            values = fn(*point)
-        _check_outputs(where, values)
+            values = fn(*args)
+        _check_outputs(where, values, is_mean=bool(batch))
         return jax.tree.map(jnp.asarray, values)
 
-    point = [jax.ShapeDtypeStruct((), axis.dtype) for axis in axes]
-    closed, outputs = jax.make_jaxpr(value, return_shape=True)(*point)
+    def traced(batch: Sequence[Any]) -> Any:
+        specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, _dtype(leaf)), batch)
+        return jax.make_jaxpr(value, return_shape=True)(*point, *specs)
+
+    closed, outputs = traced(batch)
     check_known(where, "the arrays of fn", closed.consts)
-    mesh = _mesh(where, devices, closed.consts)
-    constants = _placed(mesh, closed.consts)
+    held = [*closed.consts, *jax.tree.leaves(batch)]
+    mesh = _mesh(where, devices, held)
+    placed = functools.partial(_placed, mesh, _shards(held))
+    constants = {id(const): placed(const) for const in closed.consts}
+    axes = placed(axes)
 
-    def evaluate(constants: Any, *point: Array) -> list[Array]:
-        return jex.jaxpr_as_fun(closed.replace(consts=list(constants)))(*point)
+    def arrays_of(closed: Any) -> list[Any]:
+        return [constants[id(c)] if id(c) in constants else placed(c) for c in closed.consts]
 
-    bound = jax.tree_util.Partial(evaluate, constants)
-    axes = _placed(mesh, axes)
+    def evaluate(arrays: Any, *point: Array) -> list[Array]:
+        return jex.jaxpr_as_fun(closed.replace(consts=list(arrays)))(*point)
 
     @functools.cache
-    def compiled(batch_size: int) -> _Compiled:
-        return _compile(bound, axes, mesh, batch_size)
+    def preparing(*signature: Any) -> Callable[[Sequence[Any]], Any]:
+        """For batches of one kind: what all points share is computed once for each batch."""
+        structure, kinds = signature
+        specs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in kinds]
+        closed, _ = traced(jax.tree.unflatten(structure, specs))
+        arrays = arrays_of(closed)
 
+        def prepare(arrays: Sequence[Any], batch: Sequence[Any]) -> Any:
+            program = jex.jaxpr_as_fun(closed.replace(consts=list(arrays)))
+            dtypes = {axis.dtype for axis in axes}
+            if len(dtypes) == 1 and jnp.issubdtype(axes[0].dtype, jnp.floating):
+                return hoist(lambda *point: program(*point, *batch), len(axes), axes[0].dtype)
+            return jax.tree_util.Partial(lambda batch, *point: program(*point, *batch), batch)
+
+        where_to = None if mesh is None else NamedSharding(mesh, _EVERYWHERE)
+        prepared = jax.jit(prepare, out_shardings=where_to)
+        return lambda batch: prepared(arrays, placed(batch))
+
+    def bind(batch: Sequence[Any]) -> Any:
+        leaves, structure = jax.tree.flatten(tuple(batch))
+        kinds = tuple((leaf.shape, _dtype(leaf)) for leaf in leaves)
+        return preparing(structure, kinds)(leaves)
+
+    programs: dict[Any, _Compiled] = {}
+
+    def compiled(bound: Any, batch_size: int) -> _Compiled:
+        leaves, structure = jax.tree.flatten(bound)
+        key = structure, tuple((a.shape, a.dtype) for a in leaves), batch_size
+        if key not in programs:
+            programs[key] = _compile(bound, axes, mesh, batch_size)
+        return programs[key]
+
+    bound = jax.tree_util.Partial(evaluate, arrays_of(closed))
     return Program(
         closed=closed,
         outputs=outputs,
@@ -104,9 +146,15 @@ def trace(
         axes=axes,
         shape=tuple(axis.size for axis in axes),
         mesh=mesh,
-        bound=bound,
+        batch=batch,
+        bind=bind if batch else lambda _: bound,
         compiled=compiled,
     )
+
+
+def _dtype(leaf: Any) -> np.dtype:
+    """The dtype that an array of any library has in JAX."""
+    return jax.dtypes.canonicalize_dtype(leaf.dtype)
 
 
 def check_known(where: str, name: str, arrays: Sequence[Any]) -> None:
@@ -116,21 +164,41 @@ def check_known(where: str, name: str, arrays: Sequence[Any]) -> None:
     _checks.that(where, not is_traced, f"{name} must be known", "traced values", cure)
 
 
-def _check_outputs(where: str, values: Any) -> None:
+def _check_outputs(where: str, values: Any, is_mean: bool) -> None:
     _checks.scalar_outputs(where, "fn", values)
     for path, leaf in jax.tree_util.tree_leaves_with_path(values):
-        is_key = jnp.issubdtype(jnp.asarray(leaf).dtype, jax.dtypes.prng_key)
+        dtype = jnp.asarray(leaf).dtype
         at = jax.tree_util.keystr(path, simple=True, separator="/")
-        wanted = "fn must return numbers" + (f" (at {at})" if at else "")
-        _checks.that(where, not is_key, wanted, "a PRNG key", "Return what is drawn with it.")
+        at = f" (at {at})" if at else ""
+        is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        cure = "Return what is drawn with it."
+        _checks.that(where, not is_key, f"fn must return numbers{at}", "a PRNG key", cure)
+        wanted = f"with data, fn must return means over the rows, floating-point{at}"
+        cure = "Take jnp.mean over the rows of the batch."
+        fine = not is_mean or jnp.issubdtype(dtype, jnp.inexact)
+        _checks.that(where, fine, wanted, f"dtype {dtype}", cure)
+
+
+def _shards(arrays: Sequence[Any]) -> NamedSharding | None:
+    """How to copy an array to all devices that hold shards of the given ones, if any do."""
+    for array in arrays:
+        sharding = getattr(array, "sharding", None)
+        if isinstance(sharding, NamedSharding) and not sharding.is_fully_replicated:
+            return NamedSharding(sharding.mesh, _EVERYWHERE)
+    return None
+
+
+def _is_sharded(array: Any) -> bool:
+    sharding = getattr(array, "sharding", None)
+    return sharding is not None and not sharding.is_fully_replicated
 
 
 def _mesh(where: str, devices: Sequence[Any] | None, arrays: Sequence[Any]) -> Mesh | None:
     """The devices of this process, in a row, unless the arrays lie in shards on several."""
-    if any(not array.sharding.is_fully_replicated for array in arrays):
+    if any(_is_sharded(array) for array in arrays):
         got = "arrays of fn in shards, whose devices compute each point together"
         _checks.that(where, devices is None, "devices must be None", got)
-        is_local = all(array.is_fully_addressable for array in arrays)
+        is_local = all(a.sharding.is_fully_addressable for a in arrays if _is_sharded(a))
         wanted = "the arrays of fn must lie on devices of this process"
         _checks.that(where, is_local, wanted, "shards in other processes")
         return None
@@ -146,11 +214,17 @@ def _mesh(where: str, devices: Sequence[Any] | None, arrays: Sequence[Any]) -> M
     return Mesh(np.array(chosen), ("points",))
 
 
-def _placed(mesh: Mesh | None, arrays: Any, spec: PartitionSpec = _EVERYWHERE) -> Any:
-    """Arrays on the devices: a copy on each, unless the spec says otherwise."""
-    if mesh is None:
+def _placed(mesh: Mesh | None, shards: NamedSharding | None, arrays: Any) -> Any:
+    """Arrays on the devices: a copy on each, but for those that lie in shards."""
+    copied = shards if mesh is None else NamedSharding(mesh, _EVERYWHERE)
+    if copied is None:
         return arrays
-    return jax.device_put(arrays, NamedSharding(mesh, spec))
+    return jax.tree.map(lambda a: a if _is_sharded(a) else jax.device_put(a, copied), arrays)
+
+
+def _apart(mesh: Mesh | None, arrays: Any) -> Any:
+    """Arrays with a row for each device, which gets it."""
+    return arrays if mesh is None else jax.device_put(arrays, NamedSharding(mesh, _APART))
 
 
 def _compile(bound: Any, axes: tuple[Array, ...], mesh: Mesh | None, batch_size: int) -> _Compiled:
@@ -184,22 +258,25 @@ def _compile(bound: Any, axes: tuple[Array, ...], mesh: Mesh | None, batch_size:
             jax.shard_map(of_device, mesh=mesh, in_specs=specs, out_specs=_APART, check_vma=False)
         )
     points = np.zeros((num_devices, num_slots, batch_size), np.int32)
-    numbers = _placed(mesh, (points, points[:, 0, 0]), _APART)
+    numbers = _apart(mesh, (points, points[:, 0, 0]))
     compiled = part.lower(bound, axes, *numbers).compile()
     memory = compiled.memory_analysis()
 
-    def compute(points: np.ndarray, counts: np.ndarray) -> list[Array]:
-        return compiled(bound, axes, *_placed(mesh, (points, counts), _APART))
+    def compute(bound: Any, points: np.ndarray, counts: np.ndarray) -> list[Array]:
+        return compiled(bound, axes, *_apart(mesh, (points, counts)))
 
     return _Compiled(compute, num_slots, getattr(memory, "temp_size_in_bytes", 0))
 
 
-def batch_size(program: Program) -> int:
+def batch_size(program: Program, most: int = _FIRST_BATCH) -> int:
     """A batch whose values fit into fast memory, by what the compiled program says it needs."""
     num_points = math.prod(program.shape)
     # Not so large that a small grid of dear points is done, or lost, all at once.
-    first = min(_FIRST_BATCH, max(1, num_points // _NUM_PARTS))
-    needed = program.compiled(first).num_bytes
+    first = min(most, max(1, num_points // _NUM_PARTS))
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, _dtype(leaf), device=leaf.sharding), program.batch
+    )
+    needed = program.compiled(program.bind(zeros), first).num_bytes
     device = next(iter(program.axes[0].devices()))
     limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
     budget = _CACHE if limit is None else int(_SHARE * limit)
@@ -209,12 +286,14 @@ def batch_size(program: Program) -> int:
     return 2 ** (fitting.bit_length() - 1)
 
 
-def compute(program: Program, grid: _grid.Grid, blocks: np.ndarray) -> Iterator[_grid.Block]:
-    """Computes blocks of the given numbers, in order."""
+def compute(
+    program: Program, bound: Any, grid: _grid.Grid, blocks: np.ndarray, bar: Any
+) -> Iterator[_grid.Block]:
+    """Computes blocks of the given numbers, in order; the bar moves by the points of each."""
     points = np.empty(0, np.int32)
     values = [np.empty(0, dtype) for dtype in program.dtypes]
     waiting = [(block, _grid.place(grid, block)) for block in reversed(blocks.tolist())]
-    for new_points, new_values in _parts(program, _grid.batches(grid, blocks)):
+    for new_points, new_values in parts(program, bound, _grid.batches(grid, blocks)):
         points = np.concatenate([points, new_points])
         values = [np.concatenate(pair) for pair in zip(values, new_values, strict=True)]
         while waiting and waiting[-1][1].stop <= points[-1] + 1:
@@ -222,21 +301,23 @@ def compute(program: Program, grid: _grid.Grid, blocks: np.ndarray) -> Iterator[
             start = int(np.searchsorted(points, place.start))
             stop = start + place.stop - place.start
             yield _grid.Block(block, place, [rows[start:stop] for rows in values])
+            bar.update(stop - start)
         rest = int(np.searchsorted(points, waiting[-1][1].start)) if waiting else points.size
         points, values = points[rest:], [rows[rest:] for rows in values]
 
 
-def _parts(program: Program, batches: np.ndarray) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+def parts(
+    program: Program, bound: Any, batches: np.ndarray
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """The points of batches and their values, part by part, the next one under way."""
     num_batches, size = batches.shape
     if num_batches == 0:
         return
-    compiled = program.compiled(size)
+    compiled = program.compiled(bound, size)
     num_devices = 1 if program.mesh is None else program.mesh.size
     # As many parts as the batches allow, so that all devices have something to do.
-    per_part = min(
-        max(-(-num_batches // _NUM_PARTS), num_devices), compiled.num_slots * num_devices
-    )
+    per_part = max(-(-num_batches // _NUM_PARTS), num_devices)
+    per_part = min(per_part, compiled.num_slots * num_devices)
     under_way = None
     for start in range(0, num_batches, per_part):
         part = batches[start : start + per_part]
@@ -245,7 +326,7 @@ def _parts(program: Program, batches: np.ndarray) -> Iterator[tuple[np.ndarray, 
         padded = np.zeros((num_devices, compiled.num_slots, size), np.int32)
         for row, share in zip(padded, shares, strict=True):
             row[: share.shape[0]] = share
-        begun = part, counts, compiled.compute(padded, counts)
+        begun = part, counts, compiled.compute(bound, padded, counts)
         if under_way is not None:
             yield _fetched(*under_way)
         under_way = begun

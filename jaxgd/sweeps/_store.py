@@ -30,6 +30,8 @@ _DIFFERENCES = {
     "constants": "its constants (data or params that the function holds)",
     "coordinates": "its coordinates",
     "values": "what its function returns",
+    "data": "its data",
+    "processes": "the number of its processes, among which its data are divided",
 }
 
 
@@ -84,7 +86,6 @@ def open_or_create(
     path: pathlib.Path | None,
     sweep: Sweep | None,
     cut: Callable[[int | None], _grid.Grid],
-    *,
     batch_size: int | None,
     names: Sequence[str] | None,
 ) -> Target:
@@ -182,16 +183,18 @@ def coordinates(where: str, target: Target) -> list[np.ndarray]:
 
 
 @contextlib.contextmanager
-def saying_what_is_kept(where: str, target: Target) -> Iterator[None]:
+def saying_what_is_kept(where: str, target: Target, has_data: bool) -> Iterator[None]:
     """Tells whoever interrupts a sweep what is done and where it lies."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
         if target.path is not None:
             is_finished = finished(target)
+            done = f"{is_finished.sum()} of {is_finished.size} blocks are"
+            if has_data and not is_finished.any():
+                done = "The sums over the batches that were read are"
             interrupt.add_note(
-                f"{where}: stopped. {is_finished.sum()} of {is_finished.size} blocks are in "
-                f"{target.path}; the same call goes on from there."
+                f"{where}: stopped. {done} in {target.path}; the same call goes on from there."
             )
         raise
 

@@ -1,0 +1,268 @@
+"""Means over data that are read once, a batch after the other, whatever the number of points."""
+
+import contextlib
+import hashlib
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgd import _checks
+from jaxgd.sweeps import _fingerprint, _grid, _job, _program
+
+_END = object()
+
+
+class Source(NamedTuple):
+    """Data to be read.
+
+    Attributes:
+      specs: shapes and dtypes of the first batch.
+      digest: a fingerprint of the first batch.
+      batches: all of them, once.
+    """
+
+    specs: tuple[Any, ...]
+    digest: str
+    batches: Iterator[tuple[Any, ...]]
+
+
+class Sums(NamedTuple):
+    """What is known after some batches.
+
+    Attributes:
+      num_batches: how many they are.
+      num_rows: how many rows they have.
+      digest: a fingerprint of them all, one after the other; empty unless it is kept.
+      values: for each output, the sum over the rows at each point, in double precision.
+    """
+
+    num_batches: int
+    num_rows: int
+    digest: str
+    values: list[np.ndarray]
+
+
+def check(where: str, data: Any) -> None:
+    """Refuses what is no iterable of batches."""
+    cure = "Write data=[(x, y)] for a single batch."
+    is_batch = isinstance(data, tuple) and any(hasattr(entry, "shape") for entry in data)
+    is_single = is_batch or isinstance(data, (str, bytes, Mapping)) or hasattr(data, "shape")
+    fine = isinstance(data, Iterable) or hasattr(data, "__getitem__")
+    wanted = "data must be an iterable of batches, each a tuple or list of arrays"
+    got = "one batch" if is_batch else _checks.kind(data)
+    _checks.that(where, fine and not is_single, wanted, got, cure, error=TypeError)
+
+
+def _batches(where: str, data: Any) -> Iterator[tuple[Any, ...]]:
+    """The batches, as arrays, alike but for their number of rows; holds none but the next."""
+    iterator, number, first = iter(data), 0, None
+    while (raw := next(iterator, _END)) is not _END:
+        name = f"batch {number} of data"
+        batch = _arrays(where, name, raw)
+        del raw
+        kind = _kind(batch)
+        first = first or kind
+        wanted = f"{name} must be like the first, but for its number of rows: {first}"
+        _checks.that(where, kind == first, wanted, str(kind))
+        number += 1
+        yield batch
+        del batch
+    cure = "A generator can be read only once: pass a list or a loader." if number == 0 else ""
+    _checks.that(where, number > 0, "data must hold at least one batch", "none", cure)
+    with contextlib.suppress(TypeError):  # a source that does not know its length
+        length = len(data)
+        got = f"{number}: it ended early"
+        _checks.that(where, number >= length, f"data must give its {length} batches", got)
+
+
+def opened(where: str, data: Any) -> Source:
+    """The data, looked into."""
+    check(where, data)
+    iterator = _batches(where, data)
+    pending = [next(iterator)]
+    specs = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)
+        ),
+        pending[0],
+    )
+    digest = _fingerprint.digest(*jax.tree.leaves(pending[0]))
+
+    def all_batches() -> Iterator[tuple[Any, ...]]:
+        yield pending.pop()  # and keep it no longer
+        yield from iterator
+
+    return Source(specs, digest, all_batches())
+
+
+def _arrays(where: str, name: str, raw: Any) -> tuple[Any, ...]:
+    """A batch, its arrays of whatever library made NumPy's or JAX's."""
+    cure = "Write ((x, y) for ... in loader) around it."
+    _checks.instance(where, name, raw, (tuple, list), cure)
+
+    def converted(path: Any, leaf: Any) -> Any:
+        if hasattr(leaf, "detach"):
+            leaf = leaf.detach().cpu()  # a tensor of torch
+        if not isinstance(leaf, (jax.Array, np.ndarray)) and hasattr(leaf, "__array__"):
+            leaf = np.asarray(leaf)
+        at = jax.tree_util.keystr(path, simple=True, separator="/")
+        array = _checks.array(where, f"array {at} of {name}", leaf)
+        wanted = f"array {at} of {name} must have rows"
+        _checks.that(where, bool(array.shape and array.shape[0]), wanted, f"shape {array.shape}")
+        return leaf
+
+    batch = jax.tree_util.tree_map_with_path(converted, tuple(raw))
+    rows = {leaf.shape[0] for leaf in jax.tree.leaves(batch)}
+    wanted = f"the arrays of {name} must have equally many rows, at least one array"
+    _checks.that(where, len(rows) == 1, wanted, str(sorted(rows)))
+    return batch
+
+
+def _kind(batch: Any) -> str:
+    """What the batches of a source have in common."""
+    kinds = [
+        f"{jax.tree_util.keystr(path, simple=True, separator='/')}: "
+        f"{jax.dtypes.canonicalize_dtype(leaf.dtype)}[rows, {', '.join(map(str, leaf.shape[1:]))}]"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(batch)
+    ]
+    return "; ".join(kinds)
+
+
+def add_up(
+    where: str,
+    program: _program.Program,
+    points: np.ndarray,
+    batches: Iterator[tuple[Any, ...]],
+    sums: Sums,
+    bar: Any,
+    kept: "Kept | None" = None,
+) -> Sums:
+    """Adds to the sums at some points what the batches give that are not in them yet.
+
+    Args:
+      where: who asks.
+      program: of the point and the batch.
+      points: rows of numbers of points, each computed at once.
+      batches: the data.
+      sums: what is known already.
+      bar: moves with every batch.
+      kept: where to keep the sums after each batch.
+    """
+    done = sums.num_batches
+    number, digest = 0, ""
+    for batch in batches:
+        number += 1
+        if kept is not None:
+            told = _fingerprint.digest(*jax.tree.leaves(batch))
+            digest = hashlib.sha256((digest + told).encode()).hexdigest()
+        if number == done:
+            cure = "Switch shuffling off or fix its seed, or name another store."
+            wanted = f"the first {done} batches of data must be those that are in the store"
+            _checks.that(where, digest == sums.digest, wanted, "others", cure)
+        if number > done:
+            rows = jax.tree.leaves(batch)[0].shape[0]
+            for at, new in _program.parts(program, program.bind(batch), points):
+                for total, values in zip(sums.values, new, strict=True):
+                    total[at] += rows * values.astype(total.dtype)
+            sums = Sums(number, sums.num_rows + rows, digest, sums.values)
+            if kept is not None:
+                kept.write(where, sums)
+            bar.update(1)
+        del batch  # before the next one comes
+    wanted = f"data must give at least the {done} batches that are in the store"
+    _checks.that(where, number >= done, wanted, f"{number}: it ended early")
+    return sums
+
+
+def compute(
+    where: str,
+    program: _program.Program,
+    grid: _grid.Grid,
+    share: np.ndarray,
+    source: Source,
+    store: pathlib.Path | None,
+    bar: Any,
+) -> Iterator[_grid.Block]:
+    """Computes blocks of means over all rows of the data."""
+    sums = empty(program)
+    kept = None
+    if store is not None:
+        name = f".sums-{jax.process_index()}-of-{jax.process_count()}.npz"
+        kept = Kept(store / name)
+        sums = kept.read(where, sums)
+        bar.update(sums.num_batches)
+    points = _grid.batches(grid, np.arange(_grid.num_blocks(grid)))
+    sums = add_up(where, program, points, source.batches, sums, bar, kept)
+    values = means(where, sums, program.dtypes)
+    for number in share.tolist():
+        place = _grid.place(grid, number)
+        yield _grid.Block(number, place, [leaf[place] for leaf in values])
+    if kept is not None:
+        kept.path.unlink(missing_ok=True)
+
+
+def means(where: str, sums: Sums, dtypes: Sequence[np.dtype]) -> list[np.ndarray]:
+    """The means over all rows, those of other processes included."""
+    rows = _job.gather_all(where, np.array([sums.num_rows], np.int64))
+    totals = [sum(_job.gather_all(where, total)) for total in sums.values]
+    return [
+        np.asarray(total / sum(rows)).astype(dtype)
+        for total, dtype in zip(totals, dtypes, strict=True)
+    ]
+
+
+def empty(program: _program.Program) -> Sums:
+    """The sums over no batch."""
+    size = math.prod(program.shape)
+    wide = [np.complex128 if d.kind == "c" else np.float64 for d in program.dtypes]
+    return Sums(0, 0, "", [np.zeros(size, dtype) for dtype in wide])
+
+
+class Kept(NamedTuple):
+    """The file of a store in which a process keeps its sums."""
+
+    path: pathlib.Path
+
+    def read(self, where: str, start: Sums) -> Sums:
+        """The sums of the file, or those to start with."""
+        if not self.path.exists():
+            return start
+        try:
+            with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                values = [file[f"values_{i}"] for i in range(len(start.values))]
+                num_batches, num_rows = file["counts"].tolist()
+                sums = Sums(num_batches, num_rows, str(file["digest"]), values)
+        except Exception as error:
+            raise OSError(
+                f"{where}: the sums in the store are damaged: {self.path}. Delete this file: "
+                "sweeps.run then starts with the first batch."
+            ) from error
+        return sums
+
+    def write(self, where: str, sums: Sums) -> None:
+        """Puts the sums into the file: all or, if this is killed, none."""
+        arrays: dict[str, Any] = {f"values_{i}": leaf for i, leaf in enumerate(sums.values)}
+        arrays["counts"] = np.array([sums.num_batches, sums.num_rows])
+        arrays["digest"] = np.array(sums.digest)
+        try:
+            with tempfile.NamedTemporaryFile(
+                dir=self.path.parent, prefix=f"{self.path.name}.", suffix=".partial", delete=False
+            ) as file:
+                try:
+                    np.savez(file, **arrays)
+                    file.close()
+                    os.replace(file.name, self.path)
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
+        except OSError as error:
+            raise OSError(
+                f"{where}: the sums cannot be written to {self.path}: {error}. What was written "
+                "before is there: mend this, and the same call goes on from there."
+            ) from error
