@@ -95,6 +95,7 @@ MAKERS = {
     "restricted": restricted,
     "keyed": keyed,
     "mean": lambda: slow_mean,
+    "sharded": sharded,
 }
 
 
@@ -134,8 +135,9 @@ def run(trial: Trial) -> None:
     if trial.fn in ("mean", "sharded"):
         data = batches(rank, size) if trial.fn == "mean" else unseen_params()
     axes = AXES if data is None else (AXES[0][:5], AXES[1][:3])
-    is_whole = trial.num_devices is None or trial.fn == "sharded"
-    devices = None if is_whole else jax.devices()[: trial.num_devices[1]]
+    devices = None
+    if trial.num_devices is not None and trial.fn != "sharded":
+        devices = jax.devices()[: trial.num_devices[1]]
     surface = sweeps.run(
         MAKERS[trial.fn](), *axes, data=data, batch_size=BATCH_SIZE, store=trial.store,
         devices=devices, progress=False,
