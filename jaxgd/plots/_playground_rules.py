@@ -876,7 +876,9 @@ RULES: dict[Any, Rule] = {
     primitives.triangular_solve_p: _solved_triangle,
     primitives.lu_p: _factored,
     primitives.cholesky_p: _cholesky,
-    _primitive(lambda p: lax.linalg.lu_pivots_to_permutation(p, 1), np.zeros(1, np.int32)): _permutation,
+    _primitive(
+        lambda p: lax.linalg.lu_pivots_to_permutation(p, 1), np.zeros(1, np.int32)
+    ): _permutation,
     primitives.linear_solve_p: _solved,
     primitives.jit_p: _entered("jaxpr"),
     primitives.closed_call_p: _entered("call_jaxpr"),
