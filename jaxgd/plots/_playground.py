@@ -5,6 +5,7 @@ The function, its gradient, the update rules and the verdict on a run are compil
 """
 
 import functools
+import html
 import importlib.resources
 import json
 import math
@@ -42,6 +43,7 @@ def playground(
     learning_rate: ArrayLike,
     axis_names: Sequence[str] | None = None,
     domains: Sequence[tuple[float, float]] | None = None,
+    title: str = "",
 ) -> str:
     """Writes a page in which a function of one or two numbers is descended by hand, live.
 
@@ -66,6 +68,7 @@ def playground(
       axis_names: what the numbers are called; by default their paths in ``start``, or x and y.
       domains: ``(low, high)`` for each number: the part of the plane that the page opens with. By
         default it is chosen around the path of the first descent.
+      title: what stands above the page.
 
     Returns:
       The page, as HTML. ``pathlib.Path("page.html").write_text(page, encoding="utf-8")`` keeps it.
@@ -122,13 +125,19 @@ def playground(
         "rate": rate,
         "momentum": MOMENTUM,
         "axisNames": [*axis_names],
+        "title": title,
+        "language": "en",
+        "texts": {language: json.loads(_file(f"{language}.json")) for language in ("en", "zh")},
         "domains": domains and [[float(low), float(high)] for low, high in domains],
     }
     programs = _programs(loss_of, [np.float64(x) for x in numbers])
+    engine = [_file("math.js"), _script("MODEL", model), programs, _file("descent.js")]
     parts = {
-        "engine": "\n".join(
-            [_file("math.js"), _script("MODEL", model), programs, _file("descent.js")]
-        ),
+        "title": html.escape(title or "jaxgd"),
+        "language": "en",
+        "style": _file("css"),
+        "engine": "\n".join(engine),
+        "page": "\n".join(_file(f"{name}.js") for name in ("view", "page", "draw")),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("html"))
 

@@ -112,6 +112,7 @@ globalThis.jaxgd = {
   look: (start) => look(numbersOf(start)[0]),
   hessian: (start) => hessian(numbersOf(start)[0]),
   rules: Object.keys(PROGRAMS.rules),
+  engine: { MODEL, PROGRAMS, STATUSES, MAX_STEPS, NUM_PARAMS, begin, advance, statusAtLast, hessian, runDescent },
 };
 
 /** The second derivatives: compiled, or else by central differences of the gradient. */
