@@ -350,6 +350,12 @@ def test_what_the_page_is_not_told_it_takes_from_the_call():
     assert ask("jaxgd.rules") == [*RULES]
 
 
+def test_the_rate_is_not_rounded_to_float32():
+    ask = engine_of(plots.playground(jnp.square, 1.0, learning_rate=0.1))
+
+    assert run_of(ask, steps=1)["path"] == [1.0, 1 - 0.1 * 2]
+
+
 @pytest.mark.parametrize(
     ("params", "start"),
     [

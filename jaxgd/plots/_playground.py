@@ -86,13 +86,13 @@ def playground(
       (True, True)
     """
     _checks.function(WHERE, "loss_fn", loss_fn)
-    rate = float(_checks.scalar(WHERE, "learning_rate", learning_rate))
-    is_rate = rate > 0 and math.isfinite(rate)
-    _checks.that(WHERE, is_rate, "learning_rate must be above 0 and finite", str(rate))
     with jax.enable_x64(True):
+        rate = float(_checks.scalar(WHERE, "learning_rate", learning_rate))
         params = _checks.params(WHERE, "start", jax.tree.map(_float64, start))
         leaves, structure = jax.tree.flatten(params)
         numbers = np.concatenate([np.ravel(leaf) for leaf in leaves])
+    is_rate = rate > 0 and math.isfinite(rate)
+    _checks.that(WHERE, is_rate, "learning_rate must be above 0 and finite", str(rate))
     num_params = numbers.size
     _checks.that(WHERE, num_params in (1, 2), "start must hold one or two numbers", str(num_params))
 

@@ -283,7 +283,7 @@ function showRuns() {
       item = document.createElement("li");
       item.innerHTML = '<button type="button" class="pick"><i></i><span></span></button><button type="button" class="remove">✕</button>';
       const own = () => page.runs[[...list.children].indexOf(item)];
-      item.querySelector(".pick").addEventListener("click", () => pick(own()));
+      item.querySelector(".pick").addEventListener("click", () => { pick(own()); refresh(); });
       item.querySelector(".remove").addEventListener("click", () => remove(own()));
       list.append(item);
     }

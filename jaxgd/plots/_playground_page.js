@@ -134,7 +134,13 @@ function changed(change) {
   Object.assign(page, change);
   if (page.picked) again(page.picked);
   showControls();
+  refresh();
+}
+
+/** Shows at once what a hand has changed. */
+function refresh() {
   page.isStale = true;
+  draw();
 }
 
 function play(isPlaying) {
@@ -155,17 +161,17 @@ function connectControls() {
     showControls();
   });
   byId("play").addEventListener("click", () => play(!page.isPlaying));
-  byId("step").addEventListener("click", () => { play(false); stepAll(); page.isStale = true; });
+  byId("step").addEventListener("click", () => { play(false); stepAll(); refresh(); });
   byId("reset").addEventListener("click", () => {
     play(false);
     for (const run of page.runs) {
       run.wanted = 0;
       run.descent = begun(run.start, run.descent.rule, run.descent.rate, run.descent.momentum);
     }
-    page.isStale = true;
+    refresh();
   });
-  byId("clear").addEventListener("click", () => { play(false); page.runs = []; pick(null); });
-  byId("language").addEventListener("click", () => { page.language = page.language == "en" ? "zh" : "en"; speak(); });
+  byId("clear").addEventListener("click", () => { play(false); page.runs = []; pick(null); refresh(); });
+  byId("language").addEventListener("click", () => { page.language = page.language == "en" ? "zh" : "en"; speak(); refresh(); });
   byId("theme").addEventListener("click", () => setTheme(document.body.dataset.theme != "dark"));
   byId("fit").addEventListener("click", () => { fit(); page.isStale = true; });
   for (const [id, factor] of [["zoom-in", 0.7], ["zoom-out", 1 / 0.7]]) {
@@ -175,7 +181,7 @@ function connectControls() {
       page.isStale = true;
     });
   }
-  for (const id of ["tangent", "newton"]) byId(id).addEventListener("change", () => { page.isStale = true; });
+  for (const id of ["tangent", "newton"]) byId(id).addEventListener("change", refresh);
   byId("views").hidden = !IS_CURVE;
   byId("scale").hidden = IS_CURVE;
 }
@@ -300,5 +306,5 @@ function onKey(event) {
 function remove(run) {
   page.runs = page.runs.filter((other) => other != run);
   pick(page.runs.at(-1) || null);
-  page.isStale = true;
+  refresh();
 }
