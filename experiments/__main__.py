@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from experiments import NAMES, load
 from experiments.data import THE_NOTE
-from experiments.shell import gallery, progress, report, sweep
+from experiments.shell import gallery, play, progress, report, sweep
 
 LARGE_MAPS = {"digits": "network_surface", "trainability": "trainability"}
 USUAL_SECONDS = 5  # of an experiment that does not say how long it takes
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["sweep"]:
         maps = {name: load(experiment).large_map for name, experiment in LARGE_MAPS.items()}
         return sweep.main(arguments[1:], maps)
+    if arguments[:1] == ["play"]:
+        return play.main(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
 
@@ -156,7 +158,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="NAME",
         help="experiments; all if none is named. Or bench, alone: the library beside other ways. "
-        "Or sweep, first, with options of its own (sweep --help): a large map, resumably",
+        "Or sweep, first, with options of its own (sweep --help): a large map, resumably. "
+        "Or play, first (play --help): a page in which your own function is descended",
     )
     parser.add_argument(
         "--list", action="store_true", help="list the experiments and their questions"
