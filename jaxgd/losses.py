@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd.types import Array, ArrayLike, LossFn
+from jaxgd.types import Array, ArrayLike, LossFn, Params
 
 __all__ = [
     "absolute_error",
@@ -164,7 +164,9 @@ def _class_labels(where: str, name: str, scores: Array, labels: Any) -> Array:
         cure = "Write labels[..., 0]."
     wanted = f"labels must have the shape of {name} without its last axis, {shape}"
     _checks.that(where, labels.shape == shape, wanted, str(labels.shape), cure)
-    return _checks.integers(where, "labels", labels, "Write labels.astype(int).")
+    labels = _checks.integers(where, "labels", labels, "Write labels.astype(int).")
+    # In a narrow dtype the number of classes itself may not exist: 256 is 0 in uint8.
+    return labels.astype(jnp.int32) if jnp.iinfo(labels.dtype).bits < 32 else labels
 
 
 def _entry_of_label(scores: Array, labels: Array) -> Array:
@@ -389,21 +391,35 @@ def multiclass_margin(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def empirical_risk(
-    predict_fn: Callable[[Any, Any], Array], loss: Callable[[Array, Any], Array]
+    predict_fn: Callable[[Params, Any], Any],
+    loss: Callable[[Any, Any], Array],
+    *,
+    batch_size: int | None = None,
 ) -> LossFn:
     """Makes the mean loss of a model over a data set: what descent minimizes.
 
     ``risk(params, inputs, targets) = mean(loss(predict_fn(params, inputs), targets))``
 
+    With a ``batch_size`` the same mean is computed over so many rows at a time, one batch after
+    the other, a shorter last one included. A derivative computes the predictions of a batch
+    again instead of keeping them, so that values, gradients and Hessian products hold the
+    activations of one batch, for about one more forward pass.
+
     Args:
       predict_fn: ``(params, inputs) -> predictions``, for a whole batch.
-      loss: ``(predictions, targets) -> losses``, one per example.
+      loss: ``(predictions, targets) -> losses``, one per example: its shape is that of the
+        targets, or their first axes.
+      batch_size: how many rows are computed at once, static, at least 1; None computes all.
 
     Returns:
-      A function ``(params, inputs, targets) -> scalar``.
+      A function ``(params, inputs, targets) -> scalar``. Inputs and targets are arrays, or
+      pytrees of arrays, whose first axis counts the examples.
 
     Raises:
-      TypeError: if one of the two is not callable.
+      TypeError: if one of the two is not callable, or ``batch_size`` is no static int.
+      ValueError: if ``batch_size`` is below 1; from the function, if ``loss`` does not return
+        one value per example, or, with a ``batch_size``, the arrays have different numbers of
+        rows.
 
     Example:
       >>> import jax.numpy as jnp
@@ -413,10 +429,76 @@ def empirical_risk(
       >>> risk(neuron, jnp.array([[1.0], [2.0]]), jnp.array([3.0, 4.0]))
       Array(0.25, dtype=float32)
     """
-    _checks.function("losses.empirical_risk", "predict_fn", predict_fn)
-    _checks.function("losses.empirical_risk", "loss", loss)
+    where = "losses.empirical_risk"
+    _checks.function(where, "predict_fn", predict_fn)
+    _checks.function(where, "loss", loss)
+    if batch_size is not None:
+        batch_size = _checks.count(where, "batch_size", batch_size, least=1)
 
-    def risk(params: Any, inputs: Any, targets: Any) -> Array:
-        return jnp.mean(loss(predict_fn(params, inputs), targets))
+    def per_example(params: Params, inputs: Any, targets: Any) -> Array:
+        with _checks.traceable(where, "predict_fn or loss"):
+            values = loss(predict_fn(params, inputs), targets)
+        return _one_per_example(where, values, targets)
+
+    def risk(params: Params, inputs: Any, targets: Any) -> Array:
+        if batch_size is None:
+            return jnp.mean(per_example(params, inputs, targets))
+        num_rows = _num_rows(where, {"inputs": inputs, "targets": targets})
+        if num_rows <= batch_size:
+            return jnp.mean(per_example(params, inputs, targets))
+        return _mean_over_batches(per_example, params, (inputs, targets), num_rows, batch_size)
 
     return risk
+
+
+def _one_per_example(where: str, values: Any, targets: Any) -> Array:
+    """Losses whose shape is that of the targets, or their first axes."""
+    values = _checks.array(where, "the output of loss", values)
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(targets)] or [values.shape]
+    fits = any(
+        values.shape == shape[: values.ndim] and (values.ndim > 0 or shape == ())
+        for shape in shapes
+    )
+    cure = "Give predictions and targets one shape, so that nothing broadcasts."
+    if values.ndim == 0:
+        cure = "The mean is taken here: return the losses of the examples."
+    wanted = f"loss must return one value per example of targets of shape {shapes[0]}"
+    _checks.that(where, fits, wanted, f"shape {values.shape}", cure)
+    return values
+
+
+def _num_rows(where: str, data: dict[str, Any]) -> int:
+    """The number of examples, which the first axes of all arrays count."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(data)]
+    rows = {shape[0] if shape else None for shape in shapes}
+    got = ", ".join(str(shape) for shape in shapes)
+    wanted = "with a batch_size, the first axes of inputs and targets must have one length"
+    _checks.that(where, len(rows) == 1 and None not in rows, wanted, f"shapes {got}")
+    return shapes[0][0]
+
+
+def _mean_over_batches(
+    per_example: Callable[..., Array], params: Params, data: Any, num_rows: int, batch_size: int
+) -> Array:
+    """The mean of values per example, batch by batch, with the activations of one of them."""
+    num_batches, num_left = divmod(num_rows, batch_size)
+
+    @jax.checkpoint
+    def total(params: Params, batch: Any) -> Array:
+        losses = per_example(params, *batch)
+        return jnp.sum(losses, dtype=jnp.promote_types(losses.dtype, jnp.float32))
+
+    def rows(start: ArrayLike, size: int) -> Any:
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), data)
+
+    def add(so_far: Array, index: Array) -> tuple[Array, None]:
+        return so_far + total(params, rows(index * batch_size, batch_size)), None
+
+    data = jax.tree.map(jnp.asarray, data)
+    losses = jax.eval_shape(per_example, params, *rows(0, batch_size))
+    zero = jnp.zeros((), jnp.promote_types(losses.dtype, jnp.float32))
+    summed, _ = jax.lax.scan(add, zero, jnp.arange(num_batches))
+    if num_left:
+        summed = summed + total(params, rows(num_rows - num_left, num_left))
+    num_values = num_rows * (losses.size // batch_size)
+    return (summed / num_values).astype(losses.dtype)

@@ -4,7 +4,8 @@ A plane with k directions is the set of points ``origin + c_1 d_1 + ... + c_k d_
 direction makes a line, two a plane in the strict sense.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -51,9 +52,9 @@ class PlaneGeometry(NamedTuple):
     """How the directions of a plane lie to each other.
 
     Attributes:
-      norms: shape (k,): the Euclidean length of each direction.
-      cosines: shape (k, k): of the angles between them; 1 on the diagonal. NaN for a
-        direction of length 0.
+      norms: shape (k,), float32 or wider: the Euclidean length of each direction.
+      cosines: shape (k, k): of the angles between them, from -1 to 1; exactly 1 on the
+        diagonal. NaN for a direction of length 0.
     """
 
     norms: Array
@@ -67,7 +68,7 @@ class Projection(NamedTuple):
       coordinates: shape (T, k): of the point of the plane nearest to each.
       residuals: shape (T,): how far each is from the plane, relative to its distance from
         the origin of the plane: 0 for a point on it, 1 for one that the plane does not show
-        at all; 0 for the origin.
+        at all; 0 for the origin, NaN for a point that is not finite.
     """
 
     coordinates: Array
@@ -76,6 +77,11 @@ class Projection(NamedTuple):
 
 def point(plane: Plane, *coordinates: ArrayLike) -> Params:
     """Computes the params ``origin + c_1 d_1 + ... + c_k d_k``.
+
+    The sum is formed in float32 or wider and rounded once, to the dtype of the origin. A
+    bfloat16 origin still makes a staircase of the plane, since it has no number between 1 and
+    1.0078: widen it first where the model takes float32,
+    ``jax.tree.map(lambda p: p.astype(jnp.float32), params)``.
 
     Args:
       plane: a Plane with k directions.
@@ -99,13 +105,17 @@ def point(plane: Plane, *coordinates: ArrayLike) -> Params:
     where = "planes.point"
     origin, directions = _checked(where, plane)
     _checks.length(where, "coordinates", coordinates, len(directions), "one per direction")
-    for index, coordinate in enumerate(coordinates):
-        cure = "For a grid of them use surfaces.sweep."
-        coordinate = _checks.scalar(where, f"coordinate {index}", coordinate, cure)
-        origin = jax.tree.map(
-            lambda o, d, c=coordinate: (o + c * d).astype(o.dtype), origin, directions[index]
-        )
-    return origin
+    cure = "For a grid of them use surfaces.sweep."
+    scalars = [_checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)]
+
+    def moved(leaf: Array, *steps: Array) -> Array:
+        # In float32 at least, and rounded once: a bfloat16 sum would lose every small step.
+        total = leaf.astype(jnp.result_type(jnp.float32, leaf))
+        for scalar, step in zip(scalars, steps, strict=True):
+            total = total + scalar * step
+        return total.astype(leaf.dtype)
+
+    return jax.tree.map(moved, origin, *directions)
 
 
 def project(plane: Plane, params: Params) -> Array:
@@ -139,16 +149,35 @@ def project(plane: Plane, params: Params) -> Array:
     origin, directions = _checked(where, plane)
     params = _checks.params(where, "params", params)
     _checks.like(where, "params", params, "plane.origin", origin)
-    offset = ravel_pytree(jax.tree.map(jnp.subtract, params, origin))[0]
-    columns = jnp.stack([ravel_pytree(direction)[0] for direction in directions], axis=1)
-    if columns.shape[0] < columns.shape[1]:
-        return jnp.full(len(directions), jnp.nan, offset.dtype)
-    q, r = jnp.linalg.qr(columns.astype(offset.dtype))
+    return _nearest(origin, directions, params)[0]
+
+
+def _nearest(origin: Params, directions: list[Params], params: Params) -> tuple[Array, Array]:
+    """The coordinates of the nearest point of a plane, and the share that the plane hides."""
+    dtype = _wide(origin, directions, params)
+
+    def column(tree: Params) -> tuple[Array, Array]:
+        flat = ravel_pytree(jax.tree.map(lambda leaf: leaf.astype(dtype), tree))[0]
+        scale = _scale(flat)
+        return flat / scale, scale
+
+    offset, offset_scale = column(
+        jax.tree.map(lambda p, o: p.astype(dtype) - o.astype(dtype), params, origin)
+    )
+    columns, scales = map(jnp.stack, zip(*map(column, directions), strict=True))
+    distance = _norm(offset)
+    if columns.shape[1] < columns.shape[0]:
+        nowhere = jnp.full(len(directions), jnp.nan, dtype)
+        return nowhere, distance * nowhere[0]
+    q, r = jnp.linalg.qr(columns.T)
     # What a direction adds to those before it stands on the diagonal: rounding, or more.
-    norms = jnp.linalg.norm(columns, axis=0)
-    independent = jnp.abs(jnp.diag(r)) > 16 * jnp.finfo(offset.dtype).eps * norms
-    coordinates = jax.scipy.linalg.solve_triangular(r, q.T @ offset)
-    return jnp.where(independent.all(), coordinates, jnp.nan)
+    norms = jnp.linalg.norm(columns, axis=1)
+    independent = jnp.abs(jnp.diag(r)) > 16 * jnp.finfo(dtype).eps * norms
+    coordinates = jax.scipy.linalg.solve_triangular(r, _dot(q.T, offset))
+    coordinates = jnp.where(independent.all(), coordinates, jnp.nan)
+    away = _norm(offset - _dot(coordinates, columns))
+    hidden = jnp.where(distance == 0, 0, away / jnp.where(distance == 0, 1, distance))
+    return coordinates * (offset_scale / scales), hidden
 
 
 def project_path(plane: Plane, path: Params) -> Projection:
@@ -160,7 +189,7 @@ def project_path(plane: Plane, path: Params) -> Projection:
     Args:
       plane: a Plane with k linearly independent directions.
       path: params shaped like ``plane.origin`` with a leading axis T, as in
-        ``Trajectory.path``.
+        ``Trajectory.path``; or a Trajectory, whose path it is.
 
     Returns:
       A Projection: coordinates (T, k) and residuals (T,).
@@ -177,20 +206,11 @@ def project_path(plane: Plane, path: Params) -> Projection:
       Array([0.8, 0. ], dtype=float32)
     """
     where = "planes.project_path"
-    origin, _ = _checked(where, plane)
-    path = _checks.params(where, "path", path)
-    _leading_axis(where, "path", path)
+    origin, directions = _checked(where, plane)
+    path, _ = _checked_path(where, path)
     first = jax.tree.map(lambda rows: rows[0], path)
     _checks.like(where, "a point of path", first, "plane.origin", origin)
-
-    def shadow(params: Params) -> tuple[Array, Array]:
-        coordinates = project(plane, params)
-        nearest = point(plane, *coordinates)
-        away = optax.tree.norm(jax.tree.map(jnp.subtract, params, nearest))
-        distance = optax.tree.norm(jax.tree.map(jnp.subtract, params, origin))
-        return coordinates, jnp.where(distance > 0, away / jnp.where(distance > 0, distance, 1), 0)
-
-    coordinates, residuals = jax.vmap(shadow)(path)
+    coordinates, residuals = jax.vmap(lambda params: _nearest(origin, directions, params))(path)
     return Projection(coordinates=coordinates, residuals=residuals)
 
 
@@ -296,7 +316,7 @@ def through(*points: Params) -> Plane:
       *points: k + 1 pytrees of floating-point arrays, of one structure.
 
     Returns:
-      A Plane with k directions.
+      A Plane with k directions, in float32 or wider.
 
     Raises:
       TypeError: if a point is not floating-point.
@@ -320,27 +340,37 @@ def through(*points: Params) -> Plane:
         _checks.like(where, f"point {index}", other, "point 0", origin)
     return Plane(
         origin=origin,
-        directions=tuple(jax.tree.map(jnp.subtract, other, origin) for other in others),
+        directions=tuple(_difference(other, origin) for other in others),
     )
+
+
+def _difference(params: Params, origin: Params) -> Params:
+    """``params - origin`` in float32 or wider: exact for neighbours in half precision."""
+    dtype = _wide(origin, params)
+    return jax.tree.map(lambda p, o: p.astype(dtype) - o.astype(dtype), params, origin)
 
 
 def principal(path: Params, *, num_directions: int = 2) -> Plane:
     """Makes the plane that a trajectory runs along: its principal components.
 
-    The components are those about the trajectory's mean; the origin is its last point. They
-    come from the T x T matrix of inner products, so their cost is linear in the size of the
-    params. The plane shows the trajectory as flat as it can be shown: what it hides is
-    ``params - point(plane, *project(plane, params))``, and the loss on the plane is not the
-    loss of the trajectory.
+    The components are those about the trajectory's mean; the origin is its last point. One
+    comes after the other: the longest direction of what is left, from its matrix of inner
+    products (T x T, or n x n for n params if that is smaller), and then without it. So a
+    direction is right however much shorter it is than the first, and the memory is that of
+    three paths in float32 or wider. The plane shows the trajectory as flat as it can be
+    shown: what it hides is ``params - point(plane, *project(plane, params))``, and the loss on
+    the plane is not the loss of the trajectory.
 
     Args:
-      path: params with a leading axis T, as in ``Trajectory.path``.
+      path: params with a leading axis T, as in ``Trajectory.path``; or a Trajectory, whose path
+        it is.
       num_directions: k, static, at least 1 and at most T - 1.
 
     Returns:
-      A Plane with k orthonormal directions, the one of the largest variance first. The point
-      that lies farthest from the mean along a direction has the larger coordinate there.
-      Not finite where the path has fewer than k dimensions.
+      A Plane with k orthonormal directions in float32 or wider, the one of the largest
+      variance first. The point that lies farthest from the mean along a direction has the
+      larger coordinate there. A direction is NaN where the path has no such dimension, or
+      leaves the others by less than the rounding of its own numbers.
 
     Raises:
       TypeError: if the path is not floating-point, or ``num_directions`` is no static int.
@@ -359,29 +389,106 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
       2018, Sec. 7.
     """
     where = "planes.principal"
-    path = _checks.params(where, "path", path)
+    path, length = _checked_path(where, path)
     num_directions = _checks.count(where, "num_directions", num_directions, least=1)
-    length = _leading_axis(where, "path", path)
     wanted = f"path must have more points than directions, {num_directions}"
     _checks.that(where, length > num_directions, wanted, str(length))
 
-    centred = jax.tree.map(lambda rows: rows - rows.mean(axis=0, keepdims=True), path)
-    matrices = [rows.reshape(length, -1) for rows in jax.tree.leaves(centred)]
-    gram = sum((m @ m.T for m in matrices), jnp.zeros(()))
-    variances, weights = jnp.linalg.eigh(gram)
-    largest = jnp.abs(weights).argmax(axis=0)
-    weights = weights * jnp.sign(weights[largest, jnp.arange(length)])[None]
-
-    def direction(i: int) -> Params:
-        weight = weights[:, -1 - i] / jnp.sqrt(variances[-1 - i])
-        return jax.tree.map(
-            lambda rows: jnp.tensordot(weight, rows, axes=1).astype(rows.dtype), centred
-        )
-
-    return Plane(
-        origin=jax.tree.map(lambda rows: rows[-1], path),
-        directions=tuple(direction(i) for i in range(num_directions)),
+    dtype = _wide(path)
+    leaves, structure = jax.tree.flatten(path)
+    scale = _scale(*leaves)
+    rows = [leaf.reshape(length, -1).astype(dtype) / scale for leaf in leaves]
+    rounding = _norm(
+        *(jnp.finfo(old.dtype).eps * _norm(new) for old, new in zip(leaves, rows, strict=True))
     )
+    # Twice, since the first mean is rounded to the size of the params, not of the way.
+    rows = [_centred(_centred(matrix)) for matrix in rows]
+    directions: list[list[Array]] = []
+    for _ in range(num_directions):
+        direction = _longest_direction(rows, directions)
+        scores = _scores(rows, direction)
+        rows = _without(rows, scores, direction)
+        sign = jnp.sign(scores[jnp.abs(scores).argmax()])
+        factor = jnp.where(_norm(scores) > 4 * rounding, sign, jnp.nan)
+        directions.append([factor * d for d in direction])
+    return Plane(
+        origin=jax.tree.map(lambda points: points[-1], path),
+        directions=tuple(
+            structure.unflatten(
+                d.reshape(leaf.shape[1:]) for d, leaf in zip(direction, leaves, strict=True)
+            )
+            for direction in directions
+        ),
+    )
+
+
+def _centred(rows: Array) -> Array:
+    return rows - rows.mean(axis=0, keepdims=True)
+
+
+def _longest_direction(rows: list[Array], earlier: list[list[Array]]) -> list[Array]:
+    """The unit vector along which rows spread most, orthogonal to earlier ones.
+
+    It is in parts, one for each matrix of rows, as the rows themselves are.
+    """
+    sizes = [matrix.shape[1] for matrix in rows]
+    if rows[0].shape[0] <= sum(sizes):
+        weights = _top_eigenvector(_sum(_dot(m, m.T) for m in rows))
+        direction = [_dot(weights, matrix) for matrix in rows]
+    else:
+        joined = jnp.concatenate(rows, axis=1)
+        flat = _top_eigenvector(_dot(joined.T, joined))
+        direction = jnp.split(flat, np.cumsum(sizes)[:-1])
+    direction = _orthogonal(direction, earlier)
+    # A step of the power method, as a correction: it takes off the rounding of the small
+    # matrix and of its sums, since what the direction leaves is small itself.
+    scores = _scores(rows, direction)
+    square = jnp.sum(jnp.square(scores))
+    square = jnp.where(square > 0, square, 1)
+    rest = _without(rows, scores, direction)
+    steps = [_dot(scores, matrix) / square for matrix in rest]
+    return _orthogonal([d + s for d, s in zip(direction, steps, strict=True)], earlier)
+
+
+def _orthogonal(direction: list[Array], earlier: list[list[Array]]) -> list[Array]:
+    """A direction without its share in earlier ones, of length 1 (Gram-Schmidt, twice)."""
+    direction = _unit(direction)
+    for other in [*earlier, *earlier]:
+        overlap = _sum(_dot(d, o) for d, o in zip(direction, other, strict=True))
+        direction = _unit([d - overlap * o for d, o in zip(direction, other, strict=True)])
+    return direction
+
+
+def _without(rows: list[Array], scores: Array, direction: list[Array]) -> list[Array]:
+    """What rows leave beside a direction."""
+    return [matrix - jnp.outer(scores, d) for matrix, d in zip(rows, direction, strict=True)]
+
+
+def _scores(rows: list[Array], direction: list[Array]) -> Array:
+    """The coordinate of each row along a direction."""
+    return _sum(_dot(matrix, d) for matrix, d in zip(rows, direction, strict=True))
+
+
+def _unit(parts: list[Array]) -> list[Array]:
+    length = _norm(*parts)
+    return [part / jnp.where(length > 0, length, 1) for part in parts]
+
+
+@jax.custom_jvp
+def _top_eigenvector(matrix: Array) -> Array:
+    """The eigenvector of a symmetric matrix that belongs to its largest eigenvalue.
+
+    Its derivative looks at the gaps to that eigenvalue alone: others may coincide.
+    """
+    return jnp.linalg.eigh(matrix)[1][:, -1]
+
+
+@_top_eigenvector.defjvp
+def _top_eigenvector_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    values, vectors = jnp.linalg.eigh(primals[0])
+    top, others = vectors[:, -1], vectors[:, :-1]
+    turns = _dot(others.T, _dot(tangents[0], top)) / (values[-1] - values[:-1])
+    return top, _dot(others, turns)
 
 
 def filter_normalize(plane: Plane, *, filter_axis: Any, vectors: str = "zero") -> Plane:
@@ -428,6 +535,7 @@ def filter_normalize(plane: Plane, *, filter_axis: Any, vectors: str = "zero") -
     wanted = "vectors must be 'zero', 'match' or 'keep'"
     _checks.that(where, vectors in choices, wanted, repr(vectors))
     axes = _axis_per_leaf(where, "filter_axis", filter_axis, origin)
+    dtype = _wide(origin, directions)
 
     def normalize(theta: Array, d: Array, axis: int | None) -> Array:
         if theta.ndim < 2 and vectors != "match":
@@ -435,9 +543,9 @@ def filter_normalize(plane: Plane, *, filter_axis: Any, vectors: str = "zero") -
         others = None
         if theta.ndim >= 2 and axis is not None:
             others = tuple(i for i in range(theta.ndim) if i != axis % theta.ndim)
-        length = jnp.sqrt(jnp.sum(jnp.square(d), axis=others, keepdims=True))
-        wanted = jnp.sqrt(jnp.sum(jnp.square(theta), axis=others, keepdims=True))
-        return d * jnp.where(length > 0, wanted / jnp.where(length > 0, length, 1), 0)
+        length = _norm(d.astype(dtype), axis=others)
+        wanted = _norm(theta.astype(dtype), axis=others)
+        return (d / jnp.where(length > 0, length, 1) * wanted).astype(d.dtype)
 
     leaves, structure = jax.tree.flatten(origin)
     normalized = [
@@ -468,10 +576,19 @@ def geometry(plane: Plane) -> PlaneGeometry:
       >>> shape.norms, shape.cosines[0, 1].round(3)
       (Array([5., 2.], dtype=float32), Array(0.6, dtype=float32))
     """
-    _, directions = _checked("planes.geometry", plane)
-    products = jnp.array([[optax.tree.vdot(d, e) for e in directions] for d in directions])
-    norms = jnp.sqrt(jnp.diag(products))
-    return PlaneGeometry(norms=norms, cosines=products / jnp.outer(norms, norms))
+    origin, directions = _checked("planes.geometry", plane)
+    dtype = _wide(origin, directions)
+    scales = jnp.stack([_scale(*jax.tree.leaves(d)) for d in directions])
+    scaled = [
+        jax.tree.map(lambda leaf, s=s: leaf.astype(dtype) / s, d)
+        for d, s in zip(directions, scales, strict=True)
+    ]
+    lengths = jnp.stack([_norm(*jax.tree.leaves(d)) for d in scaled])
+    products = jnp.array([[_inner(d, e) for e in scaled] for d in scaled])
+    cosines = jnp.clip(products / jnp.outer(lengths, lengths), -1, 1)
+    own = jnp.where(lengths > 0, 1, jnp.nan)
+    cosines = jnp.where(jnp.eye(len(directions), dtype=bool), own, cosines)
+    return PlaneGeometry(norms=scales * lengths, cosines=cosines)
 
 
 def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[..., Any]:
@@ -564,6 +681,56 @@ def _at(hoisted: Any, *coordinates: ArrayLike) -> Any:
     return hoisted(*scalars)
 
 
+def _wide(*trees: Any) -> Any:
+    """The dtype to compute with: float32, or the widest of the arrays where that is wider."""
+    return jnp.result_type(jnp.float32, *jax.tree.leaves(trees))
+
+
+def _scale(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:
+    """A power of two near the largest magnitude, so that squares stay within range.
+
+    Dividing by it rounds nothing. It is 1 for zeros and for what is not finite.
+    """
+    dtype = _wide(arrays)
+    keepdims = axis is not None
+    largest = [
+        jnp.max(jnp.abs(jax.lax.stop_gradient(array)), axis=axis, initial=0, keepdims=keepdims)
+        for array in arrays
+    ]
+    magnitude = functools.reduce(jnp.maximum, largest).astype(dtype)
+    usual = jnp.isfinite(magnitude) & (magnitude > 0)
+    _, exponent = jnp.frexp(jnp.where(usual, magnitude, 1))
+    least = jnp.finfo(dtype).minexp
+    return jnp.ldexp(jnp.ones_like(magnitude), jnp.maximum(exponent - 1, least))
+
+
+def _norm(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:
+    """The Euclidean length of arrays taken together, over all axes or over some, kept.
+
+    It neither overflows nor underflows where it is itself a number, and its slope at 0 is 0.
+    """
+    scale = _scale(*arrays, axis=axis)
+    squares = _sum(
+        jnp.sum(jnp.square(array / scale), axis=axis, keepdims=axis is not None) for array in arrays
+    )
+    above = squares != 0
+    return jnp.where(above, scale * jnp.sqrt(jnp.where(above, squares, 1)), 0)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """A product at full precision, which accelerators do not take by themselves."""
+    return jnp.matmul(a, b, precision="highest")
+
+
+def _inner(a: Params, b: Params) -> Array:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return _sum(_dot(x.ravel(), y.ravel()) for x, y in pairs)
+
+
+def _sum(arrays: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.add, arrays)
+
+
 def _is_zero(direction: Array) -> bool:
     """Whether a direction is known to move nothing."""
     return not (isinstance(direction, jax.core.Tracer) or np.any(np.asarray(direction)))
@@ -620,17 +787,26 @@ def _checked(where: str, plane: Plane) -> tuple[Params, list[Params]]:
     return origin, directions
 
 
-def _leading_axis(where: str, name: str, tree: Params) -> int:
-    """The length of the first axis, which all leaves share."""
-    leaves = jax.tree.leaves(tree)
+def _checked_path(where: str, path: Any) -> tuple[Params, int]:
+    """Params with a leading axis, and its length; a Trajectory gives its path."""
+    if isinstance(path, tuple) and {"path", "losses"} <= set(getattr(path, "_fields", ())):
+        path = getattr(path, "path")  # noqa: B009 (its type is not known here)
+    leaves = jax.tree.leaves(path)
+    cure = "Pass Trajectory.path, the params at each step."
+    if isinstance(path, (list, tuple)) and len(path) > 1:
+        checkpoints = [jax.tree.map(jnp.shape, checkpoint) for checkpoint in path]
+        if all(shapes == checkpoints[0] for shapes in checkpoints):
+            cure = "Stack a list of checkpoints: jax.tree.map(lambda *p: jnp.stack(p), *path)."
+    path = _checks.params(where, "path", path)
+    leaves = jax.tree.leaves(path)
     _checks.that(
         where,
         len({leaf.shape[:1] for leaf in leaves}) == 1 and leaves[0].ndim > 0,
-        f"the leaves of {name} must share a leading axis",
+        "the leaves of path must share a leading axis",
         f"shapes {', '.join(str(leaf.shape) for leaf in leaves)}",
-        "Pass Trajectory.path, the params at each step.",
+        cure,
     )
-    return leaves[0].shape[0]
+    return path, leaves[0].shape[0]
 
 
 def _axis_per_leaf(where: str, name: str, axes: Any, tree: Params) -> list[int | None]:

@@ -220,6 +220,44 @@ refuse(losses.ramp, lambda f: f(ONES, "low"), TypeError, r"cut must be an array,
 refuse(losses.empirical_risk, lambda f: f(1, losses.hinge), TypeError, r"predict_fn must be calla")
 refuse(losses.empirical_risk, lambda f: f(square, "mse"), TypeError, r"loss must be callable")
 
+refuse(
+    losses.empirical_risk,
+    lambda f: f(square, square, batch_size=0),
+    ValueError,
+    r"batch_size must be at least 1, got 0",
+)
+
+
+def risk_of(loss: Any, targets: Any, **options: Any) -> Any:
+    def call(f: Any) -> Any:
+        with jax.numpy_rank_promotion("allow"):
+            return f(lambda p, x: p * x, loss, **options)(2.0, jnp.ones((5, 1)), targets)
+
+    return call
+
+
+for loss, targets, says in (
+    (lambda p, t: (p - t) ** 2, jnp.ones(5), r"got shape \(5, 5\)\. Give predictions and targets"),
+    (optax.huber_loss, jnp.ones(5), r"of shape \(5,\), got shape \(5, 5\)\. Give predictions"),
+    (lambda p, t: p[:4, 0], jnp.ones(5), r"got shape \(4,\)"),
+    (lambda p, t: jnp.mean(p), jnp.ones(5), r"got shape \(\)\. The mean is taken here"),
+    (lambda p, t: jnp.ones((5, 5)), {"a": jnp.ones(5), "b": jnp.ones((5, 2))}, r"got shape \(5, 5"),
+):
+    says = rf"loss must return one value per example .*{says}"
+    refuse(losses.empirical_risk, risk_of(loss, targets), ValueError, says)
+refuse(
+    losses.empirical_risk,
+    risk_of(optax.huber_loss, jnp.ones(4), batch_size=2),
+    ValueError,
+    r"with a batch_size, the first axes .* must have one length, got shapes \(5, 1\), \(4,\)",
+)
+refuse(
+    losses.empirical_risk,
+    risk_of(optax.huber_loss, jnp.ones(5), batch_size=2),
+    ValueError,
+    r"loss must return one value per example of targets of shape \(2,\), got shape \(2, 2\)",
+)
+
 # chains
 
 refuse(chains.compose, lambda f: f(), ValueError, r"stages must hold at least one function")
@@ -548,6 +586,12 @@ refuse(planes.through, lambda f: f(ONES, SCORES), ValueError, r"point 1 must hav
 refuse(planes.through, lambda f: f(TREE, ONES), ValueError, r"point 1 must have the structure of p")
 refuse(planes.principal, lambda f: f(INTS), TypeError, r"path must be floating-point")
 refuse(planes.principal, lambda f: f(jnp.ones((2, 5))), ValueError, r"path must have more points")
+refuse(
+    planes.principal,
+    lambda f: f([{"w": jnp.ones((2, 3)), "b": jnp.ones(4)}] * 5),
+    ValueError,
+    r"the leaves of path must share a leading axis, .*Stack a list of checkpoints: jax\.tree\.map",
+)
 refuse(planes.principal, lambda f: f(TREE), ValueError, r"the leaves of path must share a leading")
 refuse(
     planes.principal,

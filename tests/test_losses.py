@@ -427,3 +427,72 @@ def test_an_empirical_risk_takes_integer_labels_and_averages_every_axis(rng):
     expected = optax.losses.softmax_cross_entropy_with_integer_labels(2 * scores, labels)
     np.testing.assert_allclose(risk(2.0, scores, labels), expected.mean(), rtol=1e-6)
     chex.assert_shape(risk(2.0, scores, labels), ())
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
+def test_a_mean_over_batches_is_the_mean_with_its_derivatives(rng, batch_size):
+    scores, labels = rng.normal(size=(7, 4)).astype(np.float32), rng.integers(4, size=7)
+    factors, step = rng.normal(size=(2, 1, 4)).astype(np.float32)
+    loss = losses.softmax_cross_entropy_with_integer_labels
+
+    def value_gradient_and_product(**options):
+        risk = losses.empirical_risk(lambda p, x: jnp.tanh(p * x["x"]), loss, **options)
+        gradient = jax.value_and_grad(risk)
+        return jax.jit(
+            lambda p, v: jax.jvp(lambda p: gradient(p, {"x": scores}, labels), (p,), (v,))
+        )(factors, step)
+
+    batched, plain = value_gradient_and_product(batch_size=batch_size), value_gradient_and_product()
+    chex.assert_trees_all_close(batched, plain, rtol=2e-5, atol=1e-6)
+
+
+def test_a_mean_over_batches_averages_every_axis_in_the_dtype_of_the_losses():
+    x = jnp.arange(10.0).reshape(5, 2).astype(jnp.bfloat16)
+
+    risk = losses.empirical_risk(lambda p, x: p * x, losses.squared_error, batch_size=2)
+
+    mean = risk(jnp.bfloat16(1.0), x, jnp.zeros((5, 2)))
+    assert mean == 28.5  # 0 + 1 + 4 + ... + 81 over 10
+    assert losses.empirical_risk(lambda p, x: p * x, losses.squared_error)(
+        jnp.bfloat16(1.0), x, jnp.zeros((5, 2), jnp.bfloat16)
+    ) == mean.astype(jnp.bfloat16)
+
+
+@pytest.mark.parametrize("order", ["value", "gradient", "Hessian product"])
+def test_a_mean_over_batches_needs_the_memory_of_one_batch(order):
+    network = neurons.init_network(jax.random.key(0), (3, 64, 2))
+    x, y = jnp.ones((1003, 3)), jnp.zeros(1003, int)
+
+    def temporaries(batch_size):
+        risk = losses.empirical_risk(
+            neurons.apply_network,
+            losses.softmax_cross_entropy_with_integer_labels,
+            batch_size=batch_size,
+        )
+        gradient = jax.grad(risk)
+        run = {
+            "value": risk,
+            "gradient": gradient,
+            "Hessian product": lambda p, x, y: jax.jvp(lambda p: gradient(p, x, y), (p,), (p,))[1],
+        }[order]
+        figures = jax.jit(run).lower(network, x, y).compile().memory_analysis()
+        assert figures is not None
+        return figures.temp_size_in_bytes
+
+    assert temporaries(50) < temporaries(None) / 8
+
+
+@pytest.mark.parametrize(
+    ("bits", "num_classes"), [("uint8", 256), ("int8", 128), ("int8", 300), ("int16", 2**15)]
+)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_labels_of_a_narrow_dtype_name_any_class_they_can_hold(bits, num_classes, wrap):
+    scores = jnp.zeros((2, num_classes)).at[1, 101].set(5.0)
+    labels = jnp.array([0, 101], bits)
+
+    cross_entropy = wrap(losses.softmax_cross_entropy_with_integer_labels)(scores, labels)
+
+    wanted = [np.log(num_classes), np.log(num_classes - 1 + np.exp(5.0)) - 5]
+    np.testing.assert_allclose(cross_entropy, wanted, rtol=1e-6)
+    np.testing.assert_array_equal(wrap(losses.true_class_score)(scores, labels), [0, 5])
+    np.testing.assert_array_equal(wrap(losses.multiclass_margin)(scores, labels), [0, 5])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from jaxgd import neurons, planes, surfaces
+from jaxgd import descent, neurons, planes, surfaces
 
 # Shapes of params whose entries suffice for three independent directions.
 TREES = st.recursive(
@@ -343,3 +343,200 @@ def test_a_caller_keeps_its_arrays():
     planes.restrict(lambda p: p["w"].sum() + p["b"].sum(), plane)(1.0, 2.0)
     planes.project(plane, origin)
     chex.assert_trees_all_equal(origin, {"w": np.ones((2, 3)), "b": np.ones(4)})
+
+
+# Numbers that are hard for float32, and harder for less.
+
+
+def spread_along(amplitude, num_entries, seed=0):
+    """A path that bends by an amplitude, in float32, and its singular vectors in float64."""
+    t = np.linspace(0, 1, 50)[:, None]
+    ways = np.concatenate([t, amplitude * np.sin(6 * t)], axis=1)
+    turned, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(num_entries, 2)))
+    path = (ways @ turned.T if num_entries > 2 else ways).astype(np.float32)
+    _, lengths, vectors = np.linalg.svd(path - path.mean(axis=0, dtype=float), full_matrices=False)
+    return path, lengths, vectors
+
+
+def matrix_of(plane):
+    return np.stack([flat(direction) for direction in plane.directions])
+
+
+@pytest.mark.parametrize("num_entries", [2, 7, 90])  # fewer and more than the points
+@pytest.mark.parametrize("amplitude", [1e-2, 1e-4, 1e-5])
+def test_a_path_that_hardly_bends_has_its_principal_plane_all_the_same(amplitude, num_entries):
+    path, lengths, vectors = spread_along(amplitude, num_entries)
+
+    found = matrix_of(planes.principal(jnp.array(path)))
+
+    np.testing.assert_allclose(found @ found.T, np.eye(2), atol=3e-7)
+    angles = np.abs((found * vectors[:2]).sum(axis=1))
+    # Rounding at the size of the first, seen from the second.
+    error = 1e-6 + (1e-7 * lengths[0] / lengths[1]) ** 2
+    np.testing.assert_allclose(angles, 1, atol=error)
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1.0, 1e25])
+@pytest.mark.parametrize("num_steps", [20, 100])
+def test_what_a_path_has_below_its_own_rounding_is_no_direction(factor, num_steps):
+    start = factor * jnp.array([1.0, 2.0, 3.0])
+    shrinking = 0.8 ** jnp.arange(num_steps)
+    straight = shrinking[:, None] * start
+
+    first, second = planes.principal(straight).directions
+
+    np.testing.assert_allclose(np.abs(first), np.array([1, 2, 3]) / 14**0.5, rtol=1e-6)
+    assert np.isnan(second).all()
+    assert np.isnan(matrix_of(planes.principal(jnp.ones((5, 3))))).all()  # no way at all
+
+
+def test_a_principal_plane_needs_the_memory_of_a_few_paths():
+    for shape in [(40, 3000), (3000, 40)]:
+        compiled = jax.jit(planes.principal).lower(jnp.ones(shape)).compile()
+        figures = compiled.memory_analysis()
+        assert figures is not None
+        assert figures.temp_size_in_bytes < 4.5 * 4 * 40 * 3000
+
+
+def test_a_run_may_stand_for_its_path():
+    run = descent.gradient_descent(
+        lambda p: p["a"] ** 2 + jnp.sum(jnp.cosh(p["b"])),
+        {"a": 2.0, "b": jnp.array([1.0, 3.0])},
+        learning_rate=0.1,
+        num_steps=4,
+    )
+
+    plane = planes.principal(run)
+
+    chex.assert_trees_all_equal(plane, planes.principal(run.path))
+    projection = planes.project_path(plane, run.path)
+    chex.assert_trees_all_equal(planes.project_path(plane, run), projection)
+
+
+HALVES = [jnp.float16, jnp.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_lengths_and_angles_in_half_precision_are_those_in_double(dtype):
+    origin = jnp.full((300, 300), 300.0, dtype)
+    plane = planes.random(jax.random.key(0), origin)
+
+    geometry = planes.geometry(planes.filter_normalize(plane, filter_axis=-1))
+    widened = planes.Plane(
+        np.asarray(plane.origin, np.float32),
+        tuple(np.asarray(d, np.float32) for d in plane.directions),
+    )
+    witness = matrix_of(planes.filter_normalize(widened, filter_axis=-1))
+
+    norms = np.linalg.norm(witness, axis=1)
+    np.testing.assert_allclose(norms, 300 * 300, rtol=1e-5)
+    np.testing.assert_allclose(geometry.norms, norms, rtol=1e-2)
+    assert geometry.norms.dtype == jnp.float32
+    cosine = witness[0] @ witness[1] / norms.prod()
+    np.testing.assert_allclose(geometry.cosines, [[1, cosine], [cosine, 1]], atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_projections_in_half_precision_are_those_in_double(dtype):
+    rng = np.random.default_rng(0)
+    origin, *directions = (jnp.array(rng.normal(size=500), dtype) for _ in range(3))
+    plane = planes.Plane(origin, tuple(directions))
+    path = jnp.array(np.asarray(origin, float) + rng.normal(size=(4, 500)), dtype)
+
+    projection = planes.project_path(plane, path)
+
+    columns = matrix_of(plane).T
+    offsets = np.asarray(path, float) - flat(origin)
+    witness, *_ = np.linalg.lstsq(columns, offsets.T, rcond=None)
+    away = np.linalg.norm(offsets - witness.T @ columns.T, axis=1)
+    np.testing.assert_allclose(projection.coordinates, witness.T, atol=1e-4)
+    residuals = away / np.linalg.norm(offsets, axis=1)
+    np.testing.assert_allclose(projection.residuals, residuals, rtol=1e-4)
+    np.testing.assert_allclose(planes.project(plane, path[1]), witness.T[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_planes_from_points_in_half_precision_are_made_in_single(dtype):
+    first, second = jnp.array([1.0, 3.0], dtype), jnp.array([1.0078125, -2.0], dtype)
+
+    line = planes.through(first, second)
+    path = jnp.stack([first, second, 2 * first])
+    principal = matrix_of(planes.principal(path))
+
+    np.testing.assert_allclose(flat(line.directions[0]), flat(second) - flat(first), rtol=1e-7)
+    chex.assert_trees_all_equal(planes.point(line, 1.0), second)
+    np.testing.assert_allclose(principal @ principal.T, np.eye(2), atol=1e-6)
+
+
+def test_a_point_in_half_precision_is_rounded_once():
+    step = jnp.array([1.0], jnp.bfloat16)
+    plane = planes.Plane(origin=step, directions=(step, step))
+
+    # 1 + 0.003 and 1 + 0.003 + 0.003: the neighbours of 1 are 1.0078 and 0.9961.
+    assert planes.point(plane, 0.003, 0.003) == jnp.bfloat16(1.0078125)
+    assert planes.point(plane, 0.003, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_sizes_whose_squares_leave_float32_are_no_trouble(factor):
+    line = planes.Plane(origin=jnp.zeros(2), directions=(factor * jnp.array([2.0, 0.0]),))
+    path = factor * jnp.array([[3.0, 4.0], [0.0, 0.0], [5.0, 0.0]])
+
+    projection = planes.project_path(line, path)
+    geometry = planes.geometry(planes.Plane(path[0], (path[0], factor * jnp.array([4.0, 3.0]))))
+    normalized = planes.filter_normalize(
+        planes.Plane(factor * jnp.array([[3.0], [4.0]]), (jnp.ones((2, 1)),)), filter_axis=-1
+    )
+
+    np.testing.assert_allclose(projection.coordinates[:, 0], [1.5, 0, 2.5], rtol=1e-6)
+    np.testing.assert_allclose(projection.residuals, [0.8, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(geometry.norms, [5 * factor, 5 * factor], rtol=1e-6)
+    np.testing.assert_allclose(geometry.cosines, [[1, 0.96], [0.96, 1]], rtol=1e-6)
+    np.testing.assert_allclose(
+        normalized.directions[0], np.full((2, 1), 5 * factor / 2**0.5), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("lost", [jnp.nan, jnp.inf])
+def test_a_point_that_is_not_finite_is_on_no_plane(lost):
+    line = planes.Plane(origin=jnp.zeros(2), directions=(jnp.array([1.0, 0.0]),))
+
+    residuals = planes.project_path(line, jnp.array([[3.0, lost], [3.0, 4.0]])).residuals
+
+    assert np.isnan(residuals[0])
+    np.testing.assert_allclose(residuals[1], 0.8, rtol=1e-6)
+
+
+def test_a_direction_has_the_cosine_1_with_itself_and_no_more_with_another():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        direction = jnp.array(rng.normal(size=9), jnp.bfloat16)
+        plane = planes.Plane(direction, (direction, direction, -direction))
+        cosines = planes.geometry(plane).cosines
+        np.testing.assert_array_equal(jnp.diag(cosines), 1)
+        assert (jnp.abs(cosines) <= 1).all()
+        np.testing.assert_allclose(cosines[0], [1, 1, -1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("ulps", "independent"), [(3, False), (1000, True)])
+def test_directions_that_differ_by_rounding_have_no_coordinates(ulps, independent):
+    first = jnp.array([1.0, 1.0, 1.0, 1.0])
+    second = first.at[0].add(ulps * jnp.finfo(jnp.float32).eps)
+
+    coordinates = planes.project(planes.Plane(jnp.zeros(4), (first, second)), first)
+
+    assert bool(jnp.isfinite(coordinates).all()) == independent
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (3,)])
+def test_a_vector_of_any_size_is_matched_as_one_filter(shape):
+    origin = {"kernel": jnp.ones((2, 3)), "bias": jnp.full(shape, -3.0)}
+    plane = planes.random(jax.random.key(6), origin)
+
+    matched = planes.filter_normalize(plane, filter_axis=-1, vectors="match").directions[0]["bias"]
+
+    np.testing.assert_allclose(
+        jnp.linalg.norm(jnp.atleast_1d(matched)), 3 * max(1, *shape, 1) ** 0.5, rtol=1e-6
+    )
+    old = plane.directions[0]["bias"]
+    np.testing.assert_allclose(jnp.sign(matched), jnp.sign(old))
