@@ -22,6 +22,7 @@ __all__ = [
     "Plane",
     "PlaneGeometry",
     "Projection",
+    "along",
     "coordinate",
     "filter_normalize",
     "geometry",
@@ -348,6 +349,43 @@ def _difference(params: Params, origin: Params) -> Params:
     """``params - origin`` in float32 or wider: exact for neighbours in half precision."""
     dtype = _wide(origin, params)
     return jax.tree.map(lambda p, o: p.astype(dtype) - o.astype(dtype), params, origin)
+
+
+def along(params: Params, vectors: Params) -> Plane:
+    """Makes the plane through some params along given vectors, such as eigenvectors.
+
+    Args:
+      params: the origin, a pytree of floating-point arrays.
+      vectors: shaped like ``params`` with a leading axis k, as ``EigenPairs.vectors`` are.
+
+    Returns:
+      A Plane whose direction i is row i of the vectors.
+
+    Raises:
+      TypeError: if the params or the vectors are not floating-point.
+      ValueError: if the vectors do not fit the params, or have no common leading axis.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import curvature, planes
+      >>> params = jnp.array([1.0, 2.0])
+      >>> pairs = curvature.top_eigenpairs(
+      ...     jax.random.key(0), lambda p: p[0] ** 2 - p[1], params, num_pairs=1, num_iterations=2
+      ... )
+      >>> jnp.abs(planes.along(params, pairs.vectors).directions[0]).round(3)
+      Array([1., 0.], dtype=float32)
+    """
+    where = "planes.along"
+    params = _checks.params(where, "params", params)
+    vectors = _checks.params(where, "vectors", vectors)
+    num_directions = _num_rows(where, "vectors", vectors, "Stack them: jnp.stack.")
+    directions = tuple(
+        jax.tree.map(lambda rows, i=i: rows[i], vectors) for i in range(num_directions)
+    )
+    _checks.that(where, num_directions > 0, "expected at least one vector", "none")
+    _checks.like(where, "a row of vectors", directions[0], "params", params)
+    return Plane(origin=params, directions=directions)
 
 
 def principal(path: Params, *, num_directions: int = 2) -> Plane:
@@ -776,7 +814,8 @@ def _place(
 def _checked(where: str, plane: Plane) -> tuple[Params, list[Params]]:
     _checks.instance(where, "plane", plane, Plane)
     origin = _checks.params(where, "plane.origin", plane.origin)
-    _checks.instance(where, "plane.directions", plane.directions, Sequence)
+    cure = "Of vectors with a leading axis, such as EigenPairs.vectors, planes.along makes a Plane."
+    _checks.instance(where, "plane.directions", plane.directions, Sequence, cure)
     _checks.that(where, len(plane.directions) > 0, "plane must have at least one direction", "none")
     directions = []
     for index, direction in enumerate(plane.directions):
@@ -791,22 +830,26 @@ def _checked_path(where: str, path: Any) -> tuple[Params, int]:
     """Params with a leading axis, and its length; a Trajectory gives its path."""
     if isinstance(path, tuple) and {"path", "losses"} <= set(getattr(path, "_fields", ())):
         path = getattr(path, "path")  # noqa: B009 (its type is not known here)
-    leaves = jax.tree.leaves(path)
     cure = "Pass Trajectory.path, the params at each step."
     if isinstance(path, (list, tuple)) and len(path) > 1:
         checkpoints = [jax.tree.map(jnp.shape, checkpoint) for checkpoint in path]
         if all(shapes == checkpoints[0] for shapes in checkpoints):
             cure = "Stack a list of checkpoints: jax.tree.map(lambda *p: jnp.stack(p), *path)."
     path = _checks.params(where, "path", path)
-    leaves = jax.tree.leaves(path)
+    return path, _num_rows(where, "path", path, cure)
+
+
+def _num_rows(where: str, name: str, tree: Params, cure: str) -> int:
+    """The length of the leading axis that all arrays share."""
+    leaves = jax.tree.leaves(tree)
     _checks.that(
         where,
         len({leaf.shape[:1] for leaf in leaves}) == 1 and leaves[0].ndim > 0,
-        "the leaves of path must share a leading axis",
+        f"the leaves of {name} must share a leading axis",
         f"shapes {', '.join(str(leaf.shape) for leaf in leaves)}",
         cure,
     )
-    return path, leaves[0].shape[0]
+    return leaves[0].shape[0]
 
 
 def _axis_per_leaf(where: str, name: str, axes: Any, tree: Params) -> list[int | None]:

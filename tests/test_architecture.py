@@ -93,6 +93,7 @@ PUBLIC = {
         "coordinate",
         "random",
         "through",
+        "along",
         "principal",
         "filter_normalize",
         "PlaneGeometry",

@@ -584,6 +584,23 @@ refuse(planes.through, lambda f: f(TREE), ValueError, r"expected at least two po
 refuse(planes.through, lambda f: f(ONES, INTS), TypeError, r"point 1 must be floating-point")
 refuse(planes.through, lambda f: f(ONES, SCORES), ValueError, r"point 1 must have the shape of po")
 refuse(planes.through, lambda f: f(TREE, ONES), ValueError, r"point 1 must have the structure of p")
+refuse(planes.along, lambda f: f(INTS, ONES), TypeError, r"params must be floating-point")
+refuse(planes.along, lambda f: f(ONES, INTS), TypeError, r"vectors must be floating-point")
+refuse(
+    planes.along, lambda f: f(TREE, TREE), ValueError, r"the leaves of vectors must share a lead"
+)
+refuse(
+    planes.along, lambda f: f(ONES, jnp.ones((2, 4))), ValueError, r"a row of vectors must have t"
+)
+refuse(
+    planes.along, lambda f: f(ONES, jnp.ones((0, 3))), ValueError, r"expected at least one vector"
+)
+refuse(
+    planes.geometry,
+    lambda f: f(PLANE._replace(directions={"w": jnp.ones((2, 3))})),
+    TypeError,
+    r"plane\.directions must be a sequence, got a dict\. .*planes\.along",
+)
 refuse(planes.principal, lambda f: f(INTS), TypeError, r"path must be floating-point")
 refuse(planes.principal, lambda f: f(jnp.ones((2, 5))), ValueError, r"path must have more points")
 refuse(

@@ -243,6 +243,12 @@ ROWS = [
         lambda rng: tuple(plane_of_two(rng).origin for _ in range(3)),
         (0, 1, 2),
     ),
+    Row(
+        planes.along,
+        lambda params, w, b: planes.along(params, {"w": w, "b": b}),
+        lambda rng: (plane_of_two(rng).origin, *normal((2, 2, 3), (2,))(rng)),
+        (0, 1, 2),
+    ),
     Row(planes.principal, planes.principal, lambda rng: ({"w": rng.normal(size=(5, 2, 3))},)),
     Row(
         planes.filter_normalize,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from jaxgd import descent, neurons, planes, surfaces
+from jaxgd import curvature, descent, neurons, planes, surfaces
 
 # Shapes of params whose entries suffice for three independent directions.
 TREES = st.recursive(
@@ -381,7 +381,7 @@ def test_a_path_that_hardly_bends_has_its_principal_plane_all_the_same(amplitude
 def test_what_a_path_has_below_its_own_rounding_is_no_direction(factor, num_steps):
     start = factor * jnp.array([1.0, 2.0, 3.0])
     shrinking = 0.8 ** jnp.arange(num_steps)
-    straight = shrinking[:, None] * start
+    straight = jnp.outer(shrinking, start)
 
     first, second = planes.principal(straight).directions
 
@@ -411,6 +411,25 @@ def test_a_run_may_stand_for_its_path():
     chex.assert_trees_all_equal(plane, planes.principal(run.path))
     projection = planes.project_path(plane, run.path)
     chex.assert_trees_all_equal(planes.project_path(plane, run), projection)
+
+
+def test_eigenvectors_span_a_plane():
+    params = {"w": jnp.array([0.3, 0.1]), "b": jnp.array(0.2)}
+    pairs = curvature.top_eigenpairs(
+        jax.random.key(0),
+        lambda p: 3 * jnp.sum(p["w"] ** 2) - 5 * p["b"] ** 2,
+        params,
+        num_pairs=2,
+        num_iterations=3,
+    )
+
+    plane = planes.along(params, pairs.vectors)
+
+    chex.assert_trees_all_equal(plane.origin, params)
+    first, second = plane.directions
+    np.testing.assert_allclose(np.abs(flat(first)), [1, 0, 0], atol=1e-5)  # b, of -10
+    np.testing.assert_allclose(flat(second)[0], 0, atol=1e-5)  # w, of 6
+    np.testing.assert_allclose(planes.geometry(plane).cosines, np.eye(2), atol=1e-5)
 
 
 HALVES = [jnp.float16, jnp.bfloat16]
@@ -535,8 +554,6 @@ def test_a_vector_of_any_size_is_matched_as_one_filter(shape):
 
     matched = planes.filter_normalize(plane, filter_axis=-1, vectors="match").directions[0]["bias"]
 
-    np.testing.assert_allclose(
-        jnp.linalg.norm(jnp.atleast_1d(matched)), 3 * max(1, *shape, 1) ** 0.5, rtol=1e-6
-    )
+    np.testing.assert_allclose(np.linalg.norm(flat(matched)), 3 * max(1, *shape, 1) ** 0.5)
     old = plane.directions[0]["bias"]
     np.testing.assert_allclose(jnp.sign(matched), jnp.sign(old))
