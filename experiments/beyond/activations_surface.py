@@ -16,7 +16,7 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments.data.digits import load_digits
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (11, 9)
@@ -102,6 +102,27 @@ def tables(results: Results) -> list[Table]:
     header = ("network, weights", "first loss", "last loss", "test accuracy", "sharpness",
               "plane: lowest", "median", "highest")  # fmt: skip
     return [Table("The digits, by activation and initial weights", header, rows)]
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """Large first weights: worse accuracy, steeper bowls."""
+    cases, expected = results.cases, []
+    for activation in ACTIVATIONS:
+        usual, large = cases[f"{activation}, usual"], cases[f"{activation}, large"]
+        medians = float(jnp.median(usual.surface.values)), float(jnp.median(large.surface.values))
+        expected += [
+            Expectation(
+                f"{activation}: large first weights end at a worse test accuracy",
+                f"{large.accuracy:.1%} against {usual.accuracy:.1%}",
+                bool(large.accuracy < usual.accuracy),
+            ),
+            Expectation(
+                f"{activation}: and in a bowl several times steeper",
+                f"median of the plane: {medians[1]:.3g} against {medians[0]:.3g}",
+                medians[1] > 3 * medians[0],
+            ),
+        ]
+    return expected
 
 
 def draw(figure: Figure, results: Results) -> None:

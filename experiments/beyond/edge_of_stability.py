@@ -35,7 +35,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import curvature, descent, losses, neurons, plots
 from jaxgd.types import Array, ArrayLike, Params, PRNGKey
 
@@ -253,6 +253,37 @@ def tables(results: Results) -> list[Table]:
             level,
         ),
     ]  # fmt: skip
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """At the edge the sharpness stands at 2 / rate; far below it, it stays under its bound."""
+    expected = []
+    for case in EDGES:
+        sharpness, trace = lanes_of(results, case)
+        late = sharpness[:, sharpness.shape[1] // 2 :].mean(axis=1)
+        off = np.abs(late * case.rate / 2 - 1).max()
+        expected += [
+            Expectation(
+                f"degree {case.degree}: from every start the sharpness stands at 2 / rate to 5 %",
+                f"{_spread(late, '.2f')} against {2 / case.rate:.4g}",
+                bool(off < 0.05),
+            ),
+            Expectation(
+                f"degree {case.degree}: the loss rises at many steps",
+                f"at {_spread(rising(trace), '.0%')} of them",
+                bool(rising(trace).min() > 0.01),
+            ),
+        ]
+    for case in CONTROLS:
+        largest = lanes_of(results, case)[0].max()
+        expected.append(
+            Expectation(
+                f"degree {case.degree}, rate {case.rate:g}: the sharpness stays below its bound",
+                f"at most {largest:.2f} of {2 / case.rate:.4g}",
+                bool(largest < 2 / case.rate),
+            )
+        )
+    return expected
 
 
 def draw(figure: Figure, results: Results) -> None:

@@ -17,7 +17,7 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments.data.digits import load_digits
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from experiments.shell.sweep import Map
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
@@ -171,6 +171,39 @@ def tables(results: Results) -> list[Table]:
             shapes,
         ),
         Table("Leading eigenvalues", ("", "eigenvalue", "||Hv - lambda v||"), pairs),
+    ]
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """What each plane shows of the three descents, and which is the steepest."""
+    seen = {
+        (view, name): 1 - float(jnp.median(projection.residuals))
+        for view, projections in results.projections.items()
+        for name, projection in projections.items()
+    }
+    highest = {
+        view: float(surface.values["loss"].max()) for view, surface in results.surfaces.items()
+    }
+    return [
+        Expectation(
+            "the plane of the momentum run shows most of its way, and next to nothing of Adam's",
+            f"in the median {seen['own', 'momentum']:.0%} and {seen['own', 'Adam']:.0%}",
+            seen["own", "momentum"] > 0.5 and seen["own", "Adam"] < 0.1,
+        ),
+        Expectation(
+            "the plane of all three shows more of Adam's",
+            f"{seen['joint', 'Adam']:.0%}",
+            seen["joint", "Adam"] > seen["own", "Adam"],
+        ),
+        Expectation(
+            "the lowest loss on the random plane is at its centre",
+            f"{float(results.surfaces['random'].values['loss'].min()):.4f}; highest: "
+            f"{highest['random']:.2f}",
+            bool(
+                results.surfaces["random"].values["loss"].argmin()
+                == results.surfaces["random"].values["loss"].size // 2
+            ),
+        ),
     ]
 
 

@@ -26,7 +26,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from experiments.shell.sweep import Map
 from jaxgd import descent, surfaces
 from jaxgd.types import Array, ArrayLike, PRNGKey
@@ -250,6 +250,19 @@ def colours() -> ListedColormap:
     blues = np.array([0.80, 0.92, 1.0]) * (1 - steps) + np.array([0.0, 0.18, 0.42]) * steps
     oranges = np.array([1.0, 0.93, 0.70]) * (1 - steps) + np.array([0.78, 0.27, 0.0]) * steps
     return ListedColormap(np.concatenate([blues[::-1], oranges]))
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """The border is neither a point set nor smooth: its dimension lies between one and two."""
+    estimates = [dimension.estimate for dimension in results.dimensions]
+    errors = [dimension.standard_error for dimension in results.dimensions]
+    return [
+        Expectation(
+            "the border has a dimension above 1 and below 2, however far one zooms in",
+            ", ".join(f"{d:.2f}" for d in estimates),
+            all(d - 2 * e > 1 and d < 2 for d, e in zip(estimates, errors, strict=True)),
+        )
+    ]
 
 
 def draw(figure: Figure, results: Results) -> None:

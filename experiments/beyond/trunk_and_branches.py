@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.data import colours as named_colours
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import chains, descent, losses, neurons, plots
 
 FIGURE_SIZE = (12, 7.2)
@@ -142,6 +142,32 @@ def tables(results: Results) -> list[Table]:
             branches,
         ),
         Table("Training", ("", "value"), success),
+    ]
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """The branches are the gradient; training makes them small, not the trunk."""
+    before, after = (
+        max(_largest(getattr(branch, field)) for branch in trace.param_adjoints or () if branch
+            for field in ("weights", "bias"))
+        for trace in (results.before, results.after)
+    )  # fmt: skip
+    return [
+        Expectation(
+            "every branch is what jax.grad of the whole gives",
+            f"to {float(results.largest_difference):.0e}",
+            bool(results.largest_difference < 1e-6),
+        ),
+        Expectation(
+            "training makes the branches ten times smaller",
+            f"from {before:.0e} to {after:.0e}",
+            bool(after < before / 10),
+        ),
+        Expectation(
+            "more than 90 % of the unseen colours are told",
+            f"{results.accuracies[1]:.1%}",
+            bool(results.accuracies[1] > 0.9),
+        ),
     ]
 
 

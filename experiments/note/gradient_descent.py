@@ -16,7 +16,7 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments.data import points
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (12, 10.5)
@@ -146,6 +146,36 @@ def tables(results: Results) -> list[Table]:
                 (f"{rate:g}", *(f"{x:.4g}" for x in path))
                 for rate, path in zip(PICTURE_RATES, results.rates.path, strict=True)
             ],
+        ),
+    ]
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """The published fit, the sharp limit of the rate, the factors of the quadratics."""
+    hand, optax_run = results.by_hand, results.with_optax
+    bound = 2 / float(np.linalg.eigvalsh(results.hessian).max())
+    statuses = [descent.Status(int(status)).name for status in results.critical.status]
+    # (x - 1)^2 + 0.1 has the second derivative 2: each step multiplies x - 1 by 1 - 2 rate.
+    errors = np.asarray(results.rates.path) - 1
+    factors = errors[:, 1:] - (1 - 2 * np.array(PICTURE_RATES))[:, None] * errors[:, :-1]
+    return [
+        Expectation(
+            "by hand and with Optax it takes 4,035 updates",
+            f"{int(hand.num_steps):,} and {int(optax_run.num_steps):,}",
+            int(hand.num_steps) == int(optax_run.num_steps) == 4035,
+        ),
+        Expectation(
+            f"the rate's bound, {bound:.7f}, lies between {CRITICAL_RATES[0]} and "
+            f"{CRITICAL_RATES[1]}, and only the first holds",
+            " and ".join(statuses),
+            CRITICAL_RATES[0] < bound < CRITICAL_RATES[1]
+            and statuses[0] != "DIVERGED"
+            and statuses[1] == "DIVERGED",
+        ),
+        Expectation(
+            "on (x - 1)^2 + 0.1 every step multiplies the error by 1 - 2 rate",
+            f"to {np.abs(factors).max():.0e}",
+            bool(np.abs(factors).max() < 1e-5),
         ),
     ]
 

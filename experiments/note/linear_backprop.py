@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import chains, plots, surfaces
 
 FIGURE_SIZE = (11, 4.6)
@@ -120,6 +120,32 @@ def tables(results: Results) -> list[Table]:
         used = (*header, "dz/dw used", "dz/db used", "delta w", "delta b")
         shown.append(Table(f"{name}: {steps} updates", used, rows))
     return shown
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """One exact step in w; Newton's method and the chord method; two ends on one curve."""
+    steps = {name: int(run.num_steps) for name, run in results.runs.items()}
+    pairs = [(name, name.replace("recomputed", "derivatives kept")) for name in steps]
+    recomputed = {name: kept for name, kept in pairs if name != kept and kept in steps}
+    ends = np.array([np.asarray(run.path[int(run.num_steps)]) for run in results.runs.values()])
+    off = float(np.abs([run.residuals[int(run.num_steps)] for run in results.runs.values()]).max())
+    return [
+        Expectation(
+            "one step in w alone is exact",
+            f"z - 150 = {float(results.w_step.residuals[1]):g} after it",
+            bool(results.w_step.residuals[1] == 0),
+        ),
+        Expectation(
+            "recomputed derivatives need fewer updates than kept ones",
+            ", ".join(f"{steps[name]} against {steps[kept]}" for name, kept in recomputed.items()),
+            all(steps[name] < steps[kept] for name, kept in recomputed.items()),
+        ),
+        Expectation(
+            "every run ends on z = 150, with b alone and with w and b at different points",
+            f"z is off by {off:.0e}, the ends are {np.ptp(ends[:, 0]):.2f} apart in w",
+            bool(off < TOLERANCE and np.ptp(ends[:, 0]) > 0.1),
+        ),
+    ]
 
 
 def draw(figure: Figure, results: Results) -> None:

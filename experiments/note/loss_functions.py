@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, neurons, plots, surfaces
 
 FIGURE_SIZE = (12, 7.6)
@@ -155,6 +155,31 @@ def _tilt(neuron: neurons.Neuron) -> float:
     """The angle between a boundary and the best one, which is upright."""
     w = np.asarray(neuron.weights)
     return float(np.degrees(np.arctan2(w[1], w[0])))
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """Wrong labels turn every boundary but the ramp's."""
+    lost = {name: float(results.best - pair[0]) for name, pair in results.accuracies.items()}
+    by_ramp = next(drop for name, drop in lost.items() if name.startswith("ramp"))
+    by_others = {name: drop for name, drop in lost.items() if not name.startswith("ramp")}
+    least = min(by_others, key=by_others.__getitem__)
+    return [
+        Expectation(
+            "the worked example costs 0.0658839 nats",
+            f"{float(results.cross_entropy):.7f}",
+            abs(float(results.cross_entropy) - 0.0658839) < 1e-6,
+        ),
+        Expectation(
+            "the ramp loses less than 2 % of accuracy to the wrong labels",
+            f"{by_ramp:.1%} below the best boundary",
+            by_ramp < 0.02,
+        ),
+        Expectation(
+            "every other loss loses more than 4 %",
+            f"the least is {by_others[least]:.1%}, by the {least}",
+            by_others[least] > 0.04,
+        ),
+    ]
 
 
 def draw(figure: Figure, results: Results) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.data import points
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import losses, neurons, planes, plots, surfaces
 
 FIGURE_SIZE = (12, 7.6)
@@ -181,6 +181,30 @@ def tables(results: Results) -> list[Table]:
             f"{results.largest_difference:.0e})",
             ("how", "milliseconds", "times as fast"),
             race,
+        ),
+    ]
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """The published losses come out, the curves are parabolas, and the sweep is the loop."""
+    corners = np.ix_((0, 1, 2, -3, -2, -1), (0, 1, 2, -3, -2, -1))
+    agree = np.round(np.asarray(results.near.values)[corners], 2) == PUBLISHED_GRID
+    third = max(
+        np.abs(np.diff(np.asarray(line.values), n=3)).max()
+        for line in (results.along_b, results.along_w)
+    )
+    loop, sweep, _ = results.seconds
+    return [
+        Expectation("all 36 published entries of the grid come out", f"{agree.sum()}", agree.all()),
+        Expectation(
+            "along b and along w the loss is a parabola",
+            f"third differences up to {third:.0e}",
+            bool(third < 1e-5),
+        ),
+        Expectation(
+            "the sweep equals the note's double loop",
+            f"to {results.largest_difference:.0e}, {loop / sweep:.0f} times as fast",
+            bool(results.largest_difference < 1e-5 and sweep < loop),
         ),
     ]
 

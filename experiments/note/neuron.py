@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from experiments.data import colours as named_colours
 from experiments.data.colours import Colours
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, neurons, plots, surfaces
 
 FIGURE_SIZE = (12, 7.6)
@@ -141,6 +141,22 @@ def tables(results: Results) -> list[Table]:
             trained,
         ),
         Table("Colours it gets wrong", ("colour", "hue", "label", "output", "set"), wrong),
+    ]
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """The threshold is -b, and one neuron tells warm from cool."""
+    return [
+        Expectation(
+            "w.x >= t and w.x + b >= 0 with b = -t fire for the same inputs",
+            "on 10,000 random inputs" if results.threshold_holds else "not always",
+            bool(results.threshold_holds),
+        ),
+        Expectation(
+            "one neuron tells more than 90 % of the unseen colours",
+            f"{results.accuracies[1]:.1%}",
+            bool(results.accuracies[1] > 0.9),
+        ),
     ]
 
 

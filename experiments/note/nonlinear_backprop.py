@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.shell.report import Table
+from experiments.shell.report import Expectation, Table
 from jaxgd import chains, descent, plots, surfaces
 
 FIGURE_SIZE = (11, 7.4)
@@ -133,6 +133,21 @@ def tables(results: Results) -> list[Table]:
             newton,
         ),
         Table("Every run", ("run", "iterates", "last c", "status"), others),
+    ]
+
+
+def expectations(results: Results) -> list[Expectation]:
+    """The chain's correction is Newton's step; there is no way from x <= 1."""
+    steps = int(results.solution.num_steps)
+    by_chain = np.asarray(results.corrections.deltas[0])[:steps]
+    apart = np.abs(by_chain - np.asarray(results.newton_steps)[:steps]).max()
+    lost = [descent.Status(int(status)).name for status in np.ravel(results.bad)]
+    return [
+        Expectation("from x = 2 it takes four updates", f"{steps}", steps == 4),
+        Expectation(
+            "each is Newton's step, (f(x) - y) / f'(x)", f"to {apart:.0e}", bool(apart < 1e-5)
+        ),
+        Expectation("from x <= 1 there is no way", ", ".join(lost), set(lost) == {"NON_FINITE"}),
     ]
 
 
