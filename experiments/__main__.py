@@ -54,11 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
 
-    if options.names == ["bench"]:
-        bench = importlib.import_module("experiments.bench")
-        bench.main(lambda table: print(f"\n{report.render(table)}", flush=True))
-        return 0
-    _check(parser, options)
+    if options.names != ["bench"]:
+        _check(parser, options)
     if options.list:
         for name in NAMES:
             print(f"{name:20}{_question(name)}")
@@ -69,8 +66,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{parser.prog}: cannot write to {options.out}: {error.strerror}", file=sys.stderr)
         return 2
+    if options.names == ["bench"]:
+        return _bench(options)
+    with jax.enable_x64(True):  # the published digits are those of float64
+        return _run_all(options)
 
-    jax.config.update("jax_enable_x64", True)  # the published digits are those of float64
+
+def _bench(options: argparse.Namespace) -> int:
+    """Races the library against other ways and keeps the figures."""
+    bench = importlib.import_module("experiments.bench")
+    tables = []
+
+    def show(table: report.Table) -> None:
+        tables.append(table)
+        print(f"\n{report.render(table)}", flush=True)
+
+    bench.main(show)
+    path = options.out / "bench.md"
+    path.write_text(bench.figures(tables), encoding="utf-8")
+    print(f"\nThe figures: {path}.")
+    return 0
+
+
+def _run_all(options: argparse.Namespace) -> int:
+    """Runs the experiments asked for, one after the other."""
     names = [name for name in NAMES if name in options.names or not options.names]
     print(_announcement(names, options), flush=True)
     runs = {}

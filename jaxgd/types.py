@@ -31,7 +31,15 @@ Stage: TypeAlias = Callable[..., Any]
 
 
 class Status(enum.IntEnum):
-    """How an iteration ended; carried through jit and vmap as an int32 per run."""
+    """How an iteration ended; carried through jit and vmap as an int32 per run.
+
+    Attributes:
+      CONVERGED: the gradient (of a solve: the residual) is within the tolerance.
+      MAX_STEPS: all steps were taken. Without a tolerance that is the normal end.
+      NON_FINITE: a loss, a gradient or a parameter became infinite or NaN.
+      DIVERGED: the loss rose by 10^6 times its start, or ended above its start.
+      STALLED: a step changed nothing, although the gradient is above the tolerance.
+    """
 
     CONVERGED = 0
     MAX_STEPS = 1

@@ -73,24 +73,71 @@ def test_every_picture_of_the_readme_is_there_and_small(picture):
     assert path.stat().st_size < most
 
 
-def test_the_map_of_rooms_names_every_public_function():
-    for room in ("neurons", "chains", "descent", "curvature", "planes", "surfaces", "sweeps"):
-        row = next(line for line in README.splitlines() if f"`jaxgd.{room}`" in line)
-        for name, value in vars(getattr(jaxgd, room)).items():
-            here = (getattr(value, "__module__", None) or "").startswith(f"jaxgd.{room}")
-            if here and callable(value) and not name.startswith("_"):
-                documented_elsewhere = {"Trace", "Correction", "Solution"}
-                assert f"`{name}`" in row or name in documented_elsewhere
+ROOMS_IN_FULL = ("neurons", "chains", "descent", "curvature", "planes", "surfaces", "sweeps")
 
 
-def test_the_readme_lists_all_errata_of_the_note():
-    section = README.split("## What is wrong in the note")[1].split("##")[0]
-    assert len([line for line in section.splitlines() if line.startswith("| ")]) - 1 >= 30
+@pytest.mark.parametrize("room", ROOMS_IN_FULL)
+def test_the_map_of_rooms_names_what_is_public(room):
+    (row,) = re.findall(rf"^\| `jaxgd\.{room}` \|[^|]*\|(.*)\|$", README, re.MULTILINE)
+    public = {
+        name
+        for name, value in vars(getattr(jaxgd, room)).items()
+        if callable(value)
+        and not name.startswith("_")
+        and f"{value.__module__}.".startswith(f"jaxgd.{room}.")
+    }
+
+    named = set(re.findall(r"`(\w+)`", row))
+
+    assert public <= named, public - named
+    assert all(hasattr(getattr(jaxgd, room), name) for name in named)
+
+
+def test_the_errata_of_the_note_are_listed():
+    table = (ROOT / "experiments/note/ERRATA.md").read_text(encoding="utf-8")
+
+    assert len(re.findall(r"^\| (?!where)", table, re.MULTILINE)) == 31
 
 
 def test_the_readme_shows_experiments_that_exist():
-    for name in re.findall(r"^\| `(\w+)`:", README, re.MULTILINE):
-        assert name in NAMES
+    shown = re.findall(r"`(\w+)`: ", README)
+
+    assert len(shown) >= 8
+    assert set(shown) <= set(NAMES)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((experiments/[^)]+\.md)\)", README))
+def test_every_page_that_the_readme_leads_to_is_there(link):
+    assert (ROOT / link).read_text(encoding="utf-8").startswith("# ")
+
+
+def test_the_readme_says_which_versions_of_jax_are_supported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (bounds,) = (each for each in project["dependencies"] if each.startswith("jax>"))
+    oldest = (ROOT / ".ci/oldest.txt").read_text(encoding="utf-8")
+
+    assert bounds == "jax>=0.10.2,<0.13"
+    assert "jaxgd runs on JAX 0.10.2 to 0.12" in README
+    assert "\njax==0.10.2\n" in oldest
+
+
+def test_the_oldest_versions_tested_are_the_lower_bounds_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["test"], *extras["experiments"], *extras["tour"]]
+    needed += [*extras["interactive"], *extras["store"]]
+    bounds = dict(re.match(r"([\w-]+)>=([\d.]+)", each).groups() for each in needed
+                  if not each.startswith("jaxgd"))  # fmt: skip
+    lines = (ROOT / ".ci/oldest.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines)
+
+    def padded(version: str) -> list[str]:
+        return [*version.split("."), "0", "0"][:3]
+
+    assert len(bounds) >= 18
+    assert {name: padded(tested[name]) for name in bounds} == {
+        name: padded(bound) for name, bound in bounds.items()
+    }
 
 
 def test_the_version_stands_in_one_place():

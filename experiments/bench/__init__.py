@@ -7,10 +7,25 @@ left out: ``pip install -e ".[bench]"`` brings PyTorch and loss-landscapes.
 """
 
 import importlib.util
-from collections.abc import Callable
+import os
+import platform
+from collections.abc import Callable, Sequence
+
+import jax
 
 from experiments.bench import descents, surfaces
+from experiments.shell import report
 from experiments.shell.report import Table
+
+
+def figures(tables: Sequence[Table]) -> str:
+    """The tables as a page of Markdown, under a line that says where they were measured."""
+    where = (
+        f"Measured on {os.cpu_count()} cores ({platform.machine()}), {jax.default_backend()}, "
+        f"Python {platform.python_version()}, JAX {jax.__version__}."
+    )
+    parts = ["# How fast", where, *(f"## {t.title}\n\n{report.markdown(t)}" for t in tables)]
+    return "\n\n".join(parts) + "\n"
 
 
 def main(show: Callable[[Table], None]) -> None:

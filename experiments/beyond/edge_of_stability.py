@@ -296,7 +296,8 @@ def draw(figure: Figure, results: Results) -> None:
     swing.axhline(0, color="0.8", lw=1)
     swing.plot(steps, results.swing, "o-", color=plots.COLOURS[0], ms=4, lw=0.8)
     swing.set_ylabel("distance along the leading eigenvector")
-    swing.set_title("Each step jumps across the valley")
+    crossings = int(np.sum(np.diff(np.sign(np.asarray(results.swing))) != 0))
+    swing.set_title(f"{crossings} of {SWING_STEPS} steps cross the valley")
     trace.plot(
         steps, results.losses[0, SWING_FROM + steps], "o-", color=plots.COLOURS[0], ms=4, lw=0.8
     )
@@ -331,8 +332,11 @@ def _draw_edge(axes: Sequence[Axes], results: Results, case: Case, control: Case
     sharp.axhline(bound, color=plots.COLOURS[1], ls="--", label=f"2 / {case.rate:g} = {bound:.3g}")
     sharp.set_ylim(0, None)
     sharp.set_ylabel("sharpness")
-    sharp.set_title(f"Sharpness rises to 2 / rate = {bound:.3g}, and stays")
+    first = lanes_of(results, case)[0][0]
+    late = first[len(first) // 2 :].mean()
+    sharp.set_title(f"Sharpness from {first[0]:.2g} to {late:.3g}; 2 / rate is {bound:.3g}")
     sharp.legend()
     loss.set_ylabel("loss")
-    loss.set_title(f"Degree {case.degree}: the loss jumps at the edge")
+    share = float(rising(lanes_of(results, case)[1][0]))
+    loss.set_title(f"Degree {case.degree}: the loss rises at {share:.0%} of the steps")
     loss.legend(loc="upper right")

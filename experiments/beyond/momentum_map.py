@@ -257,7 +257,7 @@ def draw(figure: Figure, results: Results) -> None:
     bar = figure.colorbar(contours, ax=right, label="relative error", ticks=range(-7, -1))
     bar.ax.set_yticklabels(["1e-7 or less", "1e-6", "1e-5", "1e-4", "1e-3", "1 %"])
     largest = np.nanmax(errors[closed < SLOW])
-    right.set_title(f"They differ by {largest:.2%} at most, on a crease")
+    right.set_title(f"Below a rate of {SLOW} they differ by {largest:.2%} at most")
     left.set_ylabel("momentum beta")
 
 

@@ -186,7 +186,7 @@ def draw(figure: Figure, results: Results) -> None:
     top, middle, bottom = (figure.add_subfigure(row) for row in grid)
     fit, contour = top.subplots(1, 2)
     plots.fitted_line(fit, results.by_hand.params, X, Y)
-    fit.set_title("The fit after 4,035 updates")
+    fit.set_title(f"The fit after {int(results.by_hand.num_steps):,} updates")
     plots.surface_contour(contour, results.surface, axis_names=("theta0 (bias)", "theta1 (weight)"),
                           value_name="cost", log=True)  # fmt: skip
     points, _ = _on_the_cost(results.by_hand)
@@ -194,7 +194,8 @@ def draw(figure: Figure, results: Results) -> None:
     contour.plot(*points[0], "o", color=plots.COLOURS[1], label="start")
     contour.plot(*points[-1], "*", color=plots.COLOURS[4], ms=12, label="end")
     contour.legend(loc="upper right", fontsize=8)
-    contour.set_title("A few bounces across the valley, then thousands along it")
+    across = int(np.sum(np.abs(np.diff(points[:, 1])) > 1e-3))
+    contour.set_title(f"{across} steps across the valley, {len(points) - 1 - across:,} along it")
 
     bound, valley, curve = middle.subplots(1, 3)
     for lane, rate in enumerate(CRITICAL_RATES):
@@ -202,7 +203,11 @@ def draw(figure: Figure, results: Results) -> None:
         plots.loss_curve(bound, run, color=plots.COLOURS[lane], lw=2, label=f"rate {rate}")
     bound.set_yscale("log")
     bound.set_ylabel("cost")
-    bound.set_title("0.0138 converges, 0.0139 does not")
+    ends = (
+        f"{rate} {'diverges' if status == descent.Status.DIVERGED else 'holds'}"
+        for rate, status in zip(CRITICAL_RATES, results.critical.status, strict=True)
+    )
+    bound.set_title(", ".join(ends))
     bound.legend(fontsize=8, loc="center right")
     bowl = surfaces.sweep(
         lambda x, y: x**2 + jnp.sin(y) ** 2,
@@ -211,12 +216,12 @@ def draw(figure: Figure, results: Results) -> None:
     )
     plots.surface_contour(valley, bowl, axis_names=("x", "y"), value_name="J")
     plots.descent_path(valley, np.stack(results.two_variables.path, axis=1), color="white")
-    valley.set_title("x² + sin² y, 16 updates at 0.1")
+    valley.set_title(f"x² + sin² y, {int(results.two_variables.num_steps)} updates at 0.1")
     parabola = surfaces.sweep(jnp.square, jnp.linspace(-1.3, 1.3, 101))
     plots.loss_line(curve, parabola, axis_name="x", value_name="y", color=plots.COLOURS[0])
     one = results.one_variable
     plots.descent_path(curve, np.stack([one.path, one.losses], axis=1), color=plots.COLOURS[1])
-    curve.set_title("y = x², 4 updates at 0.3")
+    curve.set_title(f"y = x², {int(one.num_steps)} updates at 0.3")
 
     line = surfaces.sweep(lambda x: (x - 1) ** 2 + 0.1, jnp.linspace(-2.2, 4.2, 121))
     panels = bottom.subplots(1, 4, sharey=True)

@@ -64,6 +64,14 @@ def render(table: Table) -> str:
     return "\n".join([table.title, *lines])
 
 
+def markdown(table: Table) -> str:
+    """Lays a table out as Markdown, without its title."""
+    numeric = [is_numeric(row[i] for row in table.rows) for i in range(len(table.header))]
+    rules = ["---:" if right else "---" for right in numeric]
+    lines = [" | ".join(map(str, row)) for row in (table.header, rules, *table.rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
 def is_numeric(column: Iterable[Any]) -> bool:
     """Whether every cell that is not empty is a number."""
     return all(_is_number(str(cell)) for cell in column if str(cell))

@@ -62,8 +62,12 @@ def main(arguments: Sequence[str], maps: Mapping[str, Callable[[int, int], Map]]
         if value < least:
             parser.error(f"{name} must be at least {least}, got {value}")
 
-    jax.config.update("jax_enable_x64", True)
-    chosen = maps[options.map](options.seed, options.size)
+    with jax.enable_x64(True):
+        return _swept(maps[options.map](options.seed, options.size), options)
+
+
+def _swept(chosen: Map, options: argparse.Namespace) -> int:
+    """Sweeps a map, draws it, and tells what was found; the exit status."""
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         surface = sweeps.run(
@@ -73,7 +77,7 @@ def main(arguments: Sequence[str], maps: Mapping[str, Callable[[int, int], Map]]
         print(*getattr(interrupt, "__notes__", ["stopped"]), sep="\n", file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"python -m experiments sweep: {error}", file=sys.stderr)
         return 2
     print(report.render(_table(options.map, surface)))
     print(f"\n    -> {_drawn(options.out / f'sweep_{options.map}.png', chosen, surface)}")
