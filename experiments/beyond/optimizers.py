@@ -6,8 +6,8 @@ Rosenbrock; the four minima of Himmelblau; the plateaus of Beale. Each descends 
 of a grid of starts. Expect L-BFGS to arrive in tens of steps; momentum (0.9) to beat plain
 gradient descent in the valleys, and to lose among Himmelblau's minima, which are round: with it
 no error shrinks faster than by sqrt(0.9) = 0.949 a step; RMSProp, whose steps do not shrink, to
-keep hopping about the minimum from most starts; and neither the nearest minimum nor one and the same to be
-reached always.
+keep hopping about the minimum from most starts; and neither the nearest minimum nor one and the
+same to be reached always.
 
 (Where RMSProp is said to arrive, it mostly passes by: from starts near the diagonals of a minimum
 both coordinates cross it at one step, which ends the run; without a tolerance it leaves again.)
