@@ -245,4 +245,4 @@ def draw(figure: Figure, results: Results) -> None:
               ylabel="mean cost above the minimum, at rest")  # fmt: skip
     level.legend(title="lines: exact, dots: measured", fontsize=8)
     off = np.abs(np.asarray(results.excess).mean(-1) / results.exact - 1).max()
-    level.set_title(f"At rest: measured and exact differ by {off:.1%} at most")
+    level.set_title(f"At rest: at most {off:.1%} from the exact excess")
