@@ -126,10 +126,10 @@ def test_the_oldest_versions_tested_are_the_lower_bounds_of_pyproject():
     extras = project["optional-dependencies"]
     needed = [*project["dependencies"], *extras["test"], *extras["experiments"], *extras["tour"]]
     needed += [*extras["interactive"], *extras["store"]]
-    bounds = dict(re.match(r"([\w-]+)>=([\d.]+)", each).groups() for each in needed
-                  if not each.startswith("jaxgd"))  # fmt: skip
+    found = re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(needed), re.MULTILINE)
+    bounds = {name: bound for name, bound in found}
     lines = (ROOT / ".ci/oldest.txt").read_text(encoding="utf-8").splitlines()
-    tested = dict(line.split("==") for line in lines)
+    tested = {line.split("==")[0]: line.split("==")[1] for line in lines}
 
     def padded(version: str) -> list[str]:
         return [*version.split("."), "0", "0"][:3]
