@@ -127,7 +127,7 @@ def test_the_oldest_versions_tested_are_the_lower_bounds_of_pyproject():
     needed = [*project["dependencies"], *extras["test"], *extras["experiments"], *extras["tour"]]
     needed += [*extras["interactive"], *extras["store"]]
     found = re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(needed), re.MULTILINE)
-    bounds = {name: bound for name, bound in found}
+    bounds: dict[str, str] = dict(found)
     lines = (ROOT / ".ci/oldest.txt").read_text(encoding="utf-8").splitlines()
     tested = {line.split("==")[0]: line.split("==")[1] for line in lines}
 
