@@ -303,6 +303,16 @@ def test_importing_the_library_does_not_import_matplotlib():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_importing_the_library_starts_no_backend():
+    # jax.distributed.initialize must come before, and may come after the import.
+    program = "import sys, jaxgd.plots; from jax._src import xla_bridge as bridge;"
+    program += "sys.exit(bridge.backends_are_initialized())"
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=HOME, check=False)
+
+    assert done.returncode == 0
+
+
 @by_name([path for path in FILES if room_of(path) != "plots"])
 def test_only_plots_knows_matplotlib_and_no_room_knows_pyplot(path):
     assert not any(module.split(".")[0] == "matplotlib" for module, _ in imports(path))

@@ -169,7 +169,8 @@ _LAYOUT = Rule(linear_in=_ALL, price=free, squares_in=_FIRST, rows=squares.rearr
 
 def _split() -> Any:
     """The primitive of jax.lax.split, which has no public name."""
-    program = jax.make_jaxpr(lambda x: jax.lax.split(x, (1, 1)))(jnp.zeros(2))
+    two = jax.ShapeDtypeStruct((2,), jnp.float32)  # an array would start the backend at import
+    program = jax.make_jaxpr(lambda x: jax.lax.split(x, (1, 1)))(two)
     return program.jaxpr.eqns[0].primitive
 
 
