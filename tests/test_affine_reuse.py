@@ -1,0 +1,134 @@
+"""Equal programs compile once, whatever the numbers in the plane and the data."""
+
+import contextlib
+
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgd import losses, planes, surfaces
+
+_COMPILED = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **__: _COMPILED.append(name) if "backend_compile" in name else None
+)
+
+
+@contextlib.contextmanager
+def compilations():
+    """The programs compiled within."""
+    before, found = len(_COMPILED), []
+    yield found
+    found += _COMPILED[before:]
+
+
+def plane_and_data(seed, moves_last=True):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    shapes = {"w": (3, 5), "b": (5,), "v": (5, 4)}
+    origin, first, second = ({k: draw(*s) for k, s in shapes.items()} for _ in range(3))
+    second["v"] = second["v"] if moves_last else jnp.zeros((5, 4))
+    return planes.Plane(origin, (first, second)), (draw(7, 3), jnp.asarray(rng.integers(4, size=7)))
+
+
+def custom():
+    """A function with derivatives of its own, made anew at each call."""
+
+    @jax.custom_vjp
+    def doubled(z):
+        return 2 * z
+
+    doubled.defvjp(lambda z: (doubled(z), None), lambda _, g: (3 * g,))
+
+    @jax.custom_jvp
+    def rounded(z):
+        return jnp.round(z)
+
+    rounded.defjvp(lambda primals, tangents: (rounded(primals[0]), tangents[0]))
+    return lambda z: doubled(rounded(z))
+
+
+def dense(p, x, labels):
+    z = jax.nn.relu(x @ p["w"] + p["b"][None]) @ p["v"]
+    return losses.softmax_cross_entropy_with_integer_labels(z, labels).mean()
+
+
+def with_custom_functions(p, x, labels):
+    del labels
+    return jnp.mean(custom()(x @ p["w"]) ** 2) + jnp.logaddexp(p["b"], 0.5).sum()
+
+
+def recurrent(p, x, labels):
+    del labels
+    cell = lambda state, row: (jax.nn.silu(state + row @ p["w"]), None)  # noqa: E731
+    return jnp.sum(jax.lax.scan(cell, p["b"], x)[0])
+
+
+def squares(p, x, labels):
+    return jnp.mean((x @ p["w"] - labels[:, None]) ** 2) + 0.1 * jnp.sum(p["v"] ** 2)
+
+
+@pytest.mark.parametrize("loss_fn", [dense, with_custom_functions, recurrent, squares])
+def test_another_plane_and_other_data_compile_nothing(loss_fn):
+    sweep = jax.jit(surfaces.sweep)
+    axis = jnp.linspace(-1, 1, 3)
+
+    def swept(seed):
+        plane, data = plane_and_data(seed)
+        phi = planes.restrict(lambda p, *d: 2 * loss_fn(p, *d) / 2, plane, *data)
+        value = phi(0.5, -0.25)
+        return plane, data, value, sweep(phi, axis, axis).values
+
+    swept(1)
+    with compilations() as compiled:
+        plane, data, value, values = swept(2)
+
+    assert not compiled
+    np.testing.assert_allclose(
+        value, loss_fn(planes.point(plane, 0.5, -0.25), *data), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        values[0, 2], loss_fn(planes.point(plane, -1.0, 1.0), *data), rtol=1e-4, atol=1e-5
+    )
+
+
+def slope(loss_fn):
+    plane, data = plane_and_data(3)
+    return jax.grad(planes.restrict(loss_fn, plane, *data))(0.5, -0.25)
+
+
+def with_slope(slope):
+    """The identity, with a derivative of its own."""
+
+    @jax.custom_jvp
+    def identity(z):
+        return z
+
+    identity.defjvp(lambda primals, tangents: (primals[0], slope * tangents[0]))
+    return lambda p, x, labels: jnp.sum(jnp.sin(identity(x @ p["w"])))
+
+
+def test_programs_that_differ_in_a_derivative_or_in_a_number_do_not_share():
+    plane, data = plane_and_data(3)
+
+    np.testing.assert_allclose(slope(with_slope(5.0)), 5 * slope(with_slope(1.0)), rtol=1e-5)
+    powers = [
+        planes.restrict(lambda p, x, y, n=n: jnp.sum((x @ p["w"]) ** n), plane, *data)(0.5, -0.25)
+        for n in (3, 5)
+    ]
+    z = data[0] @ planes.point(plane, 0.5, -0.25)["w"]
+    np.testing.assert_allclose(powers, [jnp.sum(z**3), jnp.sum(z**5)], rtol=1e-4)
+
+
+def test_a_plane_that_moves_other_arrays_is_another_program():
+    first, data = plane_and_data(4)
+    second, _ = plane_and_data(4, moves_last=False)
+
+    phis = [planes.restrict(dense, plane, *data) for plane in (first, second)]
+
+    assert jax.tree.structure(phis[0]) != jax.tree.structure(phis[1])
+    for plane, phi in zip((first, second), phis, strict=True):
+        plain = dense(planes.point(plane, 0.5, -0.25), *data)
+        np.testing.assert_allclose(phi(0.5, -0.25), plain, rtol=1e-5)
