@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd import _checks
+from jaxgd import _batches, _checks
 from jaxgd.types import Array, ArrayLike
 
 __all__ = [
@@ -76,6 +76,9 @@ def sweep(
 ) -> Surface:
     """Computes a function of k scalars at every point of a grid, in one vmap.
 
+    A function with a convolution whose kernel and input both depend on the point is computed one
+    point at a time within a batch: a batch of kernels makes a grouped convolution, which is slow.
+
     The function may be anything that JAX can trace: a loss restricted to a plane, a cost of
     (w, b), the final loss of a descent as a function of its learning rate. Under ``jax.jit``
     the whole grid is one compiled program; without, each operation is dispatched by itself.
@@ -109,7 +112,7 @@ def sweep(
     _checks.function(where, "fn", fn)
     axes = _checks.axes(where, coordinates)
 
-    def value(point: tuple[Array, ...]) -> Any:
+    def value(*point: Array) -> Any:
         with _checks.traceable(where, "fn"):
             values = fn(*point)
         _checks.scalar_outputs(where, "fn", values)
@@ -118,19 +121,19 @@ def sweep(
     shape = tuple(axis.size for axis in axes)
     points = tuple(grid.ravel() for grid in jnp.meshgrid(*axes, indexing="ij"))
     if batch_size is None:
-        values = jax.vmap(value)(points)
+        values = _batches.mapped(value, points)
     else:
         batch_size = _checks.count(where, "batch_size", batch_size, least=1)
         values = _in_batches(value, points, batch_size)
     return Surface(coordinates=axes, values=jax.tree.map(lambda rows: rows.reshape(shape), values))
 
 
-def _in_batches(fn: Callable[[Any], Any], points: tuple[Array, ...], batch_size: int) -> Any:
+def _in_batches(fn: Callable[..., Any], points: tuple[Array, ...], batch_size: int) -> Any:
     """Maps over batches of one size, so that one program serves all; the last is padded."""
     num_points = points[0].size
     batch_size = min(batch_size, num_points)
     num_batches = -(-num_points // batch_size)
     padding = (0, num_batches * batch_size - num_points)
     batches = [jnp.pad(p, padding, mode="edge").reshape(num_batches, -1) for p in points]
-    values = jax.lax.map(jax.vmap(fn), tuple(batches))
+    values = jax.lax.map(lambda batch: _batches.mapped(fn, batch), tuple(batches))
     return jax.tree.map(lambda rows: rows.reshape(-1)[:num_points], values)

@@ -26,12 +26,13 @@ MAY_IMPORT = {
     "losses": {"types", "_checks"},
     "curvature": {"types", "_checks"},
     "_affine": {"types", "_checks"},
-    "surfaces": {"types", "_checks"},
+    "_batches": {"types"},
+    "surfaces": {"types", "_checks", "_batches"},
     "chains": {"types", "_checks", "_iteration"},
     "descent": {"types", "_checks", "_iteration"},
     "planes": {"types", "_checks", "_affine"},
     "curves": {"types", "_checks", "_iteration", "descent", "planes"},
-    "sweeps": {"types", "_checks", "_affine", "surfaces"},
+    "sweeps": {"types", "_checks", "_affine", "_batches", "surfaces"},
     # What draws refuses by name, too; and the result types of any room, checked below.
     "plots": {"types", "_checks"},
 }

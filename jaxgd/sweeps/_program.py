@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxgd import _checks
+from jaxgd import _batches, _checks
 from jaxgd._affine import hoist
 from jaxgd.sweeps import _grid
 from jaxgd.types import Array
@@ -243,7 +243,7 @@ def _compile(bound: Any, axes: tuple[Array, ...], mesh: Mesh | None, batch_size:
             triples = zip(axes, strides, shape, strict=True)
             flat = points[0, slot]
             point = tuple(axis[flat // stride % size] for axis, stride, size in triples)
-            new = jax.vmap(lambda point: bound(*point))(point)
+            new = _batches.mapped(bound, point)
             return [rows.at[0, slot].set(row) for rows, row in zip(values, new, strict=True)]
 
         size = (1, num_slots, batch_size)
