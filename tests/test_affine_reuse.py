@@ -10,10 +10,15 @@ import pytest
 
 from jaxgd import losses, planes, surfaces
 
-_COMPILED = []
-jax.monitoring.register_event_duration_secs_listener(
-    lambda name, *_, **__: _COMPILED.append(name) if "backend_compile" in name else None
-)
+_COMPILED: list[str] = []
+
+
+def _noted(event: str, duration_secs: float, **kwargs: str | int) -> None:
+    if "backend_compile" in event:
+        _COMPILED.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(_noted)
 
 
 @contextlib.contextmanager
