@@ -707,10 +707,10 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
 
     watched = list(zip(leaves, still, strict=True))
     hoisted = _affine.hoist(along, num_directions, dtype, watched)
-    return jax.tree_util.Partial(_at, hoisted)
+    return jax.tree_util.Partial(_restricted, hoisted)
 
 
-def _at(hoisted: Any, *coordinates: ArrayLike) -> Any:
+def _restricted(hoisted: Any, *coordinates: ArrayLike) -> Any:
     """A restricted loss at a point, once its coordinates are found to be right."""
     where, num_directions = "planes.restrict", hoisted.func.num_coordinates
     _checks.length(where, "coordinates", coordinates, num_directions, "one per direction")
