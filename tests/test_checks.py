@@ -674,6 +674,16 @@ for function, call in (
     (curvature.sharpness, lambda f, loss, params: f(KEY, loss, params, num_iterations=2)),
     (curvature.hessian_trace, lambda f, loss, params: f(KEY, loss, params, num_samples=2)),
     (curvature.stability, lambda f, loss, params: f(KEY, loss, params, num_iterations=2)),
+    (
+        curvature.spectral_density,
+        lambda f, loss, params: f(KEY, loss, params, num_iterations=2, num_samples=1),
+    ),
+    (curvature.hessian_diagonal, lambda f, loss, params: f(KEY, loss, params, num_samples=2)),
+    (
+        curvature.preconditioned_sharpness,
+        lambda f, loss, params: f(KEY, loss, params, params, num_iterations=2),
+    ),
+    (curvature.critical_sharpness, lambda f, loss, params: f(loss, params, params)),
     (curvature.batch_sharpness, per_batch),
     (curvature.gradient_noise_scale, per_batch),
 ):
@@ -743,6 +753,67 @@ refuse(
     lambda f: f(KEY, total, ONES, num_pairs=1, num_iterations=2.0),
     TypeError,
     r"num_iterations must be an int",
+)
+refuse(
+    curvature.spectral_density,
+    lambda f: f(KEY, total, ONES, num_iterations=2, num_samples=0),
+    ValueError,
+    r"num_samples must be at least 1, got 0",
+)
+refuse(
+    curvature.spectral_density,
+    lambda f: f(KEY, total, ONES, num_iterations=0, num_samples=1),
+    ValueError,
+    r"num_iterations must be at least 1, got 0",
+)
+refuse(
+    curvature.hessian_diagonal,
+    lambda f: f(KEY, total, ONES, num_samples=1),
+    ValueError,
+    r"num_samples must be at least 2, got 1",
+)
+refuse(
+    curvature.preconditioned_sharpness,
+    lambda f: f(KEY, total, TREE, ONES, num_iterations=2),
+    ValueError,
+    r"preconditioner must have the structure of params",
+)
+refuse(
+    curvature.preconditioned_sharpness,
+    lambda f: f(KEY, total, ONES, jnp.ones(4), num_iterations=2),
+    ValueError,
+    r"preconditioner must have the shape of params",
+)
+refuse(
+    curvature.critical_sharpness,
+    lambda f: f(total, ONES, jnp.ones(4)),
+    ValueError,
+    r"direction must have the shape of params",
+)
+refuse(
+    curvature.adam_preconditioner,
+    lambda f: f(SGD.init(ONES)),
+    ValueError,
+    r"state must hold one optax\.ScaleByAdamState, got 0\. Pass the state of optax\.adam",
+)
+refuse(
+    curvature.adam_preconditioner,
+    lambda f: f((optax.adam(0.1).init(ONES), optax.adam(0.1).init(ONES))),
+    ValueError,
+    r"state must hold one optax\.ScaleByAdamState, got 2",
+)
+for arguments, error, says in (
+    ((3.0, jnp.square, ONES, ONES, ONES), TypeError, r"predict_fn must be callable"),
+    ((jnp.multiply, 3.0, ONES, ONES, ONES), TypeError, r"loss must be callable"),
+    ((jnp.multiply, jnp.subtract, INTS, ONES, ONES), TypeError, r"params must be floating-point"),
+    ((jnp.multiply, jnp.subtract, {}, ONES, ONES), ValueError, r"params must hold at least one"),
+):
+    refuse(curvature.gnvp, lambda f, a=arguments: f(*a), error, says)
+refuse(
+    curvature.gnvp,
+    lambda f: f(jnp.multiply, jnp.subtract, ONES, ONES, ONES)(jnp.ones(4)),
+    ValueError,
+    r"vector must have the shape of params",
 )
 refuse(
     curvature.hessian_trace,

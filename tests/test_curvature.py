@@ -6,7 +6,9 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import matfree.decomp
 import numpy as np
+import optax
 import pytest
 from jax.experimental.ode import odeint
 from jax.flatten_util import ravel_pytree
@@ -602,6 +604,381 @@ def test_the_stability_of_a_line_is_that_of_its_hessian():
 def test_where_nothing_bends_upwards_no_rate_is_too_large(values):
     found = curvature.stability(KEY, diagonal(values), jnp.zeros(3), num_iterations=3)
     assert np.isposinf(found.stable_rate)
+
+
+# The density of all eigenvalues, against matfree's, dense eigenvalues and closed forms.
+
+
+def probe_of(key, leaves) -> list[Any]:
+    """The signs that an estimator draws for a list of arrays, as its docstring says."""
+    return jax.tree.leaves(optax.tree.random_like(key, leaves, jax.random.rademacher))
+
+
+WIDE = {"first": jnp.zeros((5, 13)), "bias": jnp.zeros(13), "second": jnp.zeros((13, 9))}
+
+
+def wide_loss(params, x, y):
+    hidden = jnp.tanh(x @ params["first"] + params["bias"][None])
+    return jnp.mean((hidden @ params["second"] - y) ** 2)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A network of 195 params, its data, its Hessian as a flat function and a matrix."""
+    params = optax.tree.random_like(jax.random.key(5), WIDE)
+    data = jax.random.normal(KEY, (31, 5)), jax.random.normal(jax.random.key(6), (31, 9))
+    flat, unravel = ravel_pytree(params)
+    matrix = jax.jit(jax.hessian(lambda v: wide_loss(unravel(v), *data)))(flat)
+    return params, data, np.asarray(matrix, float)
+
+
+@pytest.mark.parametrize("reorthogonalize", [True, False])
+def test_a_density_of_all_nodes_is_the_spectrum_seen_by_its_probe(reorthogonalize):
+    values = np.array([-5.0, 1, 3, 7])
+    density = curvature.spectral_density(
+        KEY, diagonal(values), jnp.zeros(4), num_iterations=9, num_samples=2,
+        reorthogonalize=reorthogonalize,
+    )  # fmt: skip
+
+    np.testing.assert_allclose(density.nodes, np.stack([values] * 2), rtol=1e-5)
+    np.testing.assert_allclose(density.weights, np.full((2, 4), 0.25), rtol=1e-4)
+
+
+@pytest.mark.parametrize("reorthogonalize", [True, False])
+def test_the_moments_of_a_density_are_those_of_the_dense_hessian(wide, reorthogonalize):
+    params, data, matrix = wide
+
+    density = jax.jit(
+        lambda: curvature.spectral_density(
+            KEY, wide_loss, params, *data, num_iterations=12, num_samples=40,
+            reorthogonalize=reorthogonalize,
+        )
+    )()  # fmt: skip
+
+    chex.assert_shape(density, (40, 12))
+    assert (np.diff(density.nodes) >= 0).all()
+    assert (density.weights >= 0).all()
+    np.testing.assert_allclose(density.weights.sum(axis=1), 1, rtol=1e-6)
+    for power, wanted in ((1, np.trace(matrix)), (2, np.square(matrix).sum())):
+        moments = (density.weights * density.nodes**power).sum(axis=1)
+        error = float(moments.std(ddof=1)) / np.sqrt(40)
+        assert abs(float(moments.mean()) - wanted / len(matrix)) < 3 * error
+
+
+def test_a_density_equals_that_of_matfree_at_equal_probes(wide):
+    params, data, _ = wide
+    num_samples = 3
+    flat, unravel = ravel_pytree(params)
+    gradient = jax.grad(lambda v: wide_loss(unravel(v), *data))
+    tridiagonalize = matfree.decomp.tridiag_sym(11)
+
+    def density(key):
+        start = jnp.concatenate([v.ravel() for v in probe_of(key, jax.tree.leaves(params))])
+        product = lambda v: jax.jvp(gradient, (flat,), (v,))[1]  # noqa: E731
+        tridiagonal = tridiagonalize(product, start / jnp.linalg.norm(start)).J_small
+        values, vectors = jnp.linalg.eigh(tridiagonal)
+        return values, jnp.square(vectors[0])
+
+    with jax.numpy_rank_promotion("allow"):
+        wanted = jax.lax.map(density, jax.random.split(KEY, num_samples))
+    found = jax.jit(
+        lambda: curvature.spectral_density(
+            KEY, wide_loss, params, *data, num_iterations=11, num_samples=num_samples
+        )
+    )()
+
+    np.testing.assert_allclose(found.nodes, wanted[0], atol=1e-5)
+    np.testing.assert_allclose(found.weights, wanted[1], atol=1e-5)
+
+
+def test_a_sharpness_needs_no_basis(wide):
+    params, data, matrix = wide
+
+    found = jax.jit(
+        lambda: curvature.sharpness(
+            KEY, wide_loss, params, *data, num_iterations=40, reorthogonalize=False
+        )
+    )()
+
+    assert float(found) == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-4)
+
+
+def test_without_a_basis_an_invariant_space_adds_no_eigenvalue():
+    # Of rank one, and negative: a zero that is not there would be the largest.
+    sharpness = curvature.sharpness(
+        KEY, diagonal([-2, -2, -2]), jnp.ones(3), num_iterations=3, reorthogonalize=False
+    )
+    assert float(sharpness) == pytest.approx(-2, rel=1e-5)
+
+
+# What is kept.
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "num_vectors"),
+    [
+        (curvature.top_eigenpairs, {"num_pairs": 5, "num_iterations": 20}, 23),
+        (curvature.sharpness, {"num_iterations": 20}, 24),
+        (curvature.spectral_density, {"num_iterations": 20, "num_samples": 7}, 26),
+        # What remains is what a PRNG takes to draw the first vector.
+        (curvature.sharpness, {"num_iterations": 20, "reorthogonalize": False}, 6.5),
+        (curvature.hessian_diagonal, {"num_samples": 7}, 6),
+    ],
+)
+def test_no_more_vectors_are_kept_than_promised(function, options, num_vectors):
+    params = {"first": jnp.ones((50, 400)), "bias": jnp.ones(400), "second": jnp.ones((400, 60))}
+    num_params = 400 * (50 + 1 + 60)
+
+    def call(params, x, y):
+        return function(KEY, wide_loss, params, x, y, **options)
+
+    arguments = params, jnp.ones((3, 50)), jnp.ones((3, 60))
+    memory = jax.jit(call).lower(*arguments).compile().memory_analysis()
+
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 4 * num_vectors * num_params
+
+
+# The diagonal.
+
+
+def test_the_diagonal_of_a_network_is_that_of_its_dense_hessian(wide):
+    params, data, matrix = wide
+
+    found = jax.jit(
+        lambda: curvature.hessian_diagonal(KEY, wide_loss, params, *data, num_samples=60)
+    )()
+
+    chex.assert_trees_all_equal_shapes(found.value, params)
+    value, error = (np.asarray(ravel_pytree(tree)[0]) for tree in found)
+    deviations = (value - np.diag(matrix)) / error
+    assert np.abs(deviations).max() < 5
+    assert np.square(deviations).mean() == pytest.approx(1, abs=0.4)
+    # The variance of one probe is the sum of the squares beside the diagonal.
+    beside = np.sqrt((np.square(matrix).sum(axis=1) - np.diag(matrix) ** 2) / 60)
+    np.testing.assert_allclose(np.median(error / beside), 1, rtol=0.1)
+
+
+def test_the_errors_of_a_diagonal_are_those_of_its_probes():
+    matrix = symmetric([1, -5, 3, 2])
+    keys = jax.random.split(KEY, 3)
+    probes = jnp.stack([probe_of(key, [jnp.zeros(4)])[0] for key in keys])
+    samples = np.asarray(probes * (probes @ matrix), float)
+
+    for scale in (1, 1e-25, 1e25):
+        found = curvature.hessian_diagonal(
+            KEY, lambda x, s=scale: s * quadratic(x, matrix), jnp.zeros(4), num_samples=3
+        )
+        np.testing.assert_allclose(found.value / scale, samples.mean(axis=0), rtol=1e-4)
+        errors = samples.std(axis=0, ddof=1) / np.sqrt(3)
+        np.testing.assert_allclose(found.standard_error / scale, errors, rtol=1e-4)
+
+
+def test_a_diagonal_keeps_the_dtypes_and_stays_in_its_block():
+    params = {"a": jnp.ones(3, "bfloat16"), "b": jnp.ones((2, 2))}
+    found = curvature.hessian_diagonal(
+        KEY,
+        lambda p: jnp.sum(p["a"] ** 3) + jnp.sum(p["b"] ** 3),
+        params,
+        num_samples=2,
+        where=lambda path, _: path == "a",
+    )
+    chex.assert_trees_all_equal(
+        found.value, {"a": jnp.full(3, 6, "bfloat16"), "b": jnp.zeros((2, 2))}
+    )
+
+
+# The Gauss-Newton matrix.
+
+
+def predict(params, x):
+    return (
+        jnp.tanh(x @ params["w"] + params["b"][None])
+        @ jnp.ones((2, 3))
+        * jnp.arange(1.0, 4.0)[None]
+    )
+
+
+def cross_entropy(logits, labels):
+    return -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels]
+
+
+def test_a_gauss_newton_product_is_the_dense_one():
+    labels = jnp.array([0, 2, 1, 1, 0, 2, 2])
+    flat, unravel = ravel_pytree(PARAMS)
+    vector = jnp.cos(jnp.arange(8.0))
+
+    product = curvature.gnvp(predict, cross_entropy, PARAMS, X, labels)
+    found = ravel_pytree(product(unravel(vector)))[0]
+    of_weights = curvature.gnvp(
+        predict, cross_entropy, PARAMS, X, labels, where=lambda path, _: path == "w"
+    )(unravel(vector))
+
+    jacobian = np.asarray(jax.jacobian(lambda v: predict(unravel(v), X))(flat))
+    p = np.asarray(jax.nn.softmax(predict(PARAMS, X)))
+    bend = np.stack([np.diag(row) - np.outer(row, row) for row in p]) / 7
+    matrix = np.einsum("noi,nop,npj->ij", jacobian, bend, jacobian)
+    np.testing.assert_allclose(found, matrix @ vector, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        of_weights["w"].ravel(), matrix[2:, 2:] @ vector[2:], rtol=1e-4, atol=1e-6
+    )
+    chex.assert_trees_all_equal(of_weights["b"], jnp.zeros(2))
+
+
+def test_the_gauss_newton_product_of_a_linear_model_is_that_of_its_hessian():
+    def linear(params, x):
+        return x @ params["w"] + params["b"][None]
+
+    def squared(predictions, targets):
+        return ((predictions - targets) ** 2).sum(axis=1)
+
+    def risk(params, x, y):
+        return jnp.mean(squared(linear(params, x), y))
+
+    vector = jax.tree.map(lambda leaf: jnp.sin(1 + leaf), PARAMS)
+    chex.assert_trees_all_close(
+        curvature.gnvp(linear, squared, PARAMS, X, Y)(vector),
+        curvature.hvp(risk, PARAMS, X, Y)(vector),
+        rtol=1e-5,
+    )
+
+
+def test_a_model_without_forward_mode_has_a_gauss_newton_product():
+    def predict(rate, times):
+        return odeint(lambda y, _, rate: -rate * y, jnp.ones(()), times, rate)
+
+    times = jnp.array([0.0, 0.5, 1.0])
+    product = jax.jit(
+        lambda rate: curvature.gnvp(predict, lambda p, t: (p - t) ** 2, rate, times, 0 * times)(2.0)
+    )(0.3)
+
+    slopes = -times * np.exp(-0.3 * times)
+    assert float(product) == pytest.approx(2 * float(2 * (slopes**2).mean()), rel=1e-4)
+
+
+# Rates.
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_the_critical_sharpness_of_a_quadratic_is_its_curvature_along_the_direction(scale):
+    matrix = symmetric([9, 5, 1, 0.5])
+    point, direction = jnp.array([1.0, -2.0, 0.5, 3.0]), jnp.array([0.3, 0.1, -0.2, 0.7])
+    direction = direction * jnp.sign(direction @ matrix @ point)
+
+    found = jax.jit(
+        lambda s: curvature.critical_sharpness(
+            lambda x: s * quadratic(x, matrix), point, direction / s
+        )
+    )(scale)
+
+    wanted = direction @ matrix @ direction / (direction @ matrix @ point) / scale
+    assert float(found) == pytest.approx(float(wanted), rel=2e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_critical_sharpness_of_a_network_is_where_its_loss_crosses_the_start():
+    params = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS)
+    data = X.astype(float), Y.astype(float)
+    gradient = jax.grad(loss)(params, *data)
+
+    found = jax.jit(lambda p: curvature.critical_sharpness(loss, p, gradient, *data))(params)
+
+    def rise(step):
+        moved = jax.tree.map(lambda p, g: p - step * g, params, gradient)
+        return float(loss(moved, *data) - loss(params, *data))
+
+    step = 2 / float(found)
+    assert rise(0.999 * step) < 0 < rise(1.001 * step)
+    assert all(rise(fraction * step) < 0 for fraction in (0.1, 0.3, 0.5, 0.7, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "direction", "wanted"),
+    [
+        (lambda x: x**2, -1.0, np.inf),
+        (lambda x: -(x**2), -1.0, 0),
+        (lambda x: 3 * x, 1.0, 0),
+        (lambda x: x * jnp.nan, 1.0, np.nan),
+        (lambda x: jnp.where(x < 0.5, jnp.inf, x), 1.0, 4),
+    ],
+    ids=["uphill", "concave", "linear", "nan", "cliff"],
+)
+def test_the_critical_sharpness_says_what_it_found_where_there_is_no_parabola(
+    loss_fn, direction, wanted
+):
+    found = curvature.critical_sharpness(loss_fn, 1.0, direction)
+    assert float(found) == pytest.approx(wanted, rel=1e-5, nan_ok=True)
+
+
+def test_the_critical_sharpness_takes_few_losses():
+    calls = []
+
+    def counted(x):
+        jax.debug.callback(lambda: calls.append(1))
+        return jnp.sum(jnp.cosh(x) * jnp.arange(1.0, 4.0))
+
+    start = jnp.array([1.0, -0.5, 2.0])
+    jax.block_until_ready(curvature.critical_sharpness(counted, start, jax.grad(counted)(start)))
+    jax.effects_barrier()
+    assert len(calls) < 30
+
+
+def test_the_preconditioned_sharpness_is_that_of_the_dense_matrix(wide):
+    params, data, matrix = wide
+    preconditioner = jax.tree.map(lambda leaf: 0.1 + leaf**2, params)
+    roots = np.sqrt(np.asarray(ravel_pytree(preconditioner)[0], float))
+
+    found = jax.jit(
+        lambda: curvature.preconditioned_sharpness(
+            KEY, wide_loss, params, preconditioner, *data, num_iterations=40
+        )
+    )()
+
+    wanted = np.linalg.eigvalsh(matrix / np.outer(roots, roots))[-1]
+    assert float(found) == pytest.approx(wanted, rel=1e-4)
+
+
+ADAMS = {
+    "adam": optax.adam(0.1, b2=0.99, eps=0.02),
+    "chain": optax.chain(optax.clip(9.0), optax.adamw(0.1, b2=0.99, eps=0.02)),
+    "injected": optax.inject_hyperparams(optax.adam)(0.1, b2=0.99, eps=0.02),
+    "masked": optax.masked(optax.nadam(0.1, b2=0.99, eps=0.02), {"w": True, "b2": False}),
+}
+
+
+@pytest.mark.parametrize("name", ADAMS)
+def test_the_preconditioner_of_adam_is_the_root_of_the_mean_square(name):
+    params = {"w": jnp.array([1.0, 2.0]), "b2": jnp.array(3.0)}
+    optimizer = ADAMS[name]
+    state = optimizer.init(params)
+    squares = np.zeros(2)
+    for t in range(3):
+        gradient = jax.tree.map(lambda leaf, t=t: jnp.cos(leaf + t), params)
+        _, state = optimizer.update(gradient, state, params)
+        squares = 0.99 * squares + 0.01 * np.square(gradient["w"])
+
+    options = {} if name == "injected" else {"b2": 0.99, "eps": 0.02}
+    found = curvature.adam_preconditioner(state, **options)
+
+    np.testing.assert_allclose(found["w"], np.sqrt(squares / (1 - 0.99**3)) + 0.02, rtol=1e-5)
+    assert isinstance(found["b2"], optax.MaskedNode) == (name == "masked")
+
+
+def test_what_adam_does_not_move_is_left_out_of_its_sharpness():
+    params = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
+    found = curvature.preconditioned_sharpness(
+        KEY,
+        lambda p: 50 * p["b"] ** 2 + jnp.sum(p["w"] ** 2),
+        params,
+        {"w": jnp.array([1.0, 4.0]), "b": optax.MaskedNode()},
+        num_iterations=3,
+    )
+    assert float(found) == pytest.approx(2, rel=1e-5)
+
+
+def test_a_fresh_state_of_adam_divides_by_eps():
+    found = curvature.adam_preconditioner(optax.adam(0.1).init(jnp.ones(3)))
+    np.testing.assert_allclose(found, 1e-8, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,10 @@ def bent_aside(x, shift):
     return bent(x + shift) + jnp.sum(x * shift)
 
 
+def curved(params, x):
+    return jnp.tanh(x @ params)
+
+
 def tilted(params, x):
     return jnp.mean(jnp.sin(x @ params["w"]) + params["b"] ** 2)
 
@@ -304,6 +308,50 @@ ROWS = [
         curvature.stability,
         lambda key, params: curvature.stability(key, bent, params, num_iterations=3),
         lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
+        (1,),
+    ),
+    Row(
+        curvature.gnvp,
+        lambda params, vector, x, y: curvature.gnvp(curved, losses.squared_error, params, x, y)(
+            vector
+        ),
+        normal((3,), (3,), (4, 3), (4,)),
+        (0, 1, 2, 3),
+    ),
+    Row(
+        curvature.spectral_density,
+        lambda key, params: curvature.spectral_density(
+            key, bent, params, num_iterations=2, num_samples=2
+        ),
+        lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
+        (1,),
+    ),
+    Row(
+        curvature.hessian_diagonal,
+        lambda key, params: curvature.hessian_diagonal(key, bent, params, num_samples=6),
+        lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
+        (1,),
+    ),
+    Row(
+        curvature.critical_sharpness,
+        lambda params: curvature.critical_sharpness(bent, params, jax.grad(bent)(params)),
+        normal((3,)),
+        no_grad="a while loop has no reverse mode; differentiate the equation instead",
+    ),
+    Row(
+        curvature.preconditioned_sharpness,
+        lambda key, params, roots: curvature.preconditioned_sharpness(
+            key, bent, params, 1 + roots**2, num_iterations=3
+        ),
+        lambda rng: (jax.random.key(rng.integers(9)), *normal((3,), (3,))(rng)),
+        (1, 2),
+    ),
+    Row(
+        curvature.adam_preconditioner,
+        lambda params, squares: curvature.adam_preconditioner(
+            optax.ScaleByAdamState(count=jnp.array(3), mu=params, nu={"w": 1 + squares**2})
+        ),
+        normal((3,), (2, 4)),
         (1,),
     ),
     Row(

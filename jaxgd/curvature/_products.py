@@ -113,6 +113,90 @@ def hvp(
     return _on_params(caller, params, block, product)
 
 
+def gnvp(
+    predict_fn: Callable[[Any, Any], Any],
+    loss: Callable[[Any, Any], Any],
+    params: Params,
+    inputs: Any,
+    targets: Any,
+    *,
+    where: Where = None,
+) -> Callable[[Params], Params]:
+    """Makes the function that multiplies the Gauss-Newton matrix by a vector.
+
+    ``G = J' H J``: J is the Jacobian of the predictions, H the Hessian of the mean loss in the
+    predictions. G is the Hessian of ``losses.empirical_risk(predict_fn, loss)`` for a model
+    made linear at the params, so it equals the Hessian where the model is linear, and it is
+    positive semi-definite where the loss is convex. To see its spectrum, give the functions of
+    this room that linear model: see the example.
+
+    Args:
+      predict_fn: ``(params, inputs) -> predictions``, for a whole batch.
+      loss: ``(predictions, targets) -> losses``, one per example.
+      params: a pytree of floating-point arrays.
+      inputs: passed on to ``predict_fn``.
+      targets: passed on to ``loss``.
+      where: ``(path, leaf) -> bool``: the block wanted; see ``hvp``.
+
+    Returns:
+      ``v -> G v`` on pytrees shaped like ``params``, with their dtypes.
+
+    Raises:
+      TypeError: if ``predict_fn``, ``loss`` or ``where`` is not callable, the params or a
+        vector not floating-point of equal dtypes, or the loss cannot be differentiated twice.
+      ValueError: if there are no params, or a vector does not fit.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import curvature, losses
+      >>> predict = lambda w, x: jnp.tanh(w * x)
+      >>> w, x, y = jnp.array(0.5), jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0])
+      >>> product = curvature.gnvp(predict, losses.half_squared_error, w, x, y)
+      >>> print(round(float(product(jnp.array(1.0))), 3))
+      0.662
+      >>> linear = lambda v, x: sum(jax.jvp(lambda w: predict(w, x), (w,), (v - w,)))
+      >>> risk = losses.empirical_risk(linear, losses.half_squared_error)
+      >>> print(round(float(curvature.hvp(risk, w, x, y)(jnp.array(1.0))), 3))
+      0.662
+
+    Source:
+      Schraudolph, Fast curvature matrix-vector products for second-order gradient descent,
+      2002.
+    """
+    caller = "curvature.gnvp"
+    _checks.function(caller, "predict_fn", predict_fn)
+    _checks.function(caller, "loss", loss)
+    params = _checks.params(caller, "params", params)
+    block = block_of(caller, params, where)
+
+    def predict(leaves: list[Any]) -> Any:
+        return predict_fn(block.merge(leaves), inputs)
+
+    def risk(predictions: Any) -> Any:
+        return jnp.mean(loss(predictions, targets))
+
+    predictions, push = jax.linearize(predict, block.leaves)
+    pull = jax.linear_transpose(push, block.leaves)
+    if _has_reverse_mode_alone(jax.make_jaxpr(push)(block.leaves).jaxpr):
+        push = _adjoint(pull, predictions)
+    whole = block_of(caller, predictions, None)
+    bend = linearized_gradient(caller, risk, whole, ())[1]
+
+    def product(vector: list[Any]) -> list[Any]:
+        images = bend(whole.select(push(vector)))
+        return pull(whole.merge(images))[0]
+
+    return _on_params(caller, params, block, product)
+
+
+def _adjoint(pull: Callable[..., Any], predictions: Any) -> Callable[[list[Any]], Any]:
+    """A linear program as the reverse mode of its transpose."""
+    zeros = jax.tree.map(jnp.zeros_like, predictions)
+    adjoint = jax.vjp(lambda cotangents: pull(cotangents)[0], zeros)[1]
+    return lambda vector: adjoint(vector)[0]
+
+
 def _on_params(
     caller: str, params: Params, block: Block, product: Callable[[list[Any]], list[Any]]
 ) -> Callable[[Params], Params]:

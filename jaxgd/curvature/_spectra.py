@@ -1,4 +1,4 @@
-"""Eigenvalues of the Hessian, by Lanczos iteration."""
+"""Eigenvalues of the Hessian, by Lanczos iteration: the outermost ones, and the density of all."""
 
 from typing import Any, NamedTuple
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxgd import _checks
 from jaxgd.curvature import _lanczos, _products, _vectors
+from jaxgd.curvature._lanczos import Product, Ritz
 from jaxgd.curvature._products import Block, Where
 from jaxgd.types import Array, LossFn, Params, PRNGKey
 
@@ -80,64 +81,47 @@ def top_eigenpairs(
     """
     caller = "curvature.top_eigenpairs"
     num_pairs = _checks.count(caller, "num_pairs", num_pairs, least=1)
-    ritz = _ritz_of(caller, key, loss_fn, params, data, num_iterations, where)
+    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    ritz = ritz_of(caller, key, product, block, num_iterations)
     num_values = ritz.values.size
     wanted = f"num_pairs must be at most {num_values}, the iterations or the number of params"
     _checks.that(caller, num_pairs <= num_values, wanted, str(num_pairs))
     order = jnp.argsort(-jnp.abs(ritz.values))[:num_pairs]
     values, coefficients = ritz.values[order], ritz.coefficients[:, order].T
     wide = [jnp.tensordot(coefficients, rows, 1, precision="highest") for rows in ritz.basis]
-    vectors = _products.narrowed(wide, ritz.block)
+    vectors = _products.narrowed(wide, block)
 
     def residual(pair: tuple[Array, list[Array]]) -> Array:
         value, vector = pair[0], _vectors.widened(pair[1])
-        image = ritz.product(vector)
+        image = product(vector)
         rest = [h - value * v for h, v in zip(image, vector, strict=True)]
         return _vectors.norm(rest) / _vectors.norm(vector)
 
-    coarsest = max(jnp.finfo(leaf.dtype).eps for leaf in ritz.block.leaves)
+    coarsest = max(jnp.finfo(leaf.dtype).eps for leaf in block.leaves)
     largest = jnp.abs(ritz.values).max()
     smallest_known = jnp.maximum(float(coarsest) * largest, jnp.finfo(largest.dtype).tiny)
     floor = jnp.where(largest == 0, 0, smallest_known)
     return EigenPairs(
         values=values,
-        vectors=jax.vmap(ritz.block.embed)(vectors),
+        vectors=jax.vmap(block.embed)(vectors),
         residuals=jax.lax.map(residual, (values, vectors)) + floor,
     )
 
 
-class _Ritz(NamedTuple):
-    """Eigenvalues of the Hessian on the space that Lanczos iteration spans, ascending.
-
-    The eigenvectors are ``coefficients.T @ basis``.
-    """
-
-    values: Array
-    coefficients: Array
-    basis: _vectors.Vector
-    product: _lanczos.Product
-    block: Block
-
-
-def _ritz_of(
+def ritz_of(
     caller: str,
     key: Any,
-    loss_fn: Any,
-    params: Params,
-    data: tuple[Any, ...],
+    product: Product,
+    block: Block,
     num_iterations: int,
-    where: Where,
-) -> _Ritz:
+    reorthogonalize: bool = True,
+) -> Ritz:
+    """Eigenvalues of a matrix on the space that it spans from a random vector."""
     _checks.key(caller, "key", key)
     num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
-    product, block = _products.hessian(caller, loss_fn, params, data, where)
-    like = _vectors.widened(block.leaves)
-    num_iterations = min(num_iterations, sum(leaf.size for leaf in like))
     key_first, key_fresh = jax.random.split(key)
-    first = _vectors.normal(key_first, like)
-    tridiagonal = _lanczos.tridiagonalize(key_fresh, product, first, num_iterations)
-    values, coefficients = _lanczos.eigen(tridiagonal)
-    return _Ritz(values, coefficients, tridiagonal.basis, product, block)
+    first = _vectors.normal(key_first, _vectors.widened(block.leaves))
+    return _lanczos.ritz(key_fresh, product, first, num_iterations, reorthogonalize)
 
 
 def sharpness(
@@ -147,6 +131,7 @@ def sharpness(
     *data: Any,
     num_iterations: int,
     where: Where = None,
+    reorthogonalize: bool = True,
 ) -> Array:
     """Estimates the largest eigenvalue of the Hessian, from below.
 
@@ -162,6 +147,9 @@ def sharpness(
       *data: passed on to ``loss_fn``.
       num_iterations: products with the Hessian, static; see ``top_eigenpairs``.
       where: ``(path, leaf) -> bool``: the block to look at; see ``top_eigenpairs``.
+      reorthogonalize: static. False keeps four vectors instead of ``num_iterations + 3``, for
+        models of 10^8 params: the estimate still comes from below, but later, since what has
+        been found is found again.
 
     Returns:
       A scalar, in float32 or better: the largest eigenvalue, whatever the magnitude of a
@@ -184,78 +172,92 @@ def sharpness(
       occurs at the edge of stability, 2021.
     """
     caller = "curvature.sharpness"
-    return _ritz_of(caller, key, loss_fn, params, data, num_iterations, where).values.max()
+    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    return ritz_of(caller, key, product, block, num_iterations, reorthogonalize).values.max()
 
 
-class Stability(NamedTuple):
-    """Which learning rates a loss allows near some params.
+class SpectralDensity(NamedTuple):
+    """The eigenvalues of a Hessian as a distribution: a weighted set of points per probe.
+
+    The mean over the probes of ``sum_k weights[s, k] f(nodes[s, k])`` estimates the mean of f
+    over the n eigenvalues, exactly for polynomials up to degree ``2 K - 1`` but for the noise
+    of the probes.
 
     Attributes:
-      sharpness: shape (): the largest eigenvalue of the Hessian.
-      stable_rate: shape (): ``2 / sharpness``, above which gradient descent on a quadratic
-        diverges; inf where nothing bends upwards.
-      condition: shape (): the largest magnitude of an eigenvalue over the smallest. At any
-        stable rate the flattest direction takes about that many steps.
+      nodes: shape (num_samples, K), ascending.
+      weights: shape (num_samples, K); each row is positive and sums to 1.
     """
 
-    sharpness: Array
-    stable_rate: Array
-    condition: Array
+    nodes: Array
+    weights: Array
 
 
-def stability(
+def spectral_density(
     key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
     *data: Any,
     num_iterations: int,
+    num_samples: int,
     where: Where = None,
-) -> Stability:
-    """Says why a descent diverges or crawls: the largest stable rate, and the condition.
+    reorthogonalize: bool = True,
+) -> SpectralDensity:
+    """Estimates the density of all eigenvalues, by stochastic Lanczos quadrature.
 
-    Near a minimum, gradient descent at the rate eta multiplies the distance along an
-    eigenvector of the Hessian by ``1 - eta lambda`` at each step: the sharpest direction
-    bounds the rate, and the flattest then sets the number of steps. Inputs of one size, with
-    their mean taken away, bring the two together.
+    From each probe of random signs Lanczos iteration makes a tridiagonal matrix: its
+    eigenvalues are the nodes, the squared first entries of its eigenvectors the weights. The
+    first moment of the density is the trace of H over n, the second its squared Frobenius norm
+    over n.
 
     Args:
-      key: a PRNG key, for the first vector.
+      key: a PRNG key. Probe s is ``optax.tree.random_like(jax.random.split(key,
+        num_samples)[s], leaves, jax.random.rademacher)`` for the list of the block's arrays.
       loss_fn: ``loss_fn(params, *data) -> scalar``.
       params: a pytree of n numbers in floating-point arrays.
       *data: passed on to ``loss_fn``.
-      num_iterations: products with the Hessian, static; see ``top_eigenpairs``. With n of them
-        all is exact to rounding; with fewer the sharpness and the condition come from below.
+      num_iterations: products with the Hessian per probe, static; K is the smaller of it and n.
+      num_samples: how many probes, static, at least 1; they run one after another.
       where: ``(path, leaf) -> bool``: the block to look at; see ``top_eigenpairs``.
+      reorthogonalize: static; see ``sharpness``. Without it an eigenvalue far out may appear
+        several times, its weight shared out among its copies; the density stays what it is.
 
     Returns:
-      Stability, in float32 or better. A condition near 1 / eps of the arithmetic says only that
-      the smallest eigenvalue is lost in rounding.
+      A SpectralDensity, in float32 or better.
 
     Raises:
       TypeError: if ``key`` is no key, ``loss_fn`` or ``where`` not callable, the params or the
-        loss not floating-point, or ``num_iterations`` no static int.
-      ValueError: if there are no params, the loss is no scalar, or ``num_iterations`` is
-        below 1.
+        loss not floating-point, or a number no static int.
+      ValueError: if there are no params, the loss is no scalar, or a number is below 1.
 
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
       >>> from jaxgd import curvature
-      >>> bowl = curvature.stability(
-      ...     jax.random.key(0), lambda x: 2 * x[0] ** 2 + x[1] ** 2 / 2, jnp.ones(2),
-      ...     num_iterations=2,
+      >>> density = curvature.spectral_density(
+      ...     jax.random.key(0), lambda x: x @ (jnp.array([1.0, -5.0, 3.0]) * x) / 2,
+      ...     jnp.zeros(3), num_iterations=3, num_samples=1,
       ... )
-      >>> print(*[round(float(value), 3) for value in bowl])
-      4.0 0.5 4.0
+      >>> jnp.abs(density.nodes - jnp.array([[-5.0, 1.0, 3.0]])).max() < 1e-5
+      Array(True, dtype=bool)
+      >>> density.weights.round(3)
+      Array([[0.333, 0.333, 0.333]], dtype=float32)
 
     Source:
-      LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998, Sec. 5.
+      Ghorbani, Krishnan and Xiao, An investigation into neural net optimization via Hessian
+      eigenvalue density, 2019; Papyan, The full spectrum of deepnet Hessians at scale, 2018.
     """
-    caller = "curvature.stability"
-    values = _ritz_of(caller, key, loss_fn, params, data, num_iterations, where).values
-    sharpest, magnitudes = values.max(), jnp.abs(values)
-    return Stability(
-        sharpness=sharpest,
-        stable_rate=2 / jnp.maximum(sharpest, 0),
-        condition=magnitudes.max() / magnitudes.min(),
-    )
+    caller = "curvature.spectral_density"
+    _checks.key(caller, "key", key)
+    num_samples = _checks.count(caller, "num_samples", num_samples, least=1)
+    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
+    like = _vectors.widened(block.leaves)
+    key_fresh = jax.random.fold_in(key, num_samples)
+
+    def sample(key: PRNGKey) -> tuple[Array, Array]:
+        probe = _vectors.signs(key, like)
+        ritz = _lanczos.ritz(key_fresh, product, probe, num_iterations, reorthogonalize)
+        return ritz.values, jnp.square(ritz.coefficients[0])
+
+    nodes, weights = jax.lax.map(sample, jax.random.split(key, num_samples))
+    return SpectralDensity(nodes=nodes, weights=weights)
