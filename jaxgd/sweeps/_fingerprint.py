@@ -16,12 +16,14 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-# How a program is called, placed, differentiated and scheduled, not what it computes.
+# How a program is called, placed, differentiated and scheduled, not what it computes. Which of a
+# scan's operands are constants, carry and rows follows from its body's shapes, which are written;
+# jax 0.12 says it in other words (ft_in, ft_out) than 0.10.
 _IRRELEVANT = frozenset({
-    "_split_transpose", "bwd", "compiler_options_kvs", "ctx_mesh", "donated_invars", "fwd",
-    "fwd_jaxpr_thunk", "in_layouts", "in_shardings", "inline", "jvp_jaxpr_fun", "keep_unused",
-    "layout", "name", "out_layouts", "out_sharding", "out_shardings", "out_trees", "policy",
-    "prevent_cse", "sharding", "symbolic_zeros", "unroll",
+    "_split_transpose", "bwd", "compiler_options_kvs", "ctx_mesh", "donated_invars", "ft_in",
+    "ft_out", "fwd", "fwd_jaxpr_thunk", "in_layouts", "in_shardings", "inline", "jvp_jaxpr_fun",
+    "keep_unused", "layout", "name", "num_carry", "num_consts", "out_layouts", "out_sharding",
+    "out_shardings", "out_trees", "policy", "prevent_cse", "sharding", "symbolic_zeros", "unroll",
 })  # fmt: skip
 _CALLS = frozenset({"closed_call", "core_call", "jit", "pjit"})
 _SETTINGS = ("jax_threefry_partitionable",)  # that change the values of a program
@@ -120,7 +122,8 @@ def _whole(jaxpr: Any) -> str:
 def _text(value: Any) -> str:
     """A parameter."""
     if isinstance(value, jex.ClosedJaxpr):
-        return f"{{{_whole(value.jaxpr)} with {digest(*value.consts)}}}"
+        arrays = f" with {digest(*value.consts)}" if value.consts else ""
+        return f"{{{_whole(value.jaxpr)}{arrays}}}"
     if isinstance(value, jex.Jaxpr):
         return f"{{{_whole(value)}}}"
     if isinstance(value, enum.Enum):
