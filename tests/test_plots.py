@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from jaxgd import chains, descent, neurons, planes, plots, surfaces
@@ -58,6 +59,17 @@ def test_a_neuron_diagram_writes_out_every_number(ax):
 def test_a_backprop_trace_shows_values_and_adjoints(ax):
     plots.backprop_trace(ax, TRACE, names=("x", "a", "b"))
     assert {"x", "2", "4", "1.386", "0.25", "1", "adjoint"} <= set(texts(drawn(ax)))
+
+
+def test_a_backprop_trace_names_its_stages_and_their_derivatives(ax):
+    words: Any = {"stage_names": ["a = x²", "b = ln a"], "derivatives": ["4", "1/4"]}
+    plots.backprop_trace(ax, TRACE, **words)
+    assert {"a = x²", "b = ln a", "4", "1/4"} <= set(texts(drawn(ax)))
+    for name in words:
+        with pytest.raises(ValueError, match=rf"expected 2 {name}, one per stage, got 1"):
+            plots.backprop_trace(ax, TRACE, **{name: ["one"]})
+    with pytest.raises(ValueError, match=r"plots\.backprop_trace: expected 3 names"):
+        plots.backprop_trace(ax, TRACE, names=["x", "a"])
 
 
 def test_a_correction_shows_deltas_and_a_network_its_branches(ax):
@@ -207,6 +219,8 @@ def test_equal_aspect_draws_one_unit_alike_on_both_axes(ax):
     drawn(ax)
     box = ax.get_window_extent()
     assert box.height / box.width == pytest.approx(2, rel=0.02)
+    bar = ax.child_axes[0].get_window_extent()
+    assert (bar.y0, bar.height) == pytest.approx((box.y0, box.height))
 
 
 @pytest.mark.parametrize("painter", [plots.surface_contour, plots.surface_cells])
@@ -254,6 +268,15 @@ def test_a_solid_surface_names_its_axes(solid):
     plots.surface_3d(solid, GRID, axis_names=("w", "b"), value_name="J")
     drawn(solid)
     assert (solid.get_xlabel(), solid.get_ylabel(), solid.get_zlabel()) == ("w", "b", "J")
+
+
+def test_the_colours_of_a_solid_surface_may_grow_in_equal_ratios(solid):
+    drawn_surface: Any = plots.surface_3d(solid, GRID, log=True)
+    drawn(solid)
+    assert isinstance(drawn_surface.norm, LogNorm)
+    assert solid.get_zlim()[1] >= 21  # the heights stay what they are
+    with pytest.raises(ValueError, match="positive values on a log scale"):
+        plots.surface_3d(solid, GRID._replace(values=-GRID.values), log=True)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments.data.digits import load_digits
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
@@ -126,15 +127,27 @@ def expectations(results: Results) -> list[Expectation]:
 
 
 def draw(figure: Figure, results: Results) -> None:
-    """Four surfaces on the same directions."""
-    for ax, (name, case) in zip(figure.subplots(2, 2).ravel(), results.cases.items(), strict=True):
-        names = ("filter-normalized direction 1", "direction 2")
-        plots.surface_contour(ax, case.surface, axis_names=names, log=True)
-        ax.plot(0, 0, "*", color="white", ms=12)
+    """Four surfaces on the same directions, at the same levels."""
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    levels = plots.common_levels(*(case.surface for case in results.cases.values()), log=True)
+    names = ("filter-normalized direction 1", "direction 2")
+    look: Any = {"axis_names": names, "log": True, "levels": levels, "aspect": "equal"}
+    drawn = []
+    for ax, (name, case) in zip(axes.ravel(), results.cases.items(), strict=True):
+        drawn.append(plots.surface_contour(ax, case.surface, colorbar=False, **look))
+        ax.plot(0, 0, "*", color="white", mec="black", ms=13)
         ax.set_title(
-            f"{name} weights: loss {case.descent.losses[-1]:.2g}, "
-            f"{case.accuracy:.1%} right on test digits"
+            f"{name} weights: loss {case.descent.losses[-1]:.2g},\n"
+            f"{case.accuracy:.1%} of the test digits right"
         )
+        ax.set(xticks=[-1, -0.5, 0, 0.5, 1], yticks=[-1, -0.5, 0, 0.5, 1])
+        ax.label_outer()
+    decades = [0.2, 0.5, 1, 2, 5, 10, 20, 50]
+    ticks = [tick for tick in decades if levels[0] <= tick <= levels[-1]]
+    bar = figure.colorbar(drawn[0], ax=axes, label="loss, nats: one scale for all four", aspect=40)
+    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    bar.ax.minorticks_off()
+    panels.letters(*axes.ravel())
 
 
 def interactive(results: Results) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.data import points
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, neurons, planes, plots, surfaces
 from jaxgd.types import Array, PRNGKey
@@ -217,22 +218,32 @@ def draw(figure: Figure, results: Results) -> None:
     contour, curve, level = figure.subplots(1, 3)
     plots.surface_contour(contour, results.surface, axis_names=("bias", "weight"),
                           value_name="cost", log=True)  # fmt: skip
-    ways = (("batches of 1", results.path, plots.COLOURS[1]),
-            ("all examples", results.full_path, "white"))  # fmt: skip
-    for name, path, colour in ways:
+    colours = {"all examples": plots.COLOURS[0]} | {
+        f"batches of {size}": plots.COLOURS[i]
+        for size, i in zip(BATCH_SIZES, (1, 4, 3), strict=True)
+    }
+    ways = (("batches of 1", results.path), ("all examples", results.full_path))
+    for name, path in ways:
         points = np.stack([path.bias, path.weights[:, 0]], axis=1)
-        plots.descent_path(contour, points, color=colour, ms=2, lw=1.2, label=name)
-    contour.legend(loc="lower right", facecolor="0.55")
+        look: Any = {"color": colours[name], "ms": 3, "lw": 1.2, "mec": "white", "mew": 0.3}
+        plots.descent_path(contour, points, label=name, **look)
+    contour.legend(loc="lower right")
     contour.set_title(f"{len(results.path.bias)} steps with one example, and with all")
 
-    colours = dict(zip(results.curves, plots.COLOURS, strict=False))
     for name, costs in results.curves.items():
         dashes = "--" if "decaying" in name else "-"
-        curve.plot(np.arange(1, costs.size + 1), costs, dashes, color=colours[name], label=name)
+        curve.plot(
+            np.arange(1, costs.size + 1),
+            costs,
+            dashes,
+            color=colours[name.split(",")[0]],
+            label=name,
+        )
     for j, size in enumerate(BATCH_SIZES):
-        curve.axhline(results.exact[RATES.index(RATE), j], color=plots.COLOURS[j], lw=0.8, ls=":")
-        level.plot(RATES, results.exact[:, j], color=plots.COLOURS[j], label=f"batches of {size}")
-        level.plot(RATES, results.excess[:, j].mean(-1), "o", color=plots.COLOURS[j])
+        name, ratios = f"batches of {size}", np.asarray(RATES) / size
+        curve.axhline(results.exact[RATES.index(RATE), j], color=colours[name], lw=0.8, ls=":")
+        level.plot(ratios, results.exact[:, j], color=colours[name], label=name)
+        level.plot(ratios, results.excess[:, j].mean(-1), "o", color=colours[name])
     curve.set(xscale="log", yscale="log", ylim=(1e-4, 100), xlabel="step",
               ylabel="mean cost above the minimum")  # fmt: skip
     curve.legend(fontsize=8, loc="upper right")
@@ -241,8 +252,9 @@ def draw(figure: Figure, results: Results) -> None:
         for name in ("batches of 1", "batches of 1, decaying rate")
     )
     curve.set_title(f"Batches of 1: {hovers:.2g} at last, {arrives:.2g} if the rate decays")
-    level.set(xscale="log", yscale="log", xlabel="learning rate",
+    level.set(xscale="log", yscale="log", xlabel="learning rate / batch size",
               ylabel="mean cost above the minimum, at rest")  # fmt: skip
     level.legend(title="lines: exact, dots: measured", fontsize=8)
     off = np.abs(np.asarray(results.excess).mean(-1) / results.exact - 1).max()
     level.set_title(f"At rest: at most {off:.1%} from the exact excess")
+    letters(contour, curve, level)

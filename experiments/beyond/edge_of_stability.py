@@ -35,6 +35,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import curvature, descent, losses, neurons, plots
 from jaxgd.types import Array, ArrayLike, Params, PRNGKey
@@ -303,6 +304,7 @@ def draw(figure: Figure, results: Results) -> None:
     )
     trace.set_ylabel("loss")
     trace.set_title("The loss of the same steps, degree 4")
+    letters(*panels[0], *panels[1])
     for ax in panels[:, 2]:
         ax.set_xlabel(f"steps from step {SWING_FROM:,} on")
 
@@ -313,8 +315,9 @@ def _draw_edge(axes: Sequence[Axes], results: Results, case: Case, control: Case
     for one, colour in ((control, plots.COLOURS[2]), (case, plots.COLOURS[0])):
         sharpness, trace = lanes_of(results, one)
         label = f"rate {one.rate:g}"
-        for row in sharpness[1:]:
-            sharp.plot(steps, row, color=colour, lw=0.7, alpha=0.35)
+        for i, row in enumerate(sharpness[1:]):
+            others = f"{label}, {len(sharpness) - 1} other starts" if i == 0 else None
+            sharp.plot(steps, row, color=colour, lw=0.8, alpha=0.4, label=others)
         sharp.plot(
             steps,
             sharpness[0],
@@ -335,7 +338,7 @@ def _draw_edge(axes: Sequence[Axes], results: Results, case: Case, control: Case
     first = lanes_of(results, case)[0][0]
     late = first[len(first) // 2 :].mean()
     sharp.set_title(f"Sharpness from {first[0]:.2g} to {late:.3g}; 2 / rate is {bound:.3g}")
-    sharp.legend()
+    sharp.legend(fontsize=8)
     loss.set_ylabel("loss")
     share = float(rising(lanes_of(results, case)[1][0]))
     loss.set_title(f"Degree {case.degree}: the loss rises at {share:.0%} of the steps")

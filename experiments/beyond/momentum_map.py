@@ -20,6 +20,7 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, plots, surfaces
 
@@ -236,36 +237,49 @@ def draw(figure: Figure, results: Results) -> None:
     closed = np.asarray(results.closed_form.values)
     calm = np.where(closed < 1, closed, np.nan)
     measured = np.asarray(results.measured.values)
-    levels = np.linspace(0.81, 1, 20)
+    levels = np.linspace(0.8, 1, 21)
     for ax, values, name in ((left, measured, "Measured"), (middle, calm, "Goh's closed form")):
         contours = _map(ax, results.measured.coordinates, values, levels, "viridis")
         ax.set_title(f"{name}: fastest at the star")
-    figure.colorbar(contours, ax=[left, middle], label="rate: error after / before a step")
+    bar = figure.colorbar(contours, ax=[left, middle], pad=0.02, aspect=40)
+    bar.set_label("rate: error after / before a step")
+    bar.set_ticks([0.8, 0.85, 0.9, 0.95, 1], labels=["0.80", "0.85", "0.90", "0.95", "1"])
     alpha, beta, rate = (float(x) for x in results.best)
-    at = f"measured: {alpha:.4f}, {beta:.3f}\nrate {rate:.4f}"
-    left.plot(alpha, beta, "*", color=plots.COLOURS[1], ms=16, mec="white", label=at)
+    at = f"measured: α = {alpha:.4f}, β = {beta:.3f},\nrate {rate:.4f}"
+    left.plot(alpha, beta, "*", color=plots.COLOURS[1], ms=16, mec="white", ls="none", label=at)
     alpha, beta, rate = results.best_closed_form
-    at = f"theory: {alpha:.4f}, {beta:.3f}\nrate {rate:.4f}"
-    middle.plot(alpha, beta, "*", color=plots.COLOURS[1], ms=16, mec="white", label=at)
+    at = f"theory: α = {alpha:.4f}, β = {beta:.3f},\nrate {rate:.4f}"
+    middle.plot(alpha, beta, "*", color=plots.COLOURS[1], ms=16, mec="white", ls="none", label=at)
     for ax in (left, middle):
-        ax.legend(loc="lower right", fontsize=10)
+        ax.legend(loc="lower right", fontsize=9)
 
     errors = np.abs(relative_errors(results))
     exponents = np.linspace(-7, -2, 11)
     shown = np.clip(np.log10(np.maximum(errors, 1e-16)), exponents[0], exponents[-1])
     contours = _map(right, results.measured.coordinates, shown, exponents, "cividis")
-    bar = figure.colorbar(contours, ax=right, label="relative error", ticks=range(-7, -1))
-    bar.ax.set_yticklabels(["1e-7 or less", "1e-6", "1e-5", "1e-4", "1e-3", "1 %"])
+    bar = figure.colorbar(contours, ax=right, ticks=range(-7, -1), pad=0.02, aspect=40)
+    bar.ax.set_yticklabels(["10⁻⁷ or less", "10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "1 %"])
+    bar.ax.set_title("relative error", fontsize=10)
     largest = np.nanmax(errors[closed < SLOW])
     right.set_title(f"Below a rate of {SLOW} they differ by {largest:.2%} at most")
-    left.set_ylabel("momentum beta")
+    left.set_ylabel("momentum β")
+    panels.letters(left, middle, right)
 
 
 def _map(ax: Axes, axes: Any, values: np.ndarray, levels: np.ndarray, colours: str) -> Any:
-    """One map over (alpha, beta); what diverged stays grey."""
-    contours = ax.contourf(*axes, values.T, levels=levels, cmap=colours)
-    ax.set_facecolor("0.85")
+    """One map over (α, β); what diverges by theory stays grey, up to the exact border."""
+    alphas, betas = (np.asarray(axis) for axis in axes)
+    # Contours stop at the last point that converges: they go on to the border, which is exact.
+    filled = values.copy()
+    for column in filled.T:
+        finite = np.flatnonzero(np.isfinite(column))
+        if finite.size:
+            column[finite[-1] :] = column[finite[-1]]
+    contours = ax.contourf(alphas, betas, filled.T, levels=levels, cmap=colours)
+    border = 2 * (1 + betas) / EIGENVALUES[1]
+    ax.fill_betweenx(betas, border, alphas[-1], color="0.85", lw=0)
+    ax.set(xlim=(alphas[0], alphas[-1]), ylim=(betas[0], betas[-1]))
     ax.text(0.97, 0.03 if "cividis" in colours else 0.19, "grey: diverges", ha="right",
             transform=ax.transAxes, fontsize=10)  # fmt: skip
-    ax.set_xlabel("step alpha")
+    ax.set_xlabel("step α")
     return contours

@@ -17,11 +17,12 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments.data.digits import load_digits
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from experiments.shell.sweep import Map
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
-FIGURE_SIZE = (14, 9.4)
+FIGURE_SIZE = (14, 8.4)
 SECONDS = 25
 SIZES = (64, 32, 10)
 OPTIMIZERS = {
@@ -209,42 +210,45 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """Loss and accuracy on the random plane, the valley walls, and the paths."""
-    grid = figure.subplots(2, 3)
+    rows = figure.add_gridspec(2, 1, height_ratios=(1.35, 1))
+    above, below = (figure.add_subfigure(row) for row in rows)
+    random, accuracy, walls = above.subplots(1, 3)
+    own, joint, curve = below.subplots(1, 3, width_ratios=(1.55, 1.15, 0.8))
     part = {
-        (view, name): surface._replace(values=surface.values[name])
+        (view, name): surfaces.select(surface, name)
         for view, surface in results.surfaces.items()
         for name in ("loss", "accuracy")
     }
+    look: Any = {"log": True, "aspect": "equal"}  # both axes of each plane have one unit
     names = ("filter-normalized direction 1", "direction 2")
-    plots.surface_contour(grid[0, 0], part["random", "loss"], axis_names=names, log=True)
-    grid[0, 0].set_title("Loss on a random plane")
-    plots.surface_contour(
-        grid[0, 1], part["random", "accuracy"], axis_names=names, value_name="accuracy"
-    )
-    grid[0, 1].set_title("Accuracy on the same")
+    plots.surface_contour(random, part["random", "loss"], axis_names=names, **look)
+    random.set_title("Loss on a random plane")
+    plots.surface_contour(accuracy, part["random", "accuracy"], axis_names=names,
+                          value_name="accuracy", cmap="cividis", aspect="equal")  # fmt: skip
+    accuracy.set_title("Accuracy on the same plane")
     values = results.eigenpairs.values
-    names = (f"eigenvector of {values[0]:.2f}", f"eigenvector of {values[1]:.2f}")
-    plots.surface_contour(grid[0, 2], part["Hessian", "loss"], axis_names=names, log=True)
-    grid[0, 2].set_title("Loss on the plane of steepest walls")
+    names = (f"eigenvector of λ = {values[0]:.2f}", f"eigenvector of λ = {values[1]:.2f}")
+    plots.surface_contour(walls, part["Hessian", "loss"], axis_names=names, **look)
+    walls.set_title("Loss on the plane of the steepest walls")
 
     run_losses = {name: results.descents[name].losses for name in OPTIMIZERS}
     titles = {
         "own": "Principal plane of the momentum run",
         "joint": "Principal plane of all three",
     }
-    for ax, (view, title) in zip(grid[1, :2], titles.items(), strict=True):
+    for ax, (view, title) in zip((own, joint), titles.items(), strict=True):
         names = ("principal direction 1", "principal direction 2")
-        plots.surface_contour(ax, part[view, "loss"], axis_names=names, log=True)
+        plots.surface_contour(ax, part[view, "loss"], axis_names=names, **look)
         paths = {name: results.projections[view][name] for name in OPTIMIZERS}
         plots.projected_paths(ax, paths, run_losses)
         ax.set_title(title)
     for name, colour in zip(OPTIMIZERS, plots.PATH_COLOURS, strict=False):
-        plots.loss_curve(grid[1, 2], results.descents[name], color=colour, label=name, lw=2)
-    grid[1, 2].set_facecolor("0.4")  # so that each run keeps the colour of its path
-    grid[1, 2].set_yscale("log")
-    grid[1, 2].set_ylabel("loss, nats")
-    grid[1, 2].legend(facecolor="0.4", labelcolor="white")
-    grid[1, 2].set_title("The true losses")
+        plots.loss_curve(curve, results.descents[name], color=colour, label=name, lw=2)
+    curve.set_yscale("log")
+    curve.set_ylabel("loss, nats")
+    curve.legend()
+    curve.set_title("The true losses")
+    panels.letters(random, accuracy, walls, own, joint, curve)
 
 
 def interactive(results: Results) -> dict[str, Any]:

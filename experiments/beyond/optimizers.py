@@ -19,14 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
+from experiments.shell.panels import END, START, letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, plots, surfaces
 
-FIGURE_SIZE = (14, 11)
+FIGURE_SIZE = (14, 13)
 SECONDS = 15
 OPTIMIZERS = {
     "SGD": optax.sgd,
@@ -324,57 +325,70 @@ def expectations(results: Results) -> list[Expectation]:
 
 
 def draw(figure: Figure, results: Results) -> None:
-    """Paths from one start, their losses, and the basins of Himmelblau."""
-    rows = figure.add_gridspec(2, 1, height_ratios=(8, 3))
+    """Paths from one start, three optimizers in a panel; their losses; Himmelblau's basins."""
+    rows = figure.add_gridspec(2, 1, height_ratios=(10.5, 3))
     top, bottom = (figure.add_subfigure(row) for row in rows)
-    panels = top.subplots(2, len(LANDSCAPES))
-    colours = ("white", *plots.COLOURS[1:2], *plots.COLOURS[3:6], plots.COLOURS[6])
-    looks = dict(zip(OPTIMIZERS, colours, strict=True))
-    for (upper, lower), (name, landscape) in zip(panels.T, LANDSCAPES.items(), strict=True):
-        _contours(upper, results.surfaces[name])
-        upper.plot(*minima()[name].T, "*", color="#F0E442", mec="black", ms=13, ls="none")
-        for key, run in results.trajectories[name].items():
-            path = run.path[: int(run.num_steps) + 1]
-            look: Any = {"color": looks[key], "ms": 2.5, "lw": 1.3}
-            plots.descent_path(upper, path, label=key, **look)
-            plots.loss_curve(lower, run, color=looks[key], lw=2, label=key)
-        upper.plot(*landscape.start, "s", color="#F0E442", mec="black", ms=7, ls="none",
-                   label="start")  # fmt: skip
-        upper.set_xlim(landscape.window[0])
-        upper.set_ylim(landscape.window[1])
-        upper.set_title(f"{name}: six ways down")
-        lower.set(xscale="symlog", yscale="log", ylim=(1e-14, None), facecolor="0.45")
-        lower.set_xlabel("step")
-    panels[1, 0].set_ylabel("loss")
-    panels[0, 0].legend(fontsize=8, facecolor="0.45", labelcolor="white", loc="lower right")
+    above, below, lowest = top.subplots(3, len(LANDSCAPES), height_ratios=(1, 1, 0.85))
+    colours = dict(zip(OPTIMIZERS, plots.PATH_COLOURS, strict=True))
+    trios = tuple(OPTIMIZERS)[:3], tuple(OPTIMIZERS)[3:]
+    for column, (name, landscape) in enumerate(LANDSCAPES.items()):
+        surface, contours = results.surfaces[name], []
+        surface = surface._replace(values=np.maximum(surface.values, 1e-3))
+        for panels_of_row, trio in zip((above, below), trios, strict=True):
+            ax = panels_of_row[column]
+            words: Any = {"axis_names": ("x", "y"), "log": True, "num_levels": 16}
+            contours.append(plots.surface_contour(ax, surface, colorbar=False, **words))
+            for key, width in zip(trio, (4.5, 3.0, 1.5), strict=True):  # each over the one before
+                run = results.trajectories[name][key]
+                look: Any = {"color": colours[key], "marker": "", "lw": width}
+                plots.descent_path(ax, run, label=key, **look)
+            for line in ax.lines:
+                line.set_path_effects(
+                    [withStroke(linewidth=line.get_linewidth() + 1, foreground="white")]
+                )
+            ax.plot(*minima()[name].T, "*", color=END, mec="black", ms=13, ls="none")
+            ax.plot(*landscape.start, "s", color=START, mec="black", ms=7, ls="none")
+            ax.set(xlim=landscape.window[0], ylim=landscape.window[1])
+            ax.set_ylabel("y" if column == 0 else "")
+        above[column].set_xlabel("")
+        above[column].set_title(f"{name}\n{', '.join(trios[0])}", fontsize=10)
+        below[column].set_title(", ".join(trios[1]), fontsize=10)
+        bar = top.colorbar(contours[0], ax=[above[column], below[column]], aspect=45, pad=0.02)
+        lowest_level, highest_level = surface.values.min(), surface.values.max()
+        ticks = [10.0**k for k in range(-3, 6) if lowest_level <= 10.0**k <= highest_level]
+        bar.set_ticks(ticks)
+        bar.set_ticks([], minor=True)
+        for key in OPTIMIZERS:
+            run = results.trajectories[name][key]
+            plots.loss_curve(lowest[column], run, color=colours[key], lw=2, label=key)
+        lowest[column].set(xscale="symlog", yscale="log", ylim=(1e-14, None), ylabel="")
+    lowest[0].set_ylabel("loss")
+    lowest[1].legend(fontsize=8, loc="lower left")
+    letters(*above, *below, *lowest)
     _basins(bottom, results)
-
-
-def _contours(ax: Axes, surface: surfaces.Surface) -> None:
-    """Levels in equal ratios, without a colour bar: only the shape matters here."""
-    values = np.maximum(surface.values, 1e-3)
-    levels = np.geomspace(values.min(), values.max(), 16)
-    ax.contourf(*surface.coordinates, values.T, levels=levels, norm="log", cmap="viridis")
-    ax.set_xlabel("x")
-    ax.set_ylabel("y")
 
 
 def _basins(figure: Any, results: Results) -> None:
     """Where the descents on Himmelblau lead, by their start."""
     known = minima()["Himmelblau"]
     (low_x, high_x), (low_y, high_y) = LANDSCAPES["Himmelblau"].window
-    colours = ListedColormap(["black", *(plots.COLOURS[i] for i in (0, 4, 2, 3))])
+    colours = ListedColormap(["0.85", *(plots.COLOURS[i] for i in (0, 4, 2, 3))])
     panels = figure.subplots(1, len(OPTIMIZERS), sharey=True)
     for ax, key in zip(panels, OPTIMIZERS, strict=True):
         basin = arrivals(results.ends["Himmelblau"][key], known)
         look: Any = {"origin": "lower", "extent": (low_x, high_x, low_y, high_y)}
         ax.imshow(basin.T, cmap=colours, vmin=-1, vmax=3, interpolation="nearest", **look)
-        ax.plot(*known.T, "*", color="#F0E442", mec="black", ms=11)
+        ax.plot(*known.T, "*", color=END, mec="black", ms=11)
         missing = np.mean(basin < 0)
         ax.set_title(key + (f", {missing:.0%} unfinished" if missing else ""), fontsize=11)
         ax.set_xlabel("x of the start")
     panels[0].set_ylabel("y of the start")
-    figure.suptitle("Which minimum of Himmelblau (stars) a start leads to; black: none in time")
+    figure.suptitle("Which minimum of Himmelblau (stars) a start leads to; grey: none in time")
+
+
+def _in_order(runs: dict[str, descent.Trajectory]) -> dict[str, descent.Trajectory]:
+    """The runs as the optimizers are listed, so that each has its colour in every picture."""
+    return {key: runs[key] for key in OPTIMIZERS}
 
 
 def interactive(results: Results) -> dict[str, Any]:
@@ -382,11 +396,11 @@ def interactive(results: Results) -> dict[str, Any]:
     look: Any = {"axis_names": ("x", "y"), "log": True}
     played = {
         f"{name}: six ways down": plots.interactive_descent(
-            results.surfaces[name], results.trajectories[name], num_frames=36, **look
+            results.surfaces[name], _in_order(results.trajectories[name]), num_frames=36, **look
         )
         for name in LANDSCAPES
     }
     valleys = plots.interactive_surface(
-        results.surfaces["Himmelblau"], results.trajectories["Himmelblau"], **look
+        results.surfaces["Himmelblau"], _in_order(results.trajectories["Himmelblau"]), **look
     )
     return {**played, "Himmelblau's four valleys to turn": valleys}

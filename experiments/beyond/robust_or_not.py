@@ -22,8 +22,9 @@ import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
-from jaxgd import descent, losses, neurons, plots, surfaces
+from jaxgd import descent, losses, neurons, surfaces
 
 FIGURE_SIZE = (13, 9.6)
 SECONDS = 10
@@ -386,9 +387,9 @@ def draw(figure: Figure, results: Results) -> None:
     for ax, values, trained in (
         (far, DISTANCES, results.by_distance), (many, COUNTS, results.by_count),
     ):  # fmt: skip
-        for i, (name, dashes) in enumerate(looks.items()):
+        for name, dashes in looks.items():
             ax.plot(values, 100 * accuracy(trained[name]), ls=dashes, lw=2.5, label=name,
-                    color=plots.COLOURS[i])  # fmt: skip
+                    color=panels.colour_of_loss(name))  # fmt: skip
         ax.set_ylabel("accuracy on clean points, %")
         ax.set_ylim(30, 102)
     limit = giving_up(results.clean)
@@ -413,6 +414,7 @@ def draw(figure: Figure, results: Results) -> None:
     surface = surface._replace(values=surface.values["risk"])
     _map_of_ends(figure, starts, surface)
     _convex_curves(steps, results)
+    panels.letters(far, many, starts, steps)
 
 
 def _map_of_ends(figure: Figure, ax: Axes, surface: surfaces.Surface) -> None:
@@ -429,16 +431,17 @@ def _map_of_ends(figure: Figure, ax: Axes, surface: surfaces.Surface) -> None:
 
 def _convex_curves(ax: Axes, results: Results) -> None:
     """What is left of the risk, step by step, for steps below and above the bound."""
-    for i, name in enumerate(SMOOTH):
+    for name in SMOOTH:
         runs = results.convex[name]
         for lane, dashes in ((1, "-"), (2, ":")):
             last = int(runs.num_steps[lane]) + 1
             left = np.asarray(runs.losses[lane, :last] - runs.losses.min())
-            ax.plot(left, dashes, color=plots.COLOURS[1 + i], lw=2,
+            ax.plot(left, dashes, color=panels.colour_of_loss(name), lw=2,
                     label=f"{name}, {FRACTIONS[lane]:g} of 2/λ")  # fmt: skip
     excess = hinge_excess(results)
     for lane, name in ((0, f"hinge, rate {HINGE_RATES[0]:g}"), (-1, "hinge, falling to 0")):
-        ax.plot(excess[lane], color=plots.COLOURS[(0, 5)[lane]], lw=1, label=name)
+        alpha = 1.0 if lane else 0.45  # the falling rate over the constant one
+        ax.plot(excess[lane], color=panels.colour_of_loss(name), lw=1, alpha=alpha, label=name)
     ax.set(xscale="symlog", yscale="log", ylim=(1e-9, 1e2))
     ax.set_xlabel("step")
     ax.set_ylabel("risk less the least")

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.data import points
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, neurons, plots, surfaces
 
@@ -276,28 +277,34 @@ def draw(figure: Figure, results: Results) -> None:
         times = found[method][0, -1] / found["gradient descent"][0, 0]
         ax.set_title(f"{method}: {times:.2f} times the plain step at beta {MOMENTA[-1]:g}")
         ax.legend(loc="lower right", fontsize=9)
-    figure.colorbar(panels[0].images[0], ax=panels, label=f"steps to |gradient| <= {TOLERANCE:g}")
-    panels[0].set_ylabel("momentum beta")
+    bar = figure.colorbar(panels[0].images[0], ax=panels, pad=0.02, aspect=40)
+    bar.set_label(f"steps to |gradient| ≤ {TOLERANCE:g}".replace("1e-06", "10⁻⁶"))
+    panels[0].set_ylabel("momentum β")
 
     betas = np.linspace(0, 1, 101)
     looks = zip(METHODS, (6, 0, 1), found.values(), strict=True)
     for method, colour, values in looks:
         look: Any = {"color": plots.COLOURS[colour]}
         right.plot(BOUNDS[method](betas), betas, lw=2, label=f"{method}: theory", **look)
-        for marker, rates in zip("o^s*", values, strict=True):
-            right.plot(rates, MOMENTA, marker, ms=11, mfc="none", mew=1.5, ls="none", **look)
-    names = [f"lambda {curvature:g}" for curvature in CURVATURES] + ["20 points"]
+        # All four lie on one spot of the curve: they are drawn one above the other.
+        for marker, rates, lift in zip("o^s*", values, (-0.03, -0.01, 0.01, 0.03), strict=True):
+            height = np.asarray(MOMENTA) + lift
+            right.plot(
+                rates, height, marker, ms=6, mfc="white", mew=1.3, ls="none", clip_on=False, **look
+            )
+    names = [f"λ = {curvature:g}" for curvature in CURVATURES] + ["20 points"]
     for marker, name in zip("o^s*", names, strict=True):
-        look = {"ms": 9, "mfc": "none", "color": "0.3", "ls": "none", "label": f"found, {name}"}
+        look = {"ms": 6, "mfc": "white", "color": "0.3", "ls": "none", "label": f"found, {name}"}
         right.plot([], [], marker, **look)
-    right.set_xlabel("largest rate times lambda")
+    right.set_xlabel("largest rate times λ")
     right.set_xlim(1, 5.6)
     right.legend(fontsize=9, loc="lower right")
     right.set_title(f"Bounds found, at most {_largest_error(found):.2%} off the curves")
+    letters(*panels, right)
 
 
 def _outcomes(ax: Axes, surface: surfaces.Surface) -> None:
-    """The steps that a descent takes to converge; light grey: too many; dark grey: it runs away."""
+    """The steps that a descent takes to converge; white: too many; grey: it runs away."""
     rates, betas = surface.coordinates
     status = np.asarray(surface.values["status"])
     steps = np.asarray(surface.values["steps"], float)
@@ -306,8 +313,7 @@ def _outcomes(ax: Axes, surface: surfaces.Surface) -> None:
     look: Any = {"origin": "lower", "extent": extent, "aspect": "auto"}
     ax.imshow(steps.T, cmap="viridis", norm="log", **look)
     gone = np.isin(status, [descent.Status.DIVERGED, descent.Status.NON_FINITE])
-    ax.imshow(np.where(gone, 1.0, np.nan).T, cmap="gray_r", vmin=0, vmax=1.4, **look)
-    ax.set_facecolor("0.85")
-    for name, grey in (("unfinished", "0.85"), ("runs away", "0.3")):
+    ax.imshow(np.where(gone, 1.0, np.nan).T, cmap="gray_r", vmin=0, vmax=6.0, **look)
+    for name, grey in (("unfinished", "1.0"), ("runs away", "0.86")):
         ax.plot([], [], "s", color=grey, mec="black", ms=9, label=name)
-    ax.set_xlabel("rate times lambda")
+    ax.set_xlabel("rate times λ")

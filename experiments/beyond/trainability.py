@@ -26,6 +26,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from experiments.shell.sweep import Map
 from jaxgd import descent, surfaces
@@ -273,7 +274,7 @@ def draw(figure: Figure, results: Results) -> None:
     for i, (ax, surface) in enumerate(zip(panels, results.maps, strict=True)):
         x, y = (np.asarray(axis) for axis in surface.coordinates)
         ax.pcolormesh(x, y, ranks(surface.values).T, cmap=cmap, norm=norm, rasterized=True)
-        ax.set_xlabel("log10 of the first layer's learning rate")
+        ax.set_xlabel("log₁₀ of the first layer's learning rate")
         dimension = results.dimensions[i]
         ax.set_title(
             f"{names[i]}: border of dimension\n"
@@ -285,12 +286,16 @@ def draw(figure: Figure, results: Results) -> None:
             )
             frame = Rectangle((left, low), right - left, high - low, fill=False, lw=2, ec="black")
             ax.add_patch(frame)
-    panels[0].set_ylabel("log10 of the second layer's learning rate")
+    panels[0].set_ylabel("log₁₀ of the second layer's learning rate")
     bar = figure.colorbar(
         ScalarMappable(norm, cmap), ax=panels, orientation="horizontal", shrink=0.6, aspect=50
     )
-    bar.set_ticks([-0.95, -0.05, 0.05, 0.95], labels=["slowly", "fast", "fast", "slowly"])
-    bar.set_label("converged (blue), diverged (orange): by rank of the value within each map")
+    bar.set_ticks(
+        [-0.88, -0.2, 0.2, 0.88],
+        labels=["converges slowly", "converges fast", "diverges fast", "diverges slowly"],
+    )
+    bar.set_label("by rank of the value within each map")
+    letters(*panels)
 
 
 def large_map(seed: int, size: int) -> Map:

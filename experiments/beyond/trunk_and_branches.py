@@ -16,10 +16,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.data import colours as named_colours
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import chains, descent, losses, neurons, plots
 
-FIGURE_SIZE = (12, 7.2)
+FIGURE_SIZE = (12, 6.2)
 SECONDS = 8
 SIZES = (3, 5, 4, 1)
 LEARNING_RATE, NUM_STEPS = 0.1, 4000
@@ -173,7 +174,7 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """The chain, the trunk's size by depth, and the branches before and after."""
-    grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.2))
+    grid = figure.add_gridspec(2, 3, height_ratios=(0.75, 1.2))
     chain = figure.add_subplot(grid[0, :])
     plots.backprop_trace(chain, results.before, names=STAGE_NAMES)
     chain.set_title("Values forwards, the trunk back, a branch to each layer's params")
@@ -196,6 +197,7 @@ def draw(figure: Figure, results: Results) -> None:
     plots.loss_curve(curve, results.descent, color=plots.COLOURS[0], lw=2)
     curve.set_yscale("log")
     curve.set_ylabel("loss, nats")
+    panels.letters(chain, trunk, branches, curve)
     curve.set_title(f"Training: {results.accuracies[1]:.0%} right on the test colours")
 
 

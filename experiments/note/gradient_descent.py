@@ -7,15 +7,18 @@ x^2 + sin^2 y and on (x - 1)^2 + 0.1 the error shrinks at each step by the facto
 second derivative and the learning rate give.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 
 from experiments.data import points
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, neurons, planes, plots, surfaces
 
@@ -185,19 +188,34 @@ def draw(figure: Figure, results: Results) -> None:
     grid = figure.add_gridspec(3, 1, height_ratios=(1.2, 1, 1))
     top, middle, bottom = (figure.add_subfigure(row) for row in grid)
     fit, contour = top.subplots(1, 2)
-    plots.fitted_line(fit, results.by_hand.params, X, Y)
-    fit.set_title(f"The fit after {int(results.by_hand.num_steps):,} updates")
-    plots.surface_contour(contour, results.surface, axis_names=("theta0 (bias)", "theta1 (weight)"),
-                          value_name="cost", log=True)  # fmt: skip
-    points, _ = _on_the_cost(results.by_hand)
-    plots.descent_path(contour, points, color="white", ms=2, lw=1, label="descent")
-    contour.plot(*points[0], "o", color=plots.COLOURS[1], label="start")
-    contour.plot(*points[-1], "*", color=plots.COLOURS[4], ms=12, label="end")
+    by_hand = results.by_hand
+    num_steps = int(by_hand.num_steps)
+    plots.fitted_line(fit, by_hand.params, X, Y)
+    fit.set_title(f"The fit after {num_steps:,} updates")
+    names = (r"$\theta_0$ (bias)", r"$\theta_1$ (weight)")
+    plots.surface_contour(contour, results.surface, axis_names=names, value_name="cost", log=True)
+    points, _ = _on_the_cost(by_hand)
+    (line,) = plots.descent_path(contour, points, color=plots.PATH_COLOURS[0], marker="", lw=2)
+    line.set_label(f"{num_steps:,} updates")
+    few = [step for step in (1, 2, 3, 4, 5, 10, 100, 300, 1000, 2000) if step < num_steps]
+    plots.descent_path(contour, points[few], color=plots.PATH_COLOURS[0], ls="", mec="white", ms=6)
+    panels.ends(contour, points, start="start", end="end")
+    for step in (1, 300, 1000):
+        if step < num_steps:
+            contour.annotate(f"{step:,}", points[step], xytext=(7, 3), color="white",
+                             textcoords="offset points", fontsize=9)  # fmt: skip
     contour.legend(loc="upper right", fontsize=8)
     across = int(np.sum(np.abs(np.diff(points[:, 1])) > 1e-3))
-    contour.set_title(f"{across} steps across the valley, {len(points) - 1 - across:,} along it")
+    contour.set_title(f"{across} steps across the valley, {num_steps - across:,} along it")
 
-    bound, valley, curve = middle.subplots(1, 3)
+    middle_panels = _draw_middle(middle, results)
+    rates = _draw_rates(bottom, results)
+    panels.letters(fit, contour, *middle_panels, *rates)
+
+
+def _draw_middle(figure: SubFigure, results: Results) -> list[Axes]:
+    """The limit of the rate, and the descents on x² + sin² y and on x²."""
+    bound, valley, curve = figure.subplots(1, 3)
     for lane, rate in enumerate(CRITICAL_RATES):
         run = jax.tree.map(lambda rows, lane=lane: rows[lane], results.critical)
         plots.loss_curve(bound, run, color=plots.COLOURS[lane], lw=2, label=f"rate {rate}")
@@ -215,30 +233,51 @@ def draw(figure: Figure, results: Results) -> None:
         jnp.linspace(-1.6, 1.6, 49),
     )
     plots.surface_contour(valley, bowl, axis_names=("x", "y"), value_name="J")
-    plots.descent_path(valley, np.stack(results.two_variables.path, axis=1), color="white")
-    valley.set_title(f"x² + sin² y, {int(results.two_variables.num_steps)} updates at 0.1")
+    way = np.stack(results.two_variables.path, axis=1)[: int(results.two_variables.num_steps) + 1]
+    plots.descent_path(valley, way, color=plots.PATH_COLOURS[0], mec="white")
+    panels.ends(valley, way)
+    valley.set_title(f"x² + sin² y, {len(way) - 1} updates at 0.1")
     parabola = surfaces.sweep(jnp.square, jnp.linspace(-1.3, 1.3, 101))
     plots.loss_line(curve, parabola, axis_name="x", value_name="y", color=plots.COLOURS[0])
     one = results.one_variable
-    plots.descent_path(curve, np.stack([one.path, one.losses], axis=1), color=plots.COLOURS[1])
-    curve.set_title(f"y = x², {int(one.num_steps)} updates at 0.3")
+    on_the_curve = np.stack([one.path, one.losses], axis=1)[: int(one.num_steps) + 1]
+    _bounces(curve, on_the_curve)
+    curve.set_title(f"y = x², {len(on_the_curve) - 1} updates at 0.3")
+    return [bound, valley, curve]
 
+
+def _draw_rates(figure: SubFigure, results: Results) -> list[Axes]:
+    """One parabola under four rates."""
     line = surfaces.sweep(lambda x: (x - 1) ** 2 + 0.1, jnp.linspace(-2.2, 4.2, 121))
-    panels = bottom.subplots(1, 4, sharey=True)
-    for ax, rate in zip(panels, (1.1, 1.0, 0.8, 0.1), strict=True):
+    rates = figure.subplots(1, 4, sharey=True)
+    for ax, rate in zip(rates, (1.1, 1.0, 0.8, 0.1), strict=True):
         lane = PICTURE_RATES.index(rate)
         plots.loss_line(ax, line, axis_name="x", value_name="", color=plots.COLOURS[0])
+        last = int(results.rates.num_steps[lane])
         lane_path = np.stack([results.rates.path[lane], results.rates.losses[lane]], axis=1)
-        plots.descent_path(ax, lane_path, color=plots.COLOURS[1])
+        _bounces(ax, lane_path[: last + 1])
         ax.set_xlim(-2.3, 4.3)
         ax.set_ylim(-0.3, 10.5)
-        ax.set_title(f"rate {rate}")
-    panels[0].set_ylabel("J = (x - 1)² + 0.1")
+        end = float(lane_path[last, 0])
+        ax.set_title(f"rate {rate}: {last} updates, x = {end:.3g}", fontsize=11)
+    rates[0].set_ylabel("J = (x - 1)² + 0.1")
+    return list(rates)
+
+
+def _bounces(ax: Axes, points: np.ndarray) -> None:
+    """A descent on a curve: its start marked, and an arrow for each of its first updates."""
+    plots.descent_path(ax, points, color=plots.COLOURS[1], ms=4, lw=1)
+    for here, there in itertools.pairwise(points[:5]):
+        arrow = {"arrowstyle": "-|>", "color": plots.COLOURS[1], "lw": 1.4, "shrinkB": 3}
+        ax.annotate("", there, here, arrowprops=arrow, annotation_clip=True)
+    ax.plot(*points[0], "s", color=panels.START, mec="black", ms=7, zorder=5)
+    ax.annotate("start", points[0], xytext=(-8, -4), textcoords="offset points",
+                ha="right", fontsize=9)  # fmt: skip
 
 
 def interactive(results: Results) -> dict[str, Any]:
     """The descent on the cost, to turn and to play; and the rates beside the limit."""
-    words: Any = {"axis_names": ("theta0 (bias)", "theta1 (weight)"), "value_name": "cost"}
+    words: Any = {"axis_names": ("θ₀ (bias)", "θ₁ (weight)"), "value_name": "cost"}
     descents = {f"rate {LEARNING_RATE:g}": _on_the_cost(results.by_hand)}
     lanes = {
         f"rate {rate:g}": _on_the_cost(jax.tree.map(lambda rows, i=i: rows[i], results.critical))

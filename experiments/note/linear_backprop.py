@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import chains, plots, surfaces
 
@@ -81,7 +82,7 @@ def _compute() -> Results:
         slopes={name: slopes(run.path) for name, run in runs.items()},
         surface=surfaces.sweep(
             lambda w, b: chains.compose(*STAGES)((w, b)),
-            jnp.linspace(2.5, 3.1, 61),
+            jnp.linspace(2.25, 3.15, 91),
             jnp.linspace(3.75, 4.05, 51),
         ),
     )
@@ -150,29 +151,45 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """The steps on z(w, b), and the residuals on a logarithmic scale."""
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     plots.surface_contour(left, results.surface, axis_names=("w", "b"), value_name="z")
     w, b = results.surface.coordinates
     contour = left.contour(w, b, np.asarray(results.surface.values).T, [TARGET], colors="white")
     left.clabel(contour, fmt="z = %g", manual=[(2.85, 3.845)])
-    styles = dict(zip(RUNS, (("o", 9), ("x", 7), ("s", 9), ("+", 11)), strict=True))
-    for name, colour in zip(RUNS, plots.COLOURS, strict=False):
+    inset = left.inset_axes((0.04, 0.06, 0.42, 0.42))
+    in_w = np.asarray(results.w_step.path)[: int(results.w_step.num_steps) + 1]
+    in_w = np.stack([in_w, np.full_like(in_w, START[1])], axis=1)
+    only_w: Any = {"color": plots.COLOURS[4], "marker": "D", "ms": 7}
+    plots.descent_path(left, in_w, **only_w)
+    styles = dict(zip(RUNS, (("o", 11), ("x", 8), ("s", 11), ("+", 11)), strict=True))
+    for name, colour in zip(RUNS, (plots.COLOURS[i] for i in (5, 1, 2, 3)), strict=True):
         run = results.runs[name]
-        steps = int(run.num_steps)
         marker, size = styles[name]
         look: Any = {"marker": marker, "markersize": size, "fillstyle": "none", "label": name}
-        path = np.stack(run.path, axis=1)[: steps + 1]
-        plots.descent_path(left, path, color=colour, **look)
+        path = np.stack(run.path, axis=1)[: int(run.num_steps) + 1]
+        for ax in (left, inset):
+            plots.descent_path(ax, path, color=colour, **look)
         plots.residual_curve(right, run, color=colour, **look)
+    ends = [np.stack(results.runs[name].path, axis=1)[1:3] for name in list(RUNS)[2:]]
+    (x_low, y_low), (x_high, y_high) = (f(np.concatenate(ends), axis=0) for f in (np.min, np.max))
+    inset.contour(w, b, np.asarray(results.surface.values).T, [TARGET], colors="0.5")
+    room_x, room_y = 0.6 * (x_high - x_low), 0.6 * (y_high - y_low)
+    inset.set(xlim=(x_low - room_x, x_high + room_x), ylim=(y_low - room_y, y_high + room_y))
+    inset.set(xticks=[], yticks=[])
+    inset.set_title("where the runs in w and b end", fontsize=8, color="white", pad=3)
+    left.indicate_inset_zoom(inset, edgecolor="black")
+    left.set_xlim(float(w[0]), float(w[-1]))
     left.set_title("The steps, on z(w, b)")
-    left.legend(loc="lower left", fontsize=8)
+    left.annotate("only w moves: the note's step", in_w[-1], xytext=(4, 9), color="white",
+                  textcoords="offset points", fontsize=9)  # fmt: skip
     right.axhline(TOLERANCE, color="0.5", linestyle=":")
-    right.annotate("the programs' stop, 1e-5", (0, TOLERANCE), xytext=(2, 4),
+    right.annotate("the programs' stop, 10⁻⁵", (0, TOLERANCE), xytext=(2, 4),
                    textcoords="offset points", fontsize=8, color="0.3")  # fmt: skip
     right.set_ylim(1e-9, 50)
-    right.set_ylabel("|z - 150|")
+    right.set_ylabel("|z − 150|")
     right.set_title("Recomputed: Newton. Kept: the chord method")
     right.legend(fontsize=8)
+    panels.letters(left, right)
 
 
 def interactive(results: Results) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, neurons, plots, surfaces
 
@@ -185,7 +186,9 @@ def expectations(results: Results) -> list[Expectation]:
 def draw(figure: Figure, results: Results) -> None:
     """The losses against the margin, and the boundary that each of them finds."""
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
-    plots.loss_functions(left, results.curves)
+    for line in plots.loss_functions(left, results.curves):
+        line.set_color(panels.colour_of_loss(str(line.get_label())))
+    left.legend(fontsize=9)
     left.set_ylim(-0.15, 6)
     left.set_title("Only the ramp stops counting")
 
@@ -204,7 +207,7 @@ def draw(figure: Figure, results: Results) -> None:
     for i, name in enumerate(sorted(MARGIN_LOSSES)):  # the order of the curves on the left
         neuron, accuracy = results.neurons[name], float(results.accuracies[name][0])
         w, b = np.asarray(neuron.weights), float(neuron.bias)
-        look: Any = {"color": plots.COLOURS[i], "ls": dashes[i], "lw": 2.5}
+        look: Any = {"color": panels.colour_of_loss(name), "ls": dashes[i], "lw": 2.5}
         right.plot(-(w[1] * height + b) / w[0], height, label=f"{name}: {accuracy:.1%}", **look)
     right.set_xlim(-3.2, 4.6)
     right.set_ylim(*height)
@@ -212,6 +215,7 @@ def draw(figure: Figure, results: Results) -> None:
     right.set_ylabel("$x_2$")
     right.legend(fontsize=8, loc="lower right")
     right.set_title(f"Boundaries found; the best there is: {results.best:.1%}")
+    panels.letters(left, right)
 
 
 def numbers(results: Results) -> dict[str, Any]:

@@ -16,10 +16,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.data import points
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import losses, neurons, planes, plots, surfaces
 
-FIGURE_SIZE = (12, 7.6)
+FIGURE_SIZE = (13, 6.4)
 NUM_SAMPLES = 50
 W, B = 2.0, 3.0
 HALF_WIDTH, STEP, COUNT = 1, 0.05, 40
@@ -211,27 +212,41 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """Loss against b, against w, and over both: in three dimensions, as contours, as dots."""
-    grid = figure.add_gridspec(2, 3, width_ratios=(1, 1.5, 1.2))
-    along_b, along_w = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0])
-    plots.loss_line(along_b, results.along_b, axis_name="b", value_name="loss J",
-                    color=plots.COLOURS[0], marker="x", ls="")  # fmt: skip
-    along_b.set_title("Against b (w = 2)")
-    plots.loss_line(along_w, results.along_w, axis_name="w", value_name="loss J",
-                    color=plots.COLOURS[1], marker="o", ms=4, ls="")  # fmt: skip
-    along_w.set_title("Against w (b = 3)")
-    solid: Any = figure.add_subplot(grid[:, 1], projection="3d")
-    names = ("w", "b")
-    plots.surface_3d(solid, results.near, axis_names=names, value_name="loss J")
-    solid.view_init(elev=28, azim=-50)
-    solid.set_box_aspect((1, 1, 1), zoom=0.95)
-    solid.set_title("Over (w, b)")
-    contour, dots = figure.add_subplot(grid[0, 2]), figure.add_subplot(grid[1, 2])
-    plots.surface_contour(contour, results.near, axis_names=names, value_name="loss J", log=True)
-    contour.plot(*results.least_squares, "*", color=plots.COLOURS[1], ms=12, label="least squares")
+    grid = figure.add_gridspec(2, 3, width_ratios=(1.9, 1, 1))
+    solid: Any = figure.add_subplot(grid[:, 0], projection="3d")
+    contour, dots = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[0, 2])
+    along_b, along_w = figure.add_subplot(grid[1, 1]), figure.add_subplot(grid[1, 2])
+    names, name = ("w", "b"), "loss J"
+    w, b = (np.asarray(axis) for axis in results.near.coordinates)
+    values = np.asarray(results.near.values)
+    plots.surface_3d(solid, results.near, axis_names=names, value_name=name, log=True)
+    floor = -0.45 * values.max()
+    levels = plots.common_levels(results.near, log=True, num_levels=14)
+    floor_look: Any = {"zdir": "z", "offset": floor, "cmap": "viridis", "norm": "log"}
+    solid.contour(*np.meshgrid(w, b, indexing="ij"), values, levels=levels, **floor_look)
+    solid.plot(*results.least_squares, floor, "*", color=plots.COLOURS[1], ms=13, mec="black")
+    solid.set_zlim(floor, values.max())
+    solid.set_zticks([0, 1, 2, 3, 4])
+    solid.set(xticks=[0, 1, 2, 3, 4], yticks=[1, 2, 3, 4, 5])
+    solid.view_init(elev=24, azim=-52)
+    solid.set_zlabel("J", labelpad=0)
+    solid.set_box_aspect((1, 1, 0.95), zoom=1.04)
+    solid.set_title("The loss over (w, b), and its contours on the floor")
+
+    plots.surface_contour(contour, results.near, axis_names=names, value_name="J", log=True)
+    contour.plot(*results.least_squares, "*", color=plots.COLOURS[1], ms=13, mec="black",
+                 ls="none", label="least squares")  # fmt: skip
     contour.legend(fontsize=8)
     contour.set_title("As contours")
     plots.level_sets(dots, results.near, axis_names=names)
-    dots.set_title("As level sets: equal loss, equal colour")
+    dots.set_title("Equal loss, equal colour")
+    plots.loss_line(along_b, results.along_b, axis_name="b", value_name=name,
+                    color=plots.COLOURS[0], marker="x", ms=4, ls="")  # fmt: skip
+    along_b.set_title("Against b (w = 2)")
+    plots.loss_line(along_w, results.along_w, axis_name="w", value_name=name,
+                    color=plots.COLOURS[1], marker="o", ms=3, ls="")  # fmt: skip
+    along_w.set_title("Against w (b = 3)")
+    panels.letters(solid, contour, dots, along_b, along_w)
 
 
 def interactive(results: Results) -> dict[str, Any]:

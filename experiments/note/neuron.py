@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from experiments.data import colours as named_colours
 from experiments.data.colours import Colours
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, neurons, plots, surfaces
 
@@ -190,11 +191,18 @@ def draw(figure: Figure, results: Results) -> None:
     strip.plot(np.arange(len(order)) + 0.5, outputs, color="white", lw=4)
     strip.plot(np.arange(len(order)) + 0.5, outputs, color="black", lw=2)
     strip.axhline(0.5, color="0.5", ls=":")
+    warm = np.asarray(results.colours.warm)[order]  # NaN for greys, which are neither
+    wrong = np.flatnonzero(np.abs(outputs - warm) > 0.5)
+    strip.plot(wrong + 0.5, np.full(wrong.size, 1.07), "v", color="black", ms=7, clip_on=False,
+               label=f"{wrong.size} on the wrong side of 0.5")  # fmt: skip
+    strip.legend(loc="upper left", fontsize=9)
     strip.set_xlabel("the named colours, in order of the neuron's output")
     strip.set_ylabel("output: warm")
+    panels.letters(diagram, curves, firing, strip)
     strip.set_title(
         f"A colour neuron, trained on {len(results.train)} colours: "
-        f"{results.accuracies[1]:.0%} right on {len(results.test)} others"
+        f"{results.accuracies[1]:.0%} right on {len(results.test)} others",
+        pad=16,
     )
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import chains, descent, plots, surfaces
 
@@ -155,31 +156,40 @@ def draw(figure: Figure, results: Results) -> None:
     """The curve with its iterates, the derivative, and the chain at its first iterate."""
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 1.15))
     left, right, below = (figure.add_subplot(cell) for cell in (grid[0, 0], grid[0, 1], grid[1, :]))
-    curve = results.curve.values
-    function = results.curve._replace(values=curve["function"])
+    function = surfaces.select(results.curve, "function")
     plots.newton_path(left, function, results.solution, TARGET)
     plots.loss_line(
-        left, results.curve._replace(values=curve["derivative"]), axis_name="x",
+        left, surfaces.select(results.curve, "derivative"), axis_name="x",
         value_name="f(x)", color=plots.COLOURS[3], ls="--", label="derivative f'(x)",
     )  # fmt: skip
+    solution = float(results.analytic)
+    left.plot(solution, TARGET, "*", color=panels.END, mec="black", ms=14, ls="none", zorder=5,
+              label=f"x* = exp(y²/2) = {solution:.4f}")  # fmt: skip
     left.legend(fontsize=8, loc="center right")
-    left.set_title("f(x) = sqrt(ln x²): each step follows the tangent")
+    left.set_title("f(x) = √(ln x²): each step follows the tangent")
     steps = int(results.solution.num_steps)
-    errors = np.abs(np.asarray(results.solution.path)[: steps + 1] - float(results.analytic))
+    errors = np.abs(np.asarray(results.solution.path)[: steps + 1] - solution)
     residual = abs(float(results.solution.residuals[steps]))
     plots.residual_curve(
-        right, results.solution, marker="o", color=plots.COLOURS[1], label="|c - y|"
+        right, results.solution, marker="o", color=plots.COLOURS[1], label="|c − y|"
     )
-    right.plot(errors, marker="s", color=plots.COLOURS[0], label="|x - x*|")
+    right.plot(errors, marker="s", color=plots.COLOURS[0], label="|x − x*|")
     right.axhline(TOLERANCE, color="0.5", ls=":")
-    right.annotate("stop: |c - y| < 0.001", (0, TOLERANCE), xytext=(2, 4),
+    right.annotate(f"stop: |c − y| < {TOLERANCE:g}", (0, TOLERANCE), xytext=(2, 4),
                    textcoords="offset points", fontsize=8, color="0.3")  # fmt: skip
     right.set_ylabel("error")
     right.set_title(f"At the stop c is off by {residual:.1e}, x by {errors[-1]:.1e}")
     right.legend(fontsize=9)
     first = jax.tree.map(lambda rows: rows[0], results.corrections)
-    plots.backprop_trace(below, first, names=("x", "a", "b", "c"))
-    below.set_title("Iteration 1: values forwards, errors back", fontsize=11)
+    x, a, _, c = (float(value) for value in first.primals)
+    local = [f"÷ 2x = {2 * x:.4g}", f"÷ 1/a = {1 / a:.4g}", f"÷ 1/(2c) = {1 / (2 * c):.4g}"]
+    plots.backprop_trace(
+        below, first, names=("x", "a", "b", "c"), stage_names=("a = x²", "b = ln a", "c = √b"),
+        derivatives=local,
+    )  # fmt: skip
+    below.set_title("Iteration 1: values forwards; the error back, divided by each derivative",
+                    fontsize=11)  # fmt: skip
+    panels.letters(left, right, below)
 
 
 def interactive(results: Results) -> dict[str, Any]:

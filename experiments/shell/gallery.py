@@ -144,6 +144,8 @@ def _in_words(experiment: ModuleType, figure: Figure) -> str:
     """What a picture shows: what its function says, and the titles and axes of its panels."""
     panels = []
     for ax in figure.axes:
+        if ax.get_label() == "<colorbar>":
+            continue
         names = [
             getattr(ax, f"get_{axis}label")() for axis in "zyx" if hasattr(ax, f"get_{axis}label")
         ]

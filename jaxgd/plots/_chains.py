@@ -19,7 +19,12 @@ from jaxgd.surfaces import Surface
 
 
 def backprop_trace(
-    ax: Axes, result: Trace | Correction, *, names: Sequence[str] = ()
+    ax: Axes,
+    result: Trace | Correction,
+    *,
+    names: Sequence[str] = (),
+    stage_names: Sequence[str] = (),
+    derivatives: Sequence[str] = (),
 ) -> list[Artist]:
     """Draws a chain: values flowing forwards above, adjoints (or deltas) backwards below.
 
@@ -28,20 +33,28 @@ def backprop_trace(
       result: of ``chains.backprop``, or of ``chains.correct``. Numbers are written out;
         of an array the shape and the largest absolute entry.
       names: L + 1 words; ``x_0, x_1, ...`` where none are given.
+      stage_names: L words, written over the arrows forwards: what each stage computes.
+      derivatives: L words, written under the arrows back: the local derivatives.
 
     Returns:
       The circles.
 
     Raises:
       TypeError: if ``result`` is neither a Trace nor a Correction.
+      ValueError: if there are not as many words as said.
     """
-    _checks.instance("plots.backprop_trace", "result", result, (Trace, Correction))
+    where = "plots.backprop_trace"
+    _checks.instance(where, "result", result, (Trace, Correction))
     backwards, symbol = (
         (result.adjoints, "adjoint") if isinstance(result, Trace) else (result.deltas, "delta")
     )
     branches = (result.param_adjoints if isinstance(result, Trace) else None) or ()
     count = len(result.primals)
     names = names or [f"$x_{{{i}}}$" for i in range(count)]
+    _checks.length(where, "names", names, count, "one per value")
+    stage_names, derivatives = stage_names or [""] * (count - 1), derivatives or [""] * (count - 1)
+    _checks.length(where, "stage_names", stage_names, count - 1, "one per stage")
+    _checks.length(where, "derivatives", derivatives, count - 1, "one per stage")
     circles: list[Artist] = []
     arrow: Any = {"arrowstyle": "-|>", "mutation_scale": 14, "shrinkA": 0, "shrinkB": 0, "lw": 1.8}
     for i in range(count):
@@ -53,6 +66,8 @@ def backprop_trace(
         if i + 1 < count:
             forth = ((2 * i + 0.36, 0.1), (2 * i + 1.64, 0.1))
             back = ((2 * i + 1.64, -0.1), (2 * i + 0.36, -0.1))
+            ax.text(2 * i + 1, 0.17, stage_names[i], ha="center", va="bottom", color=COLOURS[0])
+            ax.text(2 * i + 1, -0.17, derivatives[i], ha="center", va="top", color=COLOURS[1])
             ax.add_patch(FancyArrowPatch(*forth, color=COLOURS[0], **arrow))
             ax.add_patch(FancyArrowPatch(*back, color=COLOURS[1], **arrow))
         if i < len(branches) and jax.tree.leaves(branches[i]):

@@ -192,7 +192,11 @@ def projected_paths(
         ax.plot(*path[-1], "*", color=colour, ms=13, mec="black", mew=0.6, zorder=4)
         lines.append(line)
     if legend:
-        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
+        place: dict[str, Any] = {
+            "loc": "upper center",
+            "bbox_to_anchor": (0.5, 0),
+            "borderaxespad": 4,
+        }
         for handle in ax.legend(fontsize=9, frameon=False, **place).get_lines():
             handle.set(linewidth=3)
     return lines

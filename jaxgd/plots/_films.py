@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from jaxgd.plots import _inputs, _runs
 from jaxgd.plots._inputs import Approximation
 from jaxgd.plots._runs import Runs
-from jaxgd.plots._style import PATH_COLOURS, Aspect, outline, pick
+from jaxgd.plots._style import FEW_POINTS, PATH_COLOURS, Aspect, outline, pick
 from jaxgd.plots._surfaces import surface_contour
 from jaxgd.surfaces import Surface
 
@@ -85,12 +85,13 @@ def animate_descent(
         room = (low / margin, high * margin) if is_log else (low - margin, high + margin)
         right.set_ylim(*room)
 
+    marker = "o" if len(steps) <= FEW_POINTS else ""
     lines = []
     for i, name in enumerate(tracks):
         line: Any = {"color": pick(PATH_COLOURS, i), "label": name}
         head: Any = {"color": line["color"], "mec": "black", "ls": ""}
         each = (
-            *left.plot([], [], "-o", markersize=2.5, lw=1.6, **line),
+            *left.plot([], [], f"-{marker}", markersize=2.5, lw=2, **line),
             *left.plot([], [], "o", ms=9, **head),
             *right.plot([], [], lw=2.2, **line),
             *right.plot([], [], "o", ms=7, **head),

@@ -10,12 +10,11 @@ import plotly.graph_objects as go
 from jaxgd.plots import _runs, _words
 from jaxgd.plots._inputs import Grid
 from jaxgd.plots._runs import Track
-from jaxgd.plots._style import PATH_COLOURS, Aspect, pick
+from jaxgd.plots._style import FEW_POINTS, PATH_COLOURS, Aspect, pick
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "x", "cross", "circle-open")
 EDGE = {"color": "#000000", "width": 1}
-FEW_POINTS = 40  # a mark for each point; more would hide the line
 WIDENING = 0.25  # of the surface's own length, to show where a path leaves it
 # Browsers draw three dimensions in single precision: what spreads by less than this share of its
 # size is drawn from its middle on, and its ticks say what it is.

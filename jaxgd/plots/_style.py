@@ -8,9 +8,10 @@ from matplotlib.lines import Line2D
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which colour-blind readers can tell apart. For curves on white."""
-PATH_COLOURS = ("#D55E00", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#009E73")
+PATH_COLOURS = ("#D55E00", "#CC79A7", "#56B4E9", "#E69F00", "#999999", "#0072B2")
 """For runs over a surface, and for their losses beside it: the same in pictures and on pages."""
 GREY = "0.35"
+FEW_POINTS = 40  # a mark for each point of a run; more would hide the line
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (8, 3)))
 
 Aspect = Literal["auto", "equal"]

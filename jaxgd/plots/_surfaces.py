@@ -153,9 +153,9 @@ def surface_contour(
     contours = ax.contourf(*grid.axes, shown.T, levels=levels, norm=norm, cmap=cmap, extend=extend)
     if np.nanmin(shown) < np.nanmax(shown):
         ax.contour(*grid.axes, shown.T, levels=levels, colors="white", linewidths=0.4, alpha=0.6)
+    _finish(ax, axis_names, aspect)
     if colorbar:
         _colour_bar(ax, contours, _inputs.captioned(grid, value_name), levels[0], levels[-1], log)
-    _finish(ax, axis_names, aspect)
     return contours
 
 
@@ -201,9 +201,9 @@ def surface_cells(
     edges = [_edges(axis, scale) for axis, scale in zip(grid.axes, grid.scales, strict=True)]
     _set_scales(ax, grid)
     cells = ax.pcolormesh(*edges, np.ma.masked_invalid(shown.T), norm=norm, cmap=cmap)
+    _finish(ax, axis_names, aspect)
     if colorbar:
         _colour_bar(ax, cells, _inputs.captioned(grid, value_name), low, high, log)
-    _finish(ax, axis_names, aspect)
     return cells
 
 
@@ -257,6 +257,7 @@ def surface_3d(
     *,
     axis_names: tuple[str, str] = ("a", "b"),
     value_name: str = "loss",
+    log: bool = False,
     cmap: str = "viridis",
     resolution: int = 101,
 ) -> Artist:
@@ -270,6 +271,7 @@ def surface_3d(
         grow in equal ratios is logarithmic.
       axis_names: what the coordinates are.
       value_name: what the values are.
+      log: whether the colours, not the heights, grow in equal ratios.
       cmap: the name of a colour map.
       resolution: how many points per axis an Approximation is drawn at; at least 2.
 
@@ -279,20 +281,29 @@ def surface_3d(
     Raises:
       TypeError: if ``ax`` has no third dimension, or ``surface`` is not a Surface.
       ValueError: if the surface is not over two coordinates that increase or decrease, its
-        values are not one array of real numbers, or none of them is finite.
+        values are not one array of real numbers, or none of them is finite (with ``log``,
+        positive).
     """
     where = "plots.surface_3d"
     cure = 'Make them with projection="3d".'
     _checks.instance(where, "ax", ax, Axes3D, cure)
-    grid = _inputs.grid(where, surface, 2, resolution=resolution)
+    grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     shown = _drawable(grid.values, False)
     # These axes know no logarithmic scale: it is drawn as what it is, and labelled so.
     placed = [np.log10(a) if s == "log" else a for a, s in zip(grid.axes, grid.scales, strict=True)]
     first, second = np.meshgrid(*placed, indexing="ij")
-    low, high = _spread(shown, False)
-    norm = Normalize(low, high)
+    low, high = _spread(_drawable(grid.values, log), log)
+    norm = (LogNorm if log else Normalize)(low, high)
     drawn = ax.plot_surface(
-        first, second, shown, cmap=cmap, norm=norm, rstride=1, cstride=1, linewidth=0.1
+        first,
+        second,
+        shown,
+        cmap=cmap,
+        norm=norm,
+        rstride=1,
+        cstride=1,
+        linewidth=0,
+        antialiased=False,
     )
     for axis, values, scale in zip((ax.xaxis, ax.yaxis), grid.axes, grid.scales, strict=True):
         if scale == "log":
@@ -368,7 +379,10 @@ def _colour_bar(
     if figure is None:
         return
     marks = _words.ticks(low, high, log=log)
-    bar = figure.colorbar(drawn, ax=ax)
+    # Axes of equal aspect shrink: their bar shrinks with them.
+    is_equal = ax.get_aspect() != "auto"
+    place: Any = {"cax": ax.inset_axes((1.04, 0, 0.05, 1))} if is_equal else {"ax": ax}
+    bar = figure.colorbar(drawn, **place)
     if len(label) <= 12:  # above the bar, away from the label of the next panel's axis
         bar.ax.set_title(label, fontsize="medium", pad=8)
     else:
