@@ -40,11 +40,18 @@ function roundedToEven(x) {
   return rest < 0.5 || (rest == 0.5 && low % 2 == 0) ? low : rest >= 0.5 ? low + 1 : x;
 }
 
-/** A bitwise operation on 64 bits; of numbers a number, of the bits of a double a BigInt. */
-function combinedBits(a, b, combine) {
-  const bits = BigInt.asIntN(64, combine(BigInt(a), BigInt(b)));
-  return typeof a == "bigint" || typeof b == "bigint" ? bits : Number(bits);
+// Integers of 64 bits: numbers where these are exact, else BigInts.
+const exact = (bits) => (Number.isSafeInteger(Number(bits)) ? Number(bits) : bits);
+const combinedBits = (a, b, combine) => exact(BigInt.asIntN(64, combine(BigInt(a), BigInt(b))));
+
+/** Shifted to the left (1), to the right with zeros (-1) or with the sign (0). */
+function shiftedLong(a, b, way) {
+  const bits = way == -1 ? BigInt.asUintN(64, BigInt(a)) : BigInt.asIntN(64, BigInt(a)), by = BigInt(b);
+  return exact(BigInt.asIntN(64, by > 63n && way ? 0n : way == 1 ? bits << by : bits >> by));
 }
+
+/** A number made whole, as XLA does: NaN is 0, and what is too large the largest. */
+const saturated = (x, low, high) => (x != x ? 0 : Math.min(Math.max(Math.trunc(x), low), high));
 
 const WORD = new DataView(new ArrayBuffer(8));
 const KINDS_OF_WORD = {

@@ -73,7 +73,8 @@ def _converted(params: Any, dtype: Any, x: str) -> str:
     if new == np.bool_:
         return f"({x} != 0)"
     if np.issubdtype(new, np.integer) and np.issubdtype(dtype, np.floating):
-        return f"Math.trunc({x})"
+        info = np.iinfo(new)
+        return f"saturated({x}, {info.min}, {info.max})"
     return f"(+{x})" if dtype == np.bool_ else x
 
 
@@ -91,12 +92,11 @@ def _inverted(_: Any, dtype: Any, x: str) -> str:
     return f"(!{x})" if dtype == np.bool_ else f"(-1 - {x})" if dtype.kind == "i" else f"(~{x})"
 
 
-def _shifted(write: str) -> Rule:
+def _shifted(write: str, long: str) -> Rule:
+    """A shift of at most 32 bits as JavaScript does it; one of 64 bits by a function."""
+
     def rule(_: Any, dtype: Any, *operands: str) -> str:
-        _checks.that(
-            WHERE, dtype.itemsize <= 4, "what is shifted must have at most 32 bits", f"{dtype}"
-        )
-        return write.format(*operands)
+        return (write if dtype.itemsize <= 4 else long).format(*operands)
 
     return _entries(rule)
 
@@ -168,7 +168,7 @@ def _padded(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     indices = jnp.arange(operand.size, dtype=jnp.int64).reshape(operand.shape)
     source = np.asarray(lax.pad(indices, jnp.int64(-1), eqn.params["padding_config"]))
     aval = eqn.outvars[0].aval
-    if (source >= 0).sum() < operand.size:
+    if operand.size == 0 or (source >= 0).sum() < operand.size:
         return [w.pulled(aval, operand, source, w.stored(padding).at("0"))]
     target = np.argsort(source.ravel())[-operand.size :].reshape(operand.shape)
 
@@ -818,9 +818,11 @@ RULES: dict[Any, Rule] = {
     primitives.or_p: _logical("|"),
     primitives.xor_p: _logical("^"),
     primitives.not_p: _entries(_inverted),
-    primitives.shift_left_p: _shifted("shiftedLeft({}, {})"),
-    primitives.shift_right_logical_p: _shifted("shiftedRight({}, {})"),
-    primitives.shift_right_arithmetic_p: _shifted("({0} >> Math.min({1}, 31))"),
+    primitives.shift_left_p: _shifted("shiftedLeft({}, {})", "shiftedLong({}, {}, 1)"),
+    primitives.shift_right_logical_p: _shifted("shiftedRight({}, {})", "shiftedLong({}, {}, -1)"),
+    primitives.shift_right_arithmetic_p: _shifted(
+        "({0} >> Math.min({1}, 31))", "shiftedLong({}, {}, 0)"
+    ),
     primitives.bitcast_convert_type_p: _entries(_bits),
     primitives.select_n_p: _entries(_selected),
     primitives.convert_element_type_p: _entries(_converted),
