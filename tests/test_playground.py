@@ -524,3 +524,51 @@ def test_a_run_that_makes_no_sense_is_refused_by_name(options, message):
 
     with pytest.raises(JSEvalException, match=message):
         ask(f"jaxgd.run({options})")
+
+
+def line(params, x):
+    return params["w"] * x + params["b"]
+
+
+def mean_error(params, x, y):
+    return jnp.mean((jnp.tanh(line(params, x)) - y) ** 2)
+
+
+def test_readers_rows_take_the_place_of_those_of_the_call():
+    page = plots.playground(
+        mean_error, {"w": 0.5, "b": 0.1}, X[:7], Y[:7], learning_rate=0.1, predict_fn=line
+    )
+    ask = engine_of(page)
+    rows = [[0.5, 0.25], [-1.5, 0.75], [2.0, 1.0]]
+    with jax.enable_x64(True):
+        params = {"w": jnp.float64(0.7), "b": jnp.float64(-0.3)}
+        x, y = jnp.array(rows).T
+        loss, grads = jax.value_and_grad(mean_error)(params, x, y)
+        hessian = jax.hessian(mean_error)(params, x, y)
+
+    assert ask("jaxgd.engine.PROGRAMS.predict(-0.3, 0.7, 2)[0]") == pytest.approx(1.1)
+    found = ask(f"(jaxgd.engine.useRows({rows}), jaxgd.look([-0.3, 0.7]))")
+    assert found["loss"] == pytest.approx(float(loss), rel=1e-14)
+    assert found["grads"] == pytest.approx([float(grads["b"]), float(grads["w"])], rel=1e-14)
+    wanted = [[float(hessian[a][b]) for b in "bw"] for a in "bw"]
+    np.testing.assert_allclose(ask("jaxgd.hessian([-0.3, 0.7])"), wanted, rtol=1e-13)
+
+
+def test_a_loss_that_is_no_mean_over_its_rows_keeps_its_data():
+    def total(params, x, y):
+        return jnp.sum((line(params, x) - y) ** 2)
+
+    start = {"w": 0.5, "b": 0.1}
+    ask = engine_of(
+        plots.playground(total, start, X[:7], Y[:7], learning_rate=0.1, predict_fn=line)
+    )
+
+    assert ask("jaxgd.engine.PROGRAMS.ofRow") is None
+
+
+@pytest.mark.parametrize("data", [(X,), (X, Y[:9]), (ROWS, ROWS)])
+def test_a_line_through_data_needs_two_columns(data):
+    with pytest.raises(ValueError, match=r"with predict_fn, data must be x and y of one shape \(N"):
+        plots.playground(
+            lambda p, *_: p**2, 0.5, *data, learning_rate=0.1, predict_fn=lambda p, x: p * x
+        )

@@ -24,6 +24,14 @@ def files(tmp_path_factory):
         "valley": plots.playground(
             VALLEY, (2.0, 0.5), learning_rate=0.05, domains=[(-3, 3), (-1, 1)], title="a <valley>"
         ),
+        "line": plots.playground(
+            lambda p, x, y: jnp.mean((p[0] * x + p[1] - y) ** 2),
+            (0.0, 0.0),
+            jnp.array([1.0, 2.0, 3.0]),
+            jnp.array([1.0, 3.0, 2.0]),
+            learning_rate=0.05,
+            predict_fn=lambda p, x: p[0] * x + p[1],
+        ),
         "curve": plots.playground(lambda x: x**4 / 4 - x**2, 2.0, learning_rate=0.05),
     }
     for name, html in pages.items():
@@ -272,6 +280,27 @@ def test_a_curve_shows_its_tangent_and_newtons_parabola(opened):
     assert f"Newton's step leads to {newton:.6g}" in page.inner_text("#now")
     page.mouse.click(*client(page, 1.0, 0.5))
     assert runs(page)[1]["start"] == pytest.approx([1.0], abs=0.02)
+
+
+def test_pasted_columns_become_the_data(opened):
+    page = opened("line")
+    page.click("#own summary")
+    for text, said in (("1 2\nx y", "Line 2 must be two numbers."), ("1 2", "At least two lines")):
+        page.fill("#own-data", text)
+        page.click("#own-apply")
+        assert said in page.inner_text("#own-said")
+
+    page.fill("#own-data", "0, 1\n2; 5\n\n4\t9\n")
+    page.click("#own-apply")
+
+    assert page.inner_text("#own-said") == "3 points."
+    assert runs(page)[0]["losses"] == [pytest.approx((1 + 25 + 81) / 3)]
+    page.fill("#rate-value", "0.09")
+    page.press("#rate-value", "Enter")
+    page.evaluate("jaxgd.page.run(400)")
+    np.testing.assert_allclose(runs(page)[0]["path"][-1], [2, 1], atol=1e-3)
+    page.click("#own-back")
+    assert runs(page)[0]["losses"] == [pytest.approx((1 + 9 + 4) / 3)]
 
 
 def test_the_page_speaks_chinese_too(opened):

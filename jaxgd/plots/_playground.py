@@ -43,6 +43,7 @@ def playground(
     learning_rate: ArrayLike,
     axis_names: Sequence[str] | None = None,
     domains: Sequence[tuple[float, float]] | None = None,
+    predict_fn: Callable[[Params, Array], Array] | None = None,
     title: str = "",
 ) -> str:
     """Writes a page in which a function of one or two numbers is descended by hand, live.
@@ -68,6 +69,9 @@ def playground(
       axis_names: what the numbers are called; by default their paths in ``start``, or x and y.
       domains: ``(low, high)`` for each number: the part of the plane that the page opens with. By
         default it is chosen around the path of the first descent.
+      predict_fn: ``predict_fn(start, x) -> y``, from shape (N,) to (N,), where the data are
+        ``x, y`` of that shape: the page then shows the points, and the line through them that each
+        run has found. If the loss is a mean over the rows, readers can paste rows of their own.
       title: what stands above the page.
 
     Returns:
@@ -108,7 +112,7 @@ def playground(
             )
             _checks.that(WHERE, is_pair, f"{name} must be (low, high), low below high", str(domain))
 
-    def loss_of(*scalars: Array) -> Array:
+    def params_of(scalars: Sequence[Array]) -> Params:
         places = iter(scalars)
         filled = [
             jnp.stack([next(places) for _ in range(leaf.size)]).reshape(leaf.shape)
@@ -116,10 +120,32 @@ def playground(
             else next(places)
             for leaf in leaves
         ]
-        loss = _checks.trainable(WHERE, "loss_fn", loss_fn)
-        return loss(jax.tree.unflatten(structure, filled), *data)
+        return jax.tree.unflatten(structure, filled)
 
+    loss = _checks.trainable(WHERE, "loss_fn", loss_fn)
+
+    def loss_of(*scalars: Array) -> Array:
+        return loss(params_of(scalars), *data)
+
+    def loss_of_row(*scalars: Array) -> Array:
+        *params, x, y = scalars
+        return loss(params_of(params), x[None], y[None])
+
+    def predict_of(*scalars: Array) -> Array:
+        *params, x = scalars
+        return predict_fn(params_of(params), x[None])[0] if predict_fn else x
+
+    rows = None
+    if predict_fn is not None:
+        _checks.function(WHERE, "predict_fn", predict_fn)
+        shapes = [np.shape(array) for array in data]
+        is_line = len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0]) == 1
+        _checks.that(
+            WHERE, is_line, "with predict_fn, data must be x and y of one shape (N,)", str(shapes)
+        )
+        rows = np.stack([np.asarray(array, np.float64) for array in data], axis=1).tolist()
     model = {
+        "data": rows,
         "start": [*map(float, numbers)],
         "isNumber": structure == jax.tree.structure(0) and leaves[0].shape == (),
         "rate": rate,
@@ -130,8 +156,24 @@ def playground(
         "texts": {language: json.loads(_file(f"{language}.json")) for language in ("en", "zh")},
         "domains": domains and [[float(low), float(high)] for low, high in domains],
     }
-    programs = _programs(loss_of, [np.float64(x) for x in numbers])
-    engine = [_file("math.js"), _script("MODEL", model), programs, _file("descent.js")]
+    scalars = [np.float64(x) for x in numbers]
+    pool: dict[str, str] = {}
+    programs = _derivatives(loss_of, scalars, len(scalars), pool) | _verdicts()
+    programs["rules"] = _object({name: _rule(name, num_params) for name in OPTIMIZERS})
+    programs["ofRow"] = "null"
+    if rows is not None:
+        programs["predict"] = compiler.function(predict_of, *scalars, np.float64(0), pool=pool)
+        if _is_mean(loss_of, loss_of_row, scalars, rows):
+            row = [np.float64(0)] * 2
+            of_row = _derivatives(loss_of_row, [*scalars, *row], len(scalars), pool)
+            programs["ofRow"] = _object(of_row)
+    engine = [
+        _file("math.js"),
+        _script("MODEL", model),
+        *compiler.constants(pool),
+        f"const PROGRAMS = {_object(programs)};",
+        _file("descent.js"),
+    ]
     parts = {
         "title": html.escape(title or "jaxgd"),
         "language": "en",
@@ -159,22 +201,35 @@ def _names(params: Params) -> list[str]:
     return names if are_words else ["x", "y"][: len(names)]
 
 
-def _programs(loss_of: Callable[..., Array], numbers: list[Any]) -> str:
-    """Everything that is compiled, as one JavaScript object."""
-    each = tuple(range(len(numbers)))
-    pool: dict[str, str] = {}
-
-    def look(*scalars: Array) -> Any:
-        return jax.value_and_grad(loss_of, each)(*scalars)
-
-    parts = {
+def _derivatives(
+    loss_of: Callable[..., Array], numbers: list[Any], num_params: int, pool: dict[str, str]
+) -> dict[str, str]:
+    """The loss, with its gradient, and its second derivatives, in its first ``num_params``."""
+    each = tuple(range(num_params))
+    value_and_grad = jax.value_and_grad(loss_of, each)
+    second = _hessian(loss_of, numbers, each, pool)
+    return {
         "loss": compiler.function(loss_of, *numbers, pool=pool),
-        "look": compiler.function(look, *numbers, pool=pool),
-        "hessian": _hessian(loss_of, numbers, pool),
-        **_verdicts(),
-        "rules": _object({name: _rule(name, len(numbers)) for name in OPTIMIZERS}),
+        "look": compiler.function(value_and_grad, *numbers, pool=pool),
+        "hessian": second,
     }
-    return "\n".join([*compiler.constants(pool), f"const PROGRAMS = {_object(parts)};"])
+
+
+def _is_mean(
+    loss_of: Callable[..., Array],
+    loss_of_row: Callable[..., Array],
+    numbers: list[Any],
+    rows: list[list[float]],
+) -> bool:
+    """Whether a loss is the mean over its rows, at the start and beside it."""
+    with jax.enable_x64(True):
+        for shift in (0.0, 0.1):
+            moved = [jnp.float64(x + shift) for x in numbers]
+            each = jax.vmap(lambda x, y: loss_of_row(*moved, x, y))(*jnp.array(rows).T)  # noqa: B023
+            whole = float(loss_of(*moved))
+            if not math.isclose(whole, float(each.mean()), rel_tol=1e-9, abs_tol=1e-12):
+                return False
+    return True
 
 
 @functools.cache
@@ -191,9 +246,10 @@ def _object(entries: dict[str, str]) -> str:
     return "{" + ",\n".join(f"{name}: {value}" for name, value in entries.items()) + "}"
 
 
-def _hessian(loss_of: Callable[..., Array], numbers: list[Any], pool: dict[str, str]) -> str:
+def _hessian(
+    loss_of: Callable[..., Array], numbers: list[Any], each: tuple[int, ...], pool: dict[str, str]
+) -> str:
     """The second derivatives; null where the function has none that can be compiled."""
-    each = tuple(range(len(numbers)))
     for derivative in (jax.jacfwd, jax.jacrev):
         try:
             second = derivative(jax.grad(loss_of, each), each)

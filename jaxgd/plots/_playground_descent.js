@@ -8,9 +8,25 @@ const NUM_PARAMS = MODEL.start.length;
 const sizeOf = (numbers) => Math.max(...numbers.map(Math.abs));
 const same = (a, b) => a.every((x, k) => x == b[k] || (x != x && b[k] != b[k]));
 
+/** Rows [x, y] in the place of those that the loss was compiled with, if the page was given some. */
+let ownRows = null;
+
+/** What a program gives; over rows of one's own the mean of what its row by row form gives. */
+function evaluated(name, params) {
+  if (!ownRows) return PROGRAMS[name](...params);
+  let sum = null;
+  for (const row of ownRows) {
+    const values = PROGRAMS.ofRow[name](...params, ...row);
+    sum = sum ? sum.map((total, k) => total + values[k]) : values;
+  }
+  return sum.map((total) => total / ownRows.length);
+}
+
+const lossAt = (params) => evaluated("loss", params)[0];
+
 /** The loss and its gradient. */
 function look(params) {
-  const [loss, ...grads] = PROGRAMS.look(...params);
+  const [loss, ...grads] = evaluated("look", params);
   return { loss, grads };
 }
 
@@ -112,13 +128,14 @@ globalThis.jaxgd = {
   look: (start) => look(numbersOf(start)[0]),
   hessian: (start) => hessian(numbersOf(start)[0]),
   rules: Object.keys(PROGRAMS.rules),
-  engine: { MODEL, PROGRAMS, STATUSES, MAX_STEPS, NUM_PARAMS, begin, advance, statusAtLast, hessian, runDescent },
+  engine: { MODEL, PROGRAMS, STATUSES, MAX_STEPS, NUM_PARAMS, begin, advance, statusAtLast, hessian, runDescent, lossAt,
+    useRows: (rows) => { ownRows = rows; } },
 };
 
 /** The second derivatives: compiled, or else by central differences of the gradient. */
 function hessian(params) {
-  if (PROGRAMS.hessian) {
-    const flat = PROGRAMS.hessian(...params);
+  if ((ownRows ? PROGRAMS.ofRow : PROGRAMS).hessian) {
+    const flat = evaluated("hessian", params);
     return params.map((_, k) => flat.slice(k * NUM_PARAMS, (k + 1) * NUM_PARAMS));
   }
   const rows = params.map((x, k) => {

@@ -11,6 +11,7 @@ function draw() {
   const signature = page.runs.map((run) => run.descent.path.length).join();
   if (isFull || signature != draw.signature) {
     drawLosses();
+    if (MODEL.data) drawData();
     showNow();
     showRuns();
     showBound();
@@ -239,6 +240,65 @@ function drawLosses() {
   context.restore();
 }
 
+/** The data, and what the function of each run says of them. */
+function drawData() {
+  const { context, width, height } = fitted(byId("data"));
+  context.clearRect(0, 0, width, height);
+  const box = { left: 46, right: width - 10, top: 8, bottom: height - 36 };
+  const ends = [0, 1].map((k) => {
+    const values = page.rows.map((row) => row[k]), [low, high] = [Math.min(...values), Math.max(...values)];
+    const pad = (k ? 0.25 : 0.08) * (high - low) || 1;
+    return [low - pad, high + pad];
+  });
+  const at = (x, y) => [
+    box.left + ((x - ends[0][0]) / (ends[0][1] - ends[0][0])) * (box.right - box.left),
+    box.bottom - ((y - ends[1][0]) / (ends[1][1] - ends[1][0])) * (box.bottom - box.top),
+  ];
+  Object.assign(context, { font: "12px system-ui, sans-serif", fillStyle: colour("faint"), lineWidth: 1 });
+  context.strokeStyle = colour("line");
+  context.strokeRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+  Object.assign(context, { textAlign: "center", textBaseline: "top" });
+  for (const x of ticksBetween(...ends[0], 6)) context.fillText(told(x, 3), at(x, 0)[0], box.bottom + 5);
+  context.fillText(words("data_in"), (box.left + box.right) / 2, box.bottom + 20);
+  Object.assign(context, { textAlign: "right", textBaseline: "middle" });
+  for (const y of ticksBetween(...ends[1], 6)) context.fillText(told(y, 3), box.left - 6, at(0, y)[1]);
+  context.textAlign = "left";
+  context.fillText(words("data_out"), 2, (box.top + box.bottom) / 2);
+  context.save();
+  context.beginPath();
+  context.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+  context.clip();
+  for (const run of page.runs) {
+    const says = (x) => PROGRAMS.predict(...run.descent.params, x)[0], isPicked = run == page.picked;
+    const inside = (y) => Math.max(-1e5, Math.min(1e5, y));
+    if (isPicked) {
+      context.beginPath();
+      for (const [x, y] of page.rows) {
+        context.moveTo(...at(x, y));
+        context.lineTo(...at(x, says(x)).map(inside));
+      }
+      Object.assign(context, { strokeStyle: colour("faint"), lineWidth: 1 });
+      context.setLineDash([2, 3]);
+      context.stroke();
+      context.setLineDash([]);
+    }
+    context.beginPath();
+    for (let k = 0; k <= 160; k++) {
+      const x = ends[0][0] + (k / 160) * (ends[0][1] - ends[0][0]);
+      context[k ? "lineTo" : "moveTo"](...at(x, says(x)).map(inside));
+    }
+    Object.assign(context, { strokeStyle: run.colour, lineWidth: isPicked ? 3 : 1.8 });
+    context.stroke();
+  }
+  context.fillStyle = colour("ink");
+  for (const [x, y] of page.rows) {
+    context.beginPath();
+    context.arc(...at(x, y), 3.5, 0, 7);
+    context.fill();
+  }
+  context.restore();
+}
+
 const escaped = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
 /** The last step as the rule says it, with its numbers. */
@@ -307,7 +367,7 @@ function showBound() {
   if (!formula) note.textContent = words("bound_adaptive");
   else if (!(bound > 0)) note.textContent = Number.isFinite(sharpness) ? words("bound_none") : "";
   else {
-    note.textContent = words("bound", { bound: told(bound, 3), formula });
+    note.textContent = words("bound", { bound: told(bound), formula });
     const place = onScale(bound, RATES) / 1000;
     mark.hidden = place < 0 || place > 1;
     mark.style.left = `calc(${place} * (100% - 1rem) + .5rem)`;  // a slider's thumb is 1rem wide
@@ -343,6 +403,7 @@ jaxgd.page = {
     path: run.descent.path, losses: run.descent.losses, status: STATUSES[isOver(run) ? statusAtLast(run.descent, run.descent.path.length - 1) : MAX_STEPS],
     isPicked: run == page.picked,
   })),
+  run: (count) => { for (let k = 0; k < count; k++) stepAll(); refresh(); },
   isPlaying: () => page.isPlaying,
   timings: () => page.timings,
   view: () => ({ x: view.x, y: view.y }),

@@ -117,7 +117,7 @@ const rounded = (x, digits = 3) => Number(x.toPrecision(digits));
 function showControls() {
   byId("play").textContent = words(page.isPlaying ? "pause" : "play");
   byId("rate").value = onScale(page.rate, RATES);
-  byId("rate-value").textContent = told(page.rate, 4);
+  if (document.activeElement != byId("rate-value")) byId("rate-value").value = String(page.rate);
   byId("rate").setAttribute("aria-valuetext", told(page.rate, 4));
   byId("momentum").value = placeOfMomentum(page.momentum);
   byId("momentum-value").textContent = told(page.momentum, 3);
@@ -155,11 +155,17 @@ function connectControls() {
     `<label><input type="radio" name="rule" value="${rule}"><span id="rule-${rule}"></span></label>`).join("");
   byId("rules").addEventListener("change", (event) => changed({ rule: event.target.value }));
   byId("rate").addEventListener("input", (event) => changed({ rate: rounded(offScale(event.target.value, RATES)) }));
+  byId("rate-value").addEventListener("change", (event) => {
+    const rate = Number(event.target.value.replace(",", "."));
+    if (rate > 0 && Number.isFinite(rate)) changed({ rate });
+    event.target.value = String(page.rate);
+  });
   byId("momentum").addEventListener("input", (event) => changed({ momentum: momentumOf(Number(event.target.value)) }));
   byId("speed").addEventListener("input", (event) => {
     page.speed = offScale(event.target.value, SPEEDS);
     showControls();
   });
+  if (MODEL.data) connectData();
   byId("play").addEventListener("click", () => play(!page.isPlaying));
   byId("step").addEventListener("click", () => { play(false); stepAll(); refresh(); });
   byId("reset").addEventListener("click", () => {
@@ -184,6 +190,30 @@ function connectControls() {
   for (const id of ["tangent", "newton"]) byId(id).addEventListener("change", refresh);
   byId("views").hidden = !IS_CURVE;
   byId("scale").hidden = IS_CURVE;
+}
+
+function connectData() {
+  document.querySelector(".data").hidden = false;
+  document.body.classList.add("with-data");
+  byId("own").hidden = !PROGRAMS.ofRow;
+  page.rows = MODEL.data;
+  const use = (rows) => {
+    page.rows = rows;
+    useRows(rows == MODEL.data ? null : rows);
+    play(false);
+    for (const run of page.runs) again(run, { keep: false });
+    fit();
+    refresh();
+  };
+  byId("own-apply").addEventListener("click", () => {
+    const lines = byId("own-data").value.split("\n").filter((line) => line.trim());
+    const rows = lines.map((line) => line.trim().split(/[\s,;]+/).map(Number));
+    const bad = rows.findIndex((row) => row.length != 2 || !row.every(Number.isFinite));
+    const said = bad >= 0 ? ["own_bad", { line: bad + 1 }] : rows.length < 2 ? ["own_few"] : ["own_ok", { count: rows.length }];
+    byId("own-said").textContent = words(...said);
+    if (said[0] == "own_ok") use(rows);
+  });
+  byId("own-back").addEventListener("click", () => { byId("own-said").textContent = ""; use(MODEL.data); });
 }
 
 function setTheme(isDark) {

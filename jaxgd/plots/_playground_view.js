@@ -1,13 +1,13 @@
 // What is seen of the function: the window, its axes, the surface with its contours or the curve.
 
-const { MODEL, PROGRAMS, STATUSES, MAX_STEPS, NUM_PARAMS, begin, advance, statusAtLast, hessian, runDescent } =
-  jaxgd.engine;
+const { MODEL, PROGRAMS, STATUSES, MAX_STEPS, NUM_PARAMS, begin, advance, statusAtLast, hessian, runDescent, lossAt,
+  useRows } = jaxgd.engine;
 const IS_CURVE = MODEL.start.length == 1;
 const MARGIN = { left: 54, right: 12, top: 12, bottom: 38 };
 const PASSES = IS_CURVE ? [1] : [16, 8, 4];  // pixels from one value to the next
 const NUM_LEVELS = 14;
 const MILLISECONDS = 9;  // of a frame, for the surface
-const loss = (...params) => PROGRAMS.loss(...params)[0];
+const loss = (...params) => lossAt(params);
 const byId = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(document.body).getPropertyValue(`--${name}`).trim();
 
