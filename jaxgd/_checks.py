@@ -12,6 +12,7 @@ what is asked of it, the cure. What only one room asks for is asked there, throu
 import ast
 import contextlib
 import importlib
+import inspect
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeGuard
@@ -219,26 +220,24 @@ def _beside_params_cure(name: str, leaf: Any) -> str:
     )
 
 
-def like(where: str, name: str, tree: Any, other_name: str, other: Any) -> None:
+def like(where: str, name: str, tree: Any, other_name: str, other: Any, cure: str = "") -> None:
     """A pytree with the structure and the leaf shapes of another one."""
     structure, wanted = jax.tree.structure(tree), jax.tree.structure(other)
     if structure != wanted:
-        raise ValueError(
-            _say(where, f"{name} must have the structure of {other_name}, {wanted}", str(structure))
-        )
+        wanted = f"{name} must have the structure of {other_name}, {wanted}"
+        raise ValueError(_say(where, wanted, str(structure), cure))
     pairs = zip(jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(other), strict=True)
     for (path, leaf), other_leaf in pairs:
         if jnp.shape(leaf) != jnp.shape(other_leaf):
             at = jax.tree_util.keystr(path)
             wanted_shape = f"{name}{at} must have the shape of {other_name}{at}"
             got = f"{jnp.shape(leaf)} against {jnp.shape(other_leaf)}"
-            raise ValueError(_say(where, wanted_shape, got))
+            raise ValueError(_say(where, wanted_shape, got, cure))
 
 
-def scalar_output(where: str, name: str, value: Any) -> Array:
+def scalar_output(where: str, name: str, value: Any, cure: str = "Return the loss alone.") -> Array:
     """What a function to be minimized returned: one floating-point number."""
     if isinstance(value, (tuple, list, dict)):
-        cure = "Return the loss alone; what else you need, compute from the recorded path."
         raise TypeError(_say(where, f"{name} must return a scalar", kind(value), cure))
     value = array(where, f"the output of {name}", value)
     if value.shape != ():
@@ -349,3 +348,31 @@ def traceable(where: str, name: str) -> Iterator[None]:
             "and jnp.where for an if on a value."
         )
         raise
+
+
+@contextlib.contextmanager
+def taking(
+    where: str, name: str, fn: Callable[..., Any], arguments: Sequence[Any], described: str
+) -> Iterator[None]:
+    """A call of a user's function that may not take so many arguments."""
+    try:
+        yield
+    except TypeError as error:
+        signature = _refusing_signature(fn, arguments)
+        if signature is None:
+            raise
+        got = f"a function of {signature}"
+        raise TypeError(_say(where, f"{name} must take {described}", got)) from error
+
+
+def _refusing_signature(fn: Callable[..., Any], arguments: Sequence[Any]) -> str | None:
+    """The signature of a function that does not take some arguments; None where it does."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return None  # a function that does not tell
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return str(signature)
+    return None

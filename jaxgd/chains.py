@@ -12,8 +12,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd import _checks
-from jaxgd.types import Array, ArrayLike, Stage, Status
+from jaxgd import _checks, _iteration
+from jaxgd.types import Array, ArrayLike, Stage
+
+__all__ = [
+    "Correction",
+    "Solution",
+    "Trace",
+    "backprop",
+    "compose",
+    "correct",
+    "local_derivatives",
+    "solve",
+]
 
 
 class Trace(NamedTuple):
@@ -83,13 +94,14 @@ def compose(*stages: Stage) -> Stage:
     """
     _check_stages("chains.compose", stages)
 
-    def composed(x: Any) -> Any:
-        with _checks.traceable("chains.compose", "a stage"):
-            for stage in stages:
-                x = stage(x)
-        return x
+    return lambda x: _composed("chains.compose", stages, x)
 
-    return composed
+
+def _composed(where: str, stages: Sequence[Stage], x: Any) -> Any:
+    for index, stage in enumerate(stages):
+        with _checks.traceable(where, f"stages[{index}]"):
+            x = stage(x)
+    return x
 
 
 def backprop(stages: Sequence[Stage], x: Any, *, params: Sequence[Any] | None = None) -> Trace:
@@ -131,8 +143,8 @@ def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any]
     primals = [_checks.params(where, "x", x)]
     pullbacks = []
     if params is None:
-        for stage in stages:
-            with _checks.traceable(where, "a stage"):
+        for index, stage in enumerate(stages):
+            with _checks.traceable(where, f"stages[{index}]"):
                 primal, pullback = jax.vjp(stage, primals[-1])
             primals.append(primal)
             pullbacks.append(pullback)
@@ -142,7 +154,7 @@ def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any]
         for index, (stage, p) in enumerate(zip(stages, params, strict=True)):
             if jax.tree.leaves(p):
                 p = _checks.params(where, f"params[{index}]", p)
-            with _checks.traceable(where, "a stage"):
+            with _checks.traceable(where, f"stages[{index}]"):
                 primal, pullback = jax.vjp(stage, p, primals[-1])
             primals.append(primal)
             pullbacks.append(pullback)
@@ -186,8 +198,8 @@ def local_derivatives(stages: Sequence[Stage], x: Any) -> tuple[Any, ...]:
     _check_stages(where, stages)
     x = _checks.params(where, "x", x)
     jacobians = []
-    for stage in stages:
-        with _checks.traceable(where, "a stage"):
+    for index, stage in enumerate(stages):
+        with _checks.traceable(where, f"stages[{index}]"):
             jacobians.append(jax.jacrev(stage)(x))
             x = stage(x)
     return tuple(jacobians)
@@ -270,7 +282,8 @@ def solve(
       TypeError: if a stage or ``project`` is not callable, ``x`` is not floating-point, or
         ``max_steps`` is no static int.
       ValueError: if there is no stage, x_L, ``target`` or ``tolerance`` is no scalar, a
-        number is negative, or ``project`` changes a shape.
+        number is negative, ``project`` changes a shape, or the solution is differentiated in
+        reverse mode.
 
     Example:
       >>> from jaxgd import chains
@@ -291,57 +304,48 @@ def solve(
     if project is not None:
         _checks.function(where, "project", project)
 
-    def look(x: Any) -> tuple[Array, Any]:
+    def derivative(x: Any) -> tuple[Array, Any]:
         trace = _backprop(where, stages, x, None)
         return trace.primals[-1], trace.adjoints[0]
 
-    def advance(x: Any, output: Array, adjoint: Any) -> Any:
+    first_adjoint = None if refresh else derivative(start)[1]
+
+    def look(x: Any, *_: Any) -> tuple[Array, Any]:
+        if refresh:
+            return derivative(x)
+        return jnp.asarray(_composed(where, stages, x)), first_adjoint
+
+    def judge(_: Array, output: Array, adjoint: Any, x: Any) -> Array:
+        return _iteration.decide(
+            is_finite=_all_finite((x, output, adjoint)),
+            has_converged=jnp.abs(output - target) <= tolerance,
+        )
+
+    def advance(x: Any, memory: Any, output: Array, adjoint: Any, _: Array) -> tuple[Any, Any]:
         moved = jax.tree.map(jnp.subtract, x, _share(output - target, adjoint))
         if project is None:
-            return moved
+            return moved, memory
         projected = project(moved)
         _checks.like(where, "the output of project", projected, "x", x)
-        return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), projected, x)
+        return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), projected, x), memory
 
-    def judge(x: Any, output: Array, adjoint: Any) -> Array:
-        finite = _all_finite((x, output, adjoint))
-        converged = jnp.abs(output - target) <= tolerance
-        status = jnp.where(converged, Status.CONVERGED, Status.MAX_STEPS)
-        return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
-
-    def go_on(carry: Any) -> Array:
-        t, _, _, _, status, _ = carry
-        return (t < max_steps) & (status == Status.MAX_STEPS)
-
-    def one_step(carry: Any) -> Any:
-        t, x, output, adjoint, _, rows = carry
-        new_x = advance(x, output, adjoint)
-        if refresh:
-            new_output, new_adjoint = look(new_x)
-        else:
-            new_output, new_adjoint = jnp.asarray(compose(*stages)(new_x)), adjoint
-        still = jax.tree.reduce(
-            jnp.logical_and, jax.tree.map(lambda a, b: (a == b).all(), new_x, x)
-        )
-        status = judge(new_x, new_output, new_adjoint)
-        status = jnp.where(still & (status == Status.MAX_STEPS), Status.STALLED, status)
-        rows = jax.tree.map(lambda row, new: row.at[t + 1].set(new), rows, (new_x, new_output))
-        return t + 1, new_x, new_output, new_adjoint, status.astype(jnp.int32), rows
-
-    output, adjoint = look(start)
-    rows = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (max_steps + 1, *leaf.shape)), (start, output)
+    rule = _iteration.Rule(look=look, judge=judge, keep=lambda x: x, move=advance)
+    run, rows = _iteration.iterate(
+        rule, start, (), num_steps=max_steps, ends_early=True, ends_when_unchanged=True
     )
-    carry = (jnp.int32(0), start, output, adjoint, judge(start, output, adjoint), rows)
-    num_steps, _, _, _, status, rows = jax.lax.while_loop(go_on, one_step, carry)
-    last = jnp.minimum(jnp.arange(max_steps + 1), num_steps)
-    path, outputs = jax.tree.map(lambda row: row[last], rows)
-    return Solution(
-        path=path,
-        outputs=outputs,
-        residuals=outputs - target,
-        num_steps=num_steps,
-        status=status,
+    solution = Solution(
+        path=rows.kept,
+        outputs=rows.each,
+        residuals=rows.each - target,
+        num_steps=run.num_steps,
+        status=run.status,
+    )
+    return _iteration.forward_only(
+        solution,
+        where,
+        "x, target and what the stages hold must not be differentiated in reverse mode",
+        "jax.grad or jax.vjp",
+        "Differentiate the equation f(x) = target instead, or use forward mode, jax.jvp.",
     )
 
 

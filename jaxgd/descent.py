@@ -1,38 +1,60 @@
 """How parameters move: gradient descent, by hand and with Optax, with its whole trace.
 
-The rule is ``params - learning_rate * grads``; around it stands one loop, which looks at
-each point (loss, gradient), records it, judges it, and steps. A run that has ended stands
-still while others, under ``jax.vmap``, go on.
+The rule is ``params - learning_rate * grads``. The loop around it looks at each point (loss,
+gradient), judges it, records it, and steps. A run that has ended stands still while others,
+under ``jax.vmap``, go on.
 """
 
+import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.custom_batching import custom_vmap
+import optax.contrib
 
-from jaxgd import _checks
-from jaxgd.types import Array, ArrayLike, LossFn, Params, Status
+from jaxgd import _checks, _iteration
+from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, Status
+
+__all__ = [
+    "DIVERGENCE_FACTOR",
+    "Status",
+    "Trajectory",
+    "gradient_descent",
+    "minibatches",
+    "optimize",
+    "status_name",
+    "step",
+    "trim",
+]
 
 DIVERGENCE_FACTOR = 1e6
 """A run is DIVERGED once its loss has risen by this multiple of its start (at least of 1)."""
+_ROUNDING_FACTOR = 0.1  # no rise beyond this multiple of its start is taken for rounding
+
+_State: TypeAlias = Any  # of an optimizer
 
 
 class Trajectory(NamedTuple):
     """A descent, point by point, N being its ``num_steps`` argument.
 
-    Row t of ``path``, ``losses`` and ``grad_norms`` belongs to the same point: row 0 to the
-    start, row t to the params after t steps. Rows past the last step taken repeat it.
+    Row t of ``losses``, ``grad_norms`` and ``aux`` belongs to the same point: row 0 to the start,
+    row t to the params after t steps. So does row t of ``path``, or row t / k with
+    ``record_every=k``. Rows past the last step taken repeat it.
 
     Attributes:
       params: the params after the last step taken.
-      path: ``record(params)`` at each point, leading axis N + 1; the params by default.
+      path: ``record(params)`` at each point recorded, leading axis N / k + 1; the params by
+        default.
       losses: shape (N + 1,).
       grad_norms: shape (N + 1,): the largest absolute entry of the gradient.
       num_steps: int32 (): the number of steps taken.
       status: int32 (), a ``Status``: how the run ended.
+      aux: what the loss returns beside its value, leading axis N + 1; None without ``has_aux``.
+      state: the optimizer's state after the last step taken; () by hand.
     """
 
     params: Params
@@ -41,30 +63,27 @@ class Trajectory(NamedTuple):
     grad_norms: Array
     num_steps: Array
     status: Array
+    aux: Any = None
+    state: _State = ()
 
 
 class _Row(NamedTuple):
-    """What is recorded of one point."""
+    """What is recorded of each point."""
 
-    kept: Any
     loss: Array
     grad_norm: Array
+    aux: Any
 
 
-class _Run(NamedTuple):
-    """Where a run stands. Its status is MAX_STEPS until it ends before that.
+class _Options(NamedTuple):
+    """What a descent takes beside its loss, params and rule, as the caller gave it."""
 
-    It carries all that its status depends on. So the rows of a run with a ``record`` or a
-    tolerance are read by nobody but its caller, and what the caller drops is not kept.
-    """
-
-    params: Params
-    state: Any
-    num_steps: Array
-    still: Array  # how many steps in a row have changed nothing
-    first: _Row  # the start's row, kept aside
-    last: _Row  # the row of the last point seen
-    status: Array
+    num_steps: int
+    tolerance: ArrayLike | None
+    per_step: Any
+    record: Callable[[Params], Any] | None
+    record_every: int
+    has_aux: bool
 
 
 def step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
@@ -93,7 +112,8 @@ def step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
     params = _checks.params("descent.step", "params", params)
     _checks.like("descent.step", "grads", grads, "params", params)
     learning_rate = _learning_rate("descent.step", learning_rate)
-    return jax.tree.map(lambda p, g: (p - learning_rate * g).astype(p.dtype), params, grads)
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.tree.map(lambda p, g: (p - learning_rate * g).astype(p.dtype), params, grads)
 
 
 def gradient_descent(
@@ -103,39 +123,59 @@ def gradient_descent(
     learning_rate: ArrayLike,
     num_steps: int,
     tolerance: ArrayLike | None = None,
+    per_step: Any = None,
     record: Callable[[Params], Any] | None = None,
+    record_every: int = 1,
+    has_aux: bool = False,
 ) -> Trajectory:
     """Descends by hand: ``params - learning_rate * grads`` at every step.
 
     Args:
-      loss_fn: ``loss_fn(params, *data) -> scalar``; static.
+      loss_fn: ``loss_fn(params, *data) -> scalar``; ``loss_fn(params, *data, piece)`` with
+        ``per_step``; static.
       params: the start, a pytree of floating-point arrays.
-      *data: passed on to ``loss_fn``.
+      *data: passed on to ``loss_fn``, the same at every step: a PRNG key here draws the same
+        numbers at each. What changes from step to step goes into ``per_step``.
       learning_rate: a scalar, may be traced: ``jax.vmap`` over it runs many descents.
       num_steps: N, the largest number of steps, static.
       tolerance: stop when every ``|gradient entry| <= tolerance``; a scalar, may be traced.
         None takes all N steps, unless the run ends as NON_FINITE or DIVERGED; then the
-        result can be differentiated in reverse mode, too.
+        result can be differentiated in reverse mode, too. (What is not finite counts as a
+        constant there: its derivative is 0.)
+      per_step: a pytree of arrays with a leading axis N; its slice t is the last argument of
+        ``loss_fn`` at step t: the rows of a minibatch (``minibatches``), a PRNG key for dropout
+        (``jax.random.split(key, N)``), a batch of data, or a tuple of these. Row N of
+        ``losses``, ``grad_norms`` and ``aux`` is seen with the last slice.
       record: what to keep of the params at each point, a pytree of arrays; None keeps the
         params. ``lambda params: None`` keeps nothing; static.
+      record_every: k, a divisor of N, static: the path has the rows 0, k, 2k, ..., N.
+      has_aux: whether ``loss_fn`` returns ``(loss, aux)``, aux being a pytree of arrays; static.
 
     Returns:
       A Trajectory with N + 1 rows. Its status, per run under vmap, is the first to apply of
 
       * NON_FINITE: the loss, the gradient or the params became infinite or NaN;
       * DIVERGED: the loss rose by more than ``DIVERGENCE_FACTOR`` times its start, or ended
-        above it, by more than rounding, at the last step;
+        above it at the last step by more than rounding, which is ``N * epsilon`` of the
+        coarsest dtype of params and loss, at most a tenth of the start;
       * CONVERGED: the gradient is within ``tolerance``;
       * STALLED: a step changed nothing, and none to come can, although the gradient is
         above the tolerance; or nothing moved during the second half of the run. (Without a
         tolerance, a gradient below sqrt(epsilon) of the first counts as small.)
       * MAX_STEPS: all N steps were taken.
 
+      With ``per_step`` each loss is that of its own slice, and noisy. A tolerance then stops at
+      the first slice whose gradient is small, be the others' as they may; a run counts as
+      DIVERGED at the end if all losses of its last quarter lie above all of its first; and only
+      standing still for the second half is STALLED.
+
     Raises:
-      TypeError: if ``loss_fn`` or ``record`` is not callable, the params or the loss are not
-        floating-point, or ``num_steps`` is no static int.
+      TypeError: if ``loss_fn`` or ``record`` is not callable or does not take its arguments, the
+        params or the loss are not floating-point, or a count is no static int.
       ValueError: if there are no params, the loss, ``learning_rate`` or ``tolerance`` is no
-        scalar, or ``num_steps`` or ``tolerance`` is negative.
+        scalar, a number is negative, ``per_step`` has another leading axis than N,
+        ``record_every`` does not divide N, or the result of a run with a ``tolerance`` is
+        differentiated in reverse mode.
 
     Example:
       >>> from jaxgd import descent
@@ -144,7 +184,7 @@ def gradient_descent(
       ... )
       >>> [round(float(x), 4) for x in trajectory.path]
       [1.2, 0.48, 0.192, 0.0768, 0.0307]
-      >>> descent.Status(int(trajectory.status)).name
+      >>> descent.status_name(trajectory.status)
       'MAX_STEPS'
 
     Source:
@@ -152,50 +192,16 @@ def gradient_descent(
     """
     where = "descent.gradient_descent"
     learning_rate = _learning_rate(where, learning_rate)
+    options = _Options(num_steps, tolerance, per_step, record, record_every, has_aux)
 
-    def advance(params: Params, grads: Params, _: Array, state: Any) -> tuple[Params, Any]:
+    def advance(
+        params: Params, grads: Params, loss: Array, state: Any, value: Any
+    ) -> tuple[Params, Any]:
+        del loss, value
         return step(params, grads, learning_rate), state  # params - learning_rate * grads
 
     params = _checks.params(where, "params", params)
-    return _descend(where, loss_fn, params, data, advance, (), num_steps, tolerance, record)
-
-
-def _take_all_steps(start: _Run, look: Any, move: Any, num_steps: int) -> tuple[_Run, _Row]:
-    """Takes every step in a scan, which reverse mode can differentiate; the rows hold the params.
-
-    Most runs end well, so the rows are judged once, after the loop, which costs a few percent
-    where judging each point costs a third. Where a run went bad, its rows are set back to the
-    point where it did.
-    """
-
-    def one_step(run: _Run, _: None) -> tuple[_Run, _Row]:
-        grads, row = look(run.params)
-        return move(run, grads, row.loss), row
-
-    run, rows = jax.lax.scan(one_step, start, length=num_steps)
-    _, row = look(run.params)
-    rows = jax.tree.map(lambda rs, r: jnp.concatenate([rs, r[None]]), rows, row)
-
-    indices = jnp.arange(num_steps + 1, dtype=jnp.int32)
-
-    def set_back(rows: _Row) -> tuple[Array, Array, _Row]:
-        sizes = jax.vmap(_size)(rows.kept)
-        statuses = _judge(rows.loss, rows.grad_norm, sizes, rows.loss[0])
-        end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, indices[-1], indices))
-        return statuses[end], end, jax.tree.map(lambda rs: rs[jnp.minimum(indices, end)], rows)
-
-    # Params that have overflown do not come back: the last ones tell.
-    statuses = _judge(rows.loss, rows.grad_norm, _size(run.params), rows.loss[0])
-    went_bad = jnp.any(statuses != Status.MAX_STEPS)
-    status, end, rows = jax.lax.cond(
-        went_bad, set_back, lambda rows: (run.status, indices[-1], rows), rows
-    )
-    same = jax.vmap(_same, in_axes=(0, None))(rows.kept, run.params)
-    still = num_steps - 1 - jnp.max(jnp.where(same, -1, indices))
-    last = jax.tree.map(lambda rs: rs[end], rows)
-    first = jax.tree.map(lambda rs: rs[0], rows)
-    run = run._replace(num_steps=end, still=still, first=first, last=last, status=status)
-    return run._replace(params=last.kept), rows
+    return _descend(where, loss_fn, params, data, advance, (), options)
 
 
 def optimize(
@@ -205,29 +211,50 @@ def optimize(
     optimizer: optax.GradientTransformation,
     num_steps: int,
     tolerance: ArrayLike | None = None,
+    per_step: Any = None,
     record: Callable[[Params], Any] | None = None,
+    record_every: int = 1,
+    has_aux: bool = False,
+    state: _State = None,
 ) -> Trajectory:
     """Descends with any Optax optimizer, line searches included.
 
     Args:
-      loss_fn: ``loss_fn(params, *data) -> scalar``; static.
-      params: the start, a pytree of floating-point arrays.
-      *data: passed on to ``loss_fn``.
+      loss_fn: ``loss_fn(params, *data) -> scalar``; ``loss_fn(params, *data, piece)`` with
+        ``per_step``; static.
+      params: the start, a pytree of floating-point arrays. For ``optax.lookahead`` it is
+        ``optax.LookaheadParams.init_synced(params)``, and ``loss_fn`` reads its ``fast``.
+      *data: passed on to ``loss_fn``, the same at every step: a PRNG key here draws the same
+        numbers at each. What changes from step to step goes into ``per_step``.
       optimizer: an ``optax.GradientTransformation``. It may be made of traced numbers, as in
-        ``jax.vmap(lambda rate: optimize(..., optimizer=optax.sgd(rate)))``.
+        ``jax.vmap(lambda rate: optimize(..., optimizer=optax.sgd(rate)))``. Its state keeps the
+        dtypes that it starts with. It is given what it asks for: ``value``, ``grad`` and
+        ``value_fn``; SAM its ``grad_fn``, Sophia its ``obj_fn``. After ``optax.apply_if_finite``
+        a loss or a gradient that is not finite does not end a run. Gradients of single examples
+        (``optax.contrib.dpsgd``) are refused.
       num_steps: N, the largest number of steps, static.
       tolerance: stop when every ``|gradient entry| <= tolerance``; None takes all N steps.
+      per_step: a pytree of arrays with a leading axis N; its slice t is the last argument of
+        ``loss_fn`` at step t, as in ``gradient_descent``.
       record: what to keep of the params at each point; None keeps the params; static.
+      record_every: k, a divisor of N, static: the path has the rows 0, k, 2k, ..., N.
+      has_aux: whether ``loss_fn`` returns ``(loss, aux)``, aux being a pytree of arrays; static.
+      state: the ``state`` of a Trajectory, to go on where it ended, with its ``params``: two
+        halves equal the whole, bit for bit. None starts anew. It also answers what Optax asks
+        of states: ``optax.contrib.schedule_free_eval_params(run.state, run.params)``.
 
     Returns:
       A Trajectory with N + 1 rows; its status as in ``gradient_descent``. A line search that
       has set its own step to 0 is STALLED.
 
     Raises:
-      TypeError: if ``loss_fn`` or ``record`` is not callable, ``optimizer`` is not one, the
-        params or the loss are not floating-point, or ``num_steps`` is no static int.
-      ValueError: if there are no params, the loss or ``tolerance`` is no scalar, or
-        ``num_steps`` or ``tolerance`` is negative.
+      TypeError: if ``loss_fn`` or ``record`` is not callable or does not take its arguments,
+        ``optimizer`` is not one, the params or the loss are not floating-point, or a count is no
+        static int.
+      ValueError: if there are no params, the loss or ``tolerance`` is no scalar, a number is
+        negative, ``per_step`` has another leading axis than N, ``record_every`` does not
+        divide N, ``state`` is that of another optimizer, the optimizer asks for what is not
+        there, or the result of a run with a ``tolerance`` is differentiated in reverse mode.
 
     Example:
       >>> import optax
@@ -235,7 +262,7 @@ def optimize(
       >>> trajectory = descent.optimize(
       ...     lambda x: x**2, 1.2, optimizer=optax.sgd(0.3), num_steps=100, tolerance=1e-3
       ... )
-      >>> int(trajectory.num_steps), descent.Status(int(trajectory.status)).name
+      >>> int(trajectory.num_steps), descent.status_name(trajectory.status)
       (9, 'CONVERGED')
     """
     where = "descent.optimize"
@@ -244,16 +271,72 @@ def optimize(
         cure = "Write .gradient_transformation() after it."
     _checks.instance(where, "optimizer", optimizer, optax.GradientTransformation, cure)
     update = optax.with_extra_args_support(optimizer).update
+    has_fast = isinstance(params, optax.LookaheadParams)
 
-    def advance(params: Params, grads: Params, loss: Array, state: Any) -> tuple[Params, Any]:
-        updates, state = update(
-            grads, state, params, value=loss, grad=grads, value_fn=lambda p: loss_fn(p, *data)
-        )
-        return optax.apply_updates(params, updates), state
+    def advance(
+        params: Params, grads: Params, loss: Array, state: _State, value: Any
+    ) -> tuple[Params, _State]:
+        extra = _extra_arguments(update, state, loss, grads, value)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, new_state = update(grads.fast if has_fast else grads, state, params, **extra)
+            new_params = optax.apply_updates(params, updates)
+        return new_params, _as_before(where, new_state, state)
 
     params = _checks.params(where, "params", params)
-    state = optimizer.init(params)
-    return _descend(where, loss_fn, params, data, advance, state, num_steps, tolerance, record)
+    state = _optimizer_state(where, optimizer, params, state)
+    options = _Options(num_steps, tolerance, per_step, record, record_every, has_aux)
+    return _descend(where, loss_fn, params, data, advance, state, options)
+
+
+def _extra_arguments(
+    update: Callable[..., Any],
+    state: _State,
+    loss: Array,
+    grads: Params,
+    value: Callable[[Params], Array],
+) -> dict[str, Any]:
+    """What an optimizer is told beside the gradient. Optax's own refuse what they do not know."""
+    if _holds(state, optax.contrib.SAMState):
+        return {"grad_fn": lambda params, _: jax.grad(value)(params)}
+    if _holds(state, (optax.contrib.HutchinsonState, optax.contrib.SophiaState)):
+        return {"obj_fn": value}
+    offered = {"value": loss, "grad": grads, "value_fn": value}
+    parameters = inspect.signature(update).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return offered
+    return {name: argument for name, argument in offered.items() if name in parameters}
+
+
+def _optimizer_state(
+    where: str, optimizer: optax.GradientTransformation, params: Params, state: _State
+) -> _State:
+    """The state to start from, as strongly typed arrays: a new one, or the one given."""
+    if state is None:
+        state = optimizer.init(params)
+    else:
+        fresh = jax.eval_shape(optimizer.init, params)
+        cure = "Pass Trajectory.state of a run of this optimizer, or None to start anew."
+        _checks.like(where, "state", state, "optimizer.init(params)", fresh, cure)
+    _checks.that(
+        where,
+        not _holds(state, optax.contrib.DifferentiallyPrivateAggregateState),
+        "optimizer must work on the gradient of loss_fn",
+        "one that asks for a gradient per example, as optax.contrib.dpsgd does",
+        "Write that loop by hand, with jax.vmap(jax.grad(loss)), or take optax.noisy_sgd.",
+    )
+
+    def strong(leaf: Any) -> Array:
+        leaf = jnp.asarray(leaf)
+        return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(strong, state)
+
+
+def _as_before(where: str, new: _State, old: _State) -> _State:
+    """A state after a step, in the dtypes it had before."""
+    cure = "The state must keep its structure and shapes from one step to the next."
+    _checks.like(where, "the new state of optimizer", new, "the one before", old, cure)
+    return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
 
 
 def _descend(
@@ -261,145 +344,351 @@ def _descend(
     loss_fn: LossFn,
     params: Params,
     data: tuple[Any, ...],
-    advance: Callable[[Params, Params, Array, Any], tuple[Params, Any]],
-    state: Any,
-    num_steps: int,
-    tolerance: ArrayLike | None,
-    record: Callable[[Params], Any] | None,
+    advance: Callable[..., tuple[Params, _State]],
+    state: _State,
+    options: _Options,
 ) -> Trajectory:
-    """The loop around a rule: ``advance(params, grads, loss, state) -> (params, state)``."""
-    _checks.function(where, "loss_fn", loss_fn)
-    num_steps = _checks.count(where, "num_steps", num_steps)
-    if record is not None:
-        _checks.function(where, "record", record)
-    value_and_grad = jax.value_and_grad(_checks.trainable(where, "loss_fn", loss_fn))
-
-    def look(params: Params) -> tuple[Params, _Row]:
-        loss, grads = value_and_grad(params, *data)
-        kept = params if record is None else jax.tree.map(jnp.asarray, record(params))
-        return grads, _Row(kept, loss, optax.tree.norm(grads, ord="inf"))
-
-    def move(run: _Run, grads: Params, loss: Array) -> _Run:
-        params, state = advance(run.params, grads, loss, run.state)
-        still = jnp.where(_same(params, run.params), run.still + 1, 0)
-        return run._replace(params=params, state=state, num_steps=run.num_steps + 1, still=still)
-
-    zero, going = jnp.int32(0), jnp.int32(Status.MAX_STEPS)
-    shapes = jax.eval_shape(lambda params: look(params)[1], params)
-    unseen = jax.tree.map(lambda row: jnp.zeros(row.shape, row.dtype), shapes._replace(kept=None))
-    start = _Run(params, state, num_steps=zero, still=zero, first=unseen, last=unseen, status=going)
+    """The loop around a rule: ``advance(params, grads, loss, state, value) -> (params, state)``."""
+    num_steps = _checks.count(where, "num_steps", options.num_steps)
+    keep_every = _record_every(where, options.record_every, num_steps)
+    pieces = () if options.per_step is None else (_per_step(where, options.per_step, num_steps),)
+    tolerance, record = options.tolerance, options.record
     if tolerance is not None:
         _checks.at_least(where, "tolerance", tolerance, 0)
         tolerance = _checks.scalar(where, "tolerance", tolerance)
-        run, rows = _stop_at_tolerance(start, look, move, num_steps, tolerance)
-    elif record is not None:
-        run, rows = _take_all_steps_holding(start, look, move, num_steps)
-    else:
-        run, rows = _take_all_steps(start, look, move, num_steps)
+    if record is not None:
+        _checks.function(where, "record", record)
+    loss_and_aux = _loss_and_aux(where, loss_fn, data, options.has_aux)
 
-    first, last = run.first, run.last
-    epsilon = jnp.finfo(last.loss.dtype).eps
-    floor = jnp.sqrt(epsilon) * first.grad_norm if tolerance is None else tolerance
-    stood = (2 * run.still >= num_steps) & (last.grad_norm > floor) & (num_steps > 0)
-    above = last.loss - first.loss > num_steps * epsilon * jnp.abs(first.loss)
-    at_last = jnp.where(above, Status.DIVERGED, jnp.where(stood, Status.STALLED, run.status))
-    return Trajectory(
-        params=run.params,
+    def pieces_at(t: ArrayLike) -> tuple[Any, ...]:
+        index = jnp.minimum(t, num_steps - 1)
+        return jax.tree.map(lambda leaf: leaf[index], pieces)
+
+    def look(params: Params, *piece: Any) -> tuple[_Row, Params]:
+        (loss, aux), grads = jax.value_and_grad(loss_and_aux, has_aux=True)(params, *piece)
+        return _Row(loss, _iteration.largest(grads), aux), grads
+
+    def move(
+        params: Params, state: _State, loss: Array, grads: Params, *piece: Any
+    ) -> tuple[Params, _State]:
+        return advance(params, grads, loss, state, lambda params: loss_and_aux(params, *piece)[0])
+
+    if tolerance is None:
+        row, grads = jax.eval_shape(lambda: look(params, *pieces_at(0)))
+        look = _iteration.constant_where_not_finite(
+            look, lambda seen: (seen[0].loss, seen[0].grad_norm), params, *pieces_at(0)
+        )
+        move = _iteration.constant_where_not_finite(
+            move, lambda moved: moved[0], params, state, row.loss, grads, *pieces_at(0)
+        )
+
+    def keep(params: Params) -> Any:
+        if record is None:
+            return params
+        return _arrays(where, "record", record(params))
+
+    rule = _iteration.Rule(
+        look=lambda params, _, t: look(params, *pieces_at(t)),
+        judge=_judge_of(tolerance, forgives=_forgives(state)),
+        keep=keep,
+        move=lambda params, state, row, grads, t: move(
+            params, state, row.loss, grads, *pieces_at(t)
+        ),
+    )
+    if tolerance is None and record is None and keep_every == 1 and not jax.tree.leaves(state):
+        run, rows = _iteration.iterate_and_judge_later(rule, params, state, num_steps=num_steps)
+    else:
+        run, rows = _iteration.iterate(
+            rule,
+            params,
+            state,
+            num_steps=num_steps,
+            keep_every=keep_every,
+            ends_early=tolerance is not None,
+            ends_when_unchanged=tolerance is not None and not pieces,
+        )
+    trajectory = Trajectory(
+        params=run.position,
         path=rows.kept,
-        losses=rows.loss,
-        grad_norms=rows.grad_norm,
+        losses=rows.each.loss,
+        grad_norms=rows.each.grad_norm,
         num_steps=run.num_steps,
-        status=jnp.where(run.status == Status.MAX_STEPS, at_last, run.status).astype(jnp.int32),
+        status=_status(run, tolerance, num_steps, noisy_losses=rows.each.loss if pieces else None),
+        aux=rows.each.aux,
+        state=run.memory,
+    )
+    if tolerance is None:
+        return trajectory
+    return _iteration.forward_only(
+        trajectory,
+        where,
+        "tolerance must be None in reverse mode",
+        "a number",
+        "Leave it out, or use forward mode, jax.jvp.",
     )
 
 
-def _take_all_steps_holding(start: _Run, look: Any, move: Any, num_steps: int) -> tuple[_Run, _Row]:
-    """Takes every step in a scan, holding a run that went bad: its rows may not hold the params."""
+def _loss_and_aux(
+    where: str, loss_fn: LossFn, data: tuple[Any, ...], has_aux: bool
+) -> Callable[..., tuple[Array, Any]]:
+    """``loss_and_aux(params, *piece)``, its outputs checked while it is traced."""
+    _checks.function(where, "loss_fn", loss_fn)
 
-    def visit(run: _Run, t: Array) -> tuple[_Run, _Row]:
-        return _visit(run, look, move, None, t < num_steps)
+    def loss_and_aux(params: Params, *piece: Any) -> tuple[Array, Any]:
+        output = _called(where, loss_fn, params, data, piece)
+        if not has_aux:
+            cure = "Return the loss alone, or pass has_aux=True for (loss, aux)."
+            return _checks.scalar_output(where, "loss_fn", output, cure), None
+        is_pair = isinstance(output, tuple) and len(output) == 2
+        wanted = "loss_fn must return (loss, aux) with has_aux=True"
+        _checks.that(where, is_pair, wanted, _checks.kind(output), error=TypeError)
+        loss, aux = output
+        return _checks.scalar_output(where, "loss_fn", loss), _arrays(where, "aux", aux)
 
-    return jax.lax.scan(visit, start, jnp.arange(num_steps + 1))
-
-
-def _stop_at_tolerance(
-    start: _Run, look: Any, move: Any, num_steps: int, tolerance: Array
-) -> tuple[_Run, _Row]:
-    """Stops with the last run to end: the cost follows the steps taken."""
-    shapes = jax.eval_shape(lambda run: look(run.params)[1], start)
-    rows = jax.tree.map(lambda row: jnp.zeros((num_steps + 1, *row.shape), row.dtype), shapes)
-
-    def unfinished(carry: tuple[Array, _Run, _Row]) -> Array:
-        t, run, _ = carry
-        return (t <= num_steps) & _in_any_lane(run.status == Status.MAX_STEPS)
-
-    def one_step(carry: tuple[Array, _Run, _Row]) -> tuple[Array, _Run, _Row]:
-        t, run, rows = carry
-        run, row = _visit(run, look, move, tolerance, t < num_steps)
-        put = jax.lax.dynamic_update_index_in_dim
-        return t + 1, run, jax.tree.map(lambda rs, r: put(rs, r, t, 0), rows, row)
-
-    carry = jax.lax.while_loop(unfinished, one_step, (jnp.int32(0), start, rows))
-    t, run, rows = carry
-    last = jnp.minimum(jnp.arange(num_steps + 1), t - 1)
-    return run, jax.tree.map(lambda rs: rs[last], rows)
+    return loss_and_aux
 
 
-def _visit(
-    run: _Run, look: Any, move: Any, tolerance: Array | None, may_move: Array
-) -> tuple[_Run, _Row]:
-    """Looks at a point, judges it, moves on. A run that has ended stays and repeats its row."""
-    grads, row = look(run.params)
-    last = row._replace(kept=None)
-    first = jax.tree.map(lambda new, old: jnp.where(run.num_steps == 0, new, old), last, run.first)
-    status = _judge(row.loss, row.grad_norm, _size(run.params), first.loss)
-    if tolerance is not None:
-        converged = (row.grad_norm <= tolerance) & (status == Status.MAX_STEPS)
-        status = jnp.where(converged, Status.CONVERGED, status)
-    going = run.status == Status.MAX_STEPS
-    held = run._replace(first=first, last=last, status=jnp.where(going, status, run.status))
-    moved = move(held, grads, row.loss)
-    if tolerance is not None:
-        stuck = (moved.still > 0) & _same(moved.state, run.state)
-        moved = moved._replace(status=jnp.where(stuck, jnp.int32(Status.STALLED), held.status))
-    moves = (held.status == Status.MAX_STEPS) & may_move
-    return jax.tree.map(lambda new, old: jnp.where(moves, new, old), moved, held), row
+def _called(
+    where: str, loss_fn: LossFn, params: Params, data: tuple[Any, ...], piece: tuple[Any, ...]
+) -> Any:
+    """The loss of its arguments; one that does not take them is refused by what they are."""
+    kinds = ["params", *(f"data ({_checks.kind(leaf)})" for leaf in data)]
+    kinds += [f"the slice of per_step ({_checks.kind(leaf)})" for leaf in piece]
+    arguments = (params, *data, *piece)
+    with _checks.traceable(where, "loss_fn"):
+        with _checks.taking(where, "loss_fn", loss_fn, arguments, ", ".join(kinds)):
+            return loss_fn(*arguments)
 
 
-def _judge(loss: Array, grad_norm: Array, size: Array, first_loss: Array) -> Array:
-    """NON_FINITE, DIVERGED, or MAX_STEPS for a run that may go on; elementwise."""
-    limit = first_loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first_loss), 1)
-    status = jnp.where(loss > limit, Status.DIVERGED, Status.MAX_STEPS)
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(size)
-    return jnp.where(finite, status, Status.NON_FINITE).astype(jnp.int32)
+def _arrays(where: str, name: str, tree: Any) -> Any:
+    """A pytree of arrays of numbers, or of nothing."""
+
+    def number_array(path: Any, leaf: Any) -> Array:
+        full_name = _full_name(name, path)
+        leaf = _checks.array(where, full_name, leaf)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        cure = "Write jax.random.key_data(key)."
+        wanted = f"{full_name} must be numbers"
+        _checks.that(where, not is_key, wanted, "a PRNG key", cure, error=TypeError)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(number_array, tree)
 
 
-def _size(params: Params) -> Array:
-    return optax.tree.norm(params, ord="inf")
+def _judge_of(tolerance: Array | None, *, forgives: bool) -> Callable[..., Array]:
+    """How a point is judged: by its row, the first row and the params; elementwise in the row."""
+
+    def judge(first: _Row, row: _Row, _: Any, params: Params) -> Array:
+        limit = first.loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first.loss), 1)
+        is_finite = jnp.isfinite(_iteration.largest(params))
+        if not forgives:
+            is_finite = is_finite & jnp.isfinite(row.loss) & jnp.isfinite(row.grad_norm)
+        with jax.numpy_dtype_promotion("standard"):
+            has_converged = False if tolerance is None else row.grad_norm <= tolerance
+        return _iteration.decide(
+            is_finite=is_finite, has_diverged=row.loss > limit, has_converged=has_converged
+        )
+
+    return judge
 
 
-def _any_lane(_: int, in_batched: list[bool], flags: Array) -> tuple[Array, bool]:
-    """The batching rule of ``_in_any_lane``."""
-    return _in_any_lane(jnp.any(flags, axis=0) if in_batched[0] else flags), False
+def _status(
+    run: _iteration.Run, tolerance: Array | None, num_steps: int, noisy_losses: Array | None
+) -> Array:
+    """How a run ended, told by its last point where no point before has ended it."""
+    first, last = run.first, run.last
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves((run.position, last.loss))]
+    epsilon = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+    if noisy_losses is None:
+        before, after = first.loss, last.loss
+    else:
+        quarter = max(1, (num_steps + 1) // 4)
+        before, after = noisy_losses[:quarter].max(), noisy_losses[-quarter:].min()
+    rounding = min(num_steps * epsilon, _ROUNDING_FACTOR) * jnp.abs(first.loss)
+    with jax.numpy_dtype_promotion("standard"):
+        floor = epsilon**0.5 * first.grad_norm if tolerance is None else tolerance
+        is_at_rest = last.grad_norm <= floor
+    status = _iteration.decide(
+        is_finite=jnp.isfinite(last.loss) & jnp.isfinite(last.grad_norm),
+        has_diverged=after - before > rounding,
+        is_stalled=(2 * run.num_unchanged_steps >= num_steps) & ~is_at_rest & (num_steps > 0),
+    )
+    return jnp.where(run.status == Status.MAX_STEPS, status, run.status)
 
 
-_in_any_lane = custom_vmap(lambda flag: flag)
-"""The flag itself; under vmap, whether it is set in any lane, one answer for all lanes.
-
-A loop whose condition differs by lane is batched by selecting its whole carry, all recorded
-rows included, at every step. One condition for all avoids that.
-"""
-_in_any_lane.def_vmap(_any_lane)
+def _forgives(state: _State) -> bool:
+    """Whether an optimizer skips gradients that are not finite: a run goes on after one."""
+    return _holds(state, optax.ApplyIfFiniteState)
 
 
-def _same(new: Any, old: Any) -> Array:
-    """Whether nothing changed; NaN equals NaN."""
+def _holds(state: _State, kind: type | tuple[type, ...]) -> bool:
+    """Whether a state has a part of some kind."""
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
+    return any(isinstance(node, kind) for node in nodes)
 
-    def equal(a: Array, b: Array) -> Array:
-        return jnp.array_equal(a, b, equal_nan=jnp.issubdtype(a.dtype, jnp.inexact))
 
-    same = jax.tree.map(equal, new, old)
-    return jax.tree.reduce(jnp.logical_and, same, jnp.bool_(True))
+def _record_every(where: str, value: Any, num_steps: int) -> int:
+    keep_every = _checks.count(where, "record_every", value, 1)
+    wanted = f"record_every must divide num_steps = {num_steps}"
+    _checks.that(where, num_steps % keep_every == 0, wanted, str(keep_every))
+    return keep_every
+
+
+def _per_step(where: str, per_step: Any, num_steps: int) -> Any:
+    """What changes from step to step, as arrays with one slice for each."""
+    _checks.that(where, num_steps > 0, "num_steps must be at least 1 with per_step", "0")
+    is_empty = not jax.tree.leaves(per_step)
+    _checks.that(where, not is_empty, "per_step must hold at least one array", "none")
+
+    def sliced(path: Any, leaf: Any) -> Array:
+        name = _full_name("per_step", path)
+        leaf = _checks.array(where, name, leaf)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32
+        cure = "For one key per step write jax.random.split(key, num_steps)." if is_key else ""
+        wanted = f"{name} must have a leading axis of num_steps = {num_steps}"
+        _checks.that(where, leaf.shape[:1] == (num_steps,), wanted, f"shape {leaf.shape}", cure)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(sliced, per_step)
+
+
+def _full_name(name: str, path: Any) -> str:
+    return "/".join(filter(None, [name, jax.tree_util.keystr(path, simple=True, separator="/")]))
+
+
+def minibatches(key: PRNGKey, num_examples: int, *, batch_size: int, num_steps: int) -> Array:
+    """Draws the rows of a minibatch for each step, without replacement within an epoch.
+
+    An epoch is a permutation of all rows, cut into ``num_examples // batch_size`` batches; the
+    rows left over sit it out. Each epoch is shuffled anew. A longer run with the same key
+    begins with the batches of a shorter one.
+
+    Args:
+      key: a PRNG key.
+      num_examples: how many rows the data have, static.
+      batch_size: rows per step, at most ``num_examples``, static.
+      num_steps: N, static.
+
+    Returns:
+      int32 (N, batch_size): for ``per_step``; the loss takes ``x[rows]``.
+
+    Raises:
+      TypeError: if ``key`` is not a PRNG key or a count is no static int.
+      ValueError: if a count is too small, or a batch is larger than the data.
+
+    Example:
+      >>> import jax
+      >>> from jaxgd import descent
+      >>> rows = descent.minibatches(jax.random.key(0), 6, batch_size=2, num_steps=4)
+      >>> rows.shape, sorted(rows[:3].ravel().tolist())
+      ((4, 2), [0, 1, 2, 3, 4, 5])
+    """
+    where = "descent.minibatches"
+    _checks.key(where, "key", key)
+    num_examples = _checks.count(where, "num_examples", num_examples, 1)
+    batch_size = _checks.count(where, "batch_size", batch_size, 1)
+    num_steps = _checks.count(where, "num_steps", num_steps)
+    wanted = f"batch_size must be at most num_examples = {num_examples}"
+    _checks.that(where, batch_size <= num_examples, wanted, str(batch_size))
+    num_batches = num_examples // batch_size  # per epoch
+    num_epochs = -(-num_steps // num_batches)
+
+    def epoch(index: Array) -> Array:
+        rows = jax.random.permutation(jax.random.fold_in(key, index), num_examples)
+        return rows[: num_batches * batch_size].reshape(num_batches, batch_size)
+
+    rows = jax.vmap(epoch)(jnp.arange(num_epochs))
+    return rows.reshape(-1, batch_size)[:num_steps].astype(jnp.int32)
+
+
+def trim(trajectory: Trajectory) -> Trajectory:
+    """Cuts a Trajectory to the steps taken: its rows past the last one are left out.
+
+    Args:
+      trajectory: of one run, not traced: the new shapes depend on its ``num_steps``.
+
+    Returns:
+      A Trajectory whose ``losses``, ``grad_norms`` and ``aux`` have ``num_steps + 1`` rows, and
+      whose ``path`` has those up to the last point.
+
+    Raises:
+      TypeError: if it is no Trajectory, or traced.
+      ValueError: if it holds several runs.
+
+    Example:
+      >>> from jaxgd import descent
+      >>> run = descent.gradient_descent(
+      ...     lambda x: x**2, 1.0, learning_rate=0.5, num_steps=100, tolerance=1e-3
+      ... )
+      >>> run.losses.shape, descent.trim(run).losses
+      ((101,), Array([1., 0.], dtype=float32))
+    """
+    where = "descent.trim"
+    _checks.instance(where, "trajectory", trajectory, Trajectory)
+    num_steps = _known(where, "trajectory.num_steps", trajectory.num_steps)
+    num_rows = trajectory.losses.shape[0]
+
+    def cut(tree: Any) -> Any:
+        def cut_leaf(leaf: Array) -> Array:
+            every = (num_rows - 1) // max(leaf.shape[0] - 1, 1)  # 1 but for a sparse path
+            return leaf[: -(-num_steps // max(every, 1)) + 1]
+
+        return jax.tree.map(cut_leaf, tree)
+
+    return trajectory._replace(
+        path=cut(trajectory.path),
+        losses=cut(trajectory.losses),
+        grad_norms=cut(trajectory.grad_norms),
+        aux=cut(trajectory.aux),
+    )
+
+
+def status_name(status: ArrayLike) -> str:
+    """Names a status.
+
+    Args:
+      status: of one run, a ``Status`` or an integer, not traced.
+
+    Returns:
+      "CONVERGED", "MAX_STEPS", "NON_FINITE", "DIVERGED" or "STALLED".
+
+    Raises:
+      TypeError: if it is no integer, or traced.
+      ValueError: if it holds several, or no status has this number.
+
+    Example:
+      >>> from jaxgd import descent
+      >>> descent.status_name(3)
+      'DIVERGED'
+    """
+    where = "descent.status_name"
+    number = _known(where, "status", status)
+    known = {each.value: each.name for each in Status}
+    wanted = f"status must be one of {', '.join(map(str, known))}"
+    _checks.that(where, number in known, wanted, str(number))
+    return known[number]
+
+
+def _known(where: str, name: str, value: Any) -> int:
+    """One whole number that is not traced."""
+    cure = "For several runs pick one: jax.tree.map(lambda leaf: leaf[i], runs)."
+    wanted = f"{name} must be of one run"
+    is_traced = isinstance(value, jax.core.Tracer)
+    got = "a traced value"
+    _checks.that(
+        where,
+        not is_traced,
+        f"{name} must be known",
+        got,
+        "Call it outside jit and vmap.",
+        error=TypeError,
+    )
+    _checks.that(where, np.shape(value) == (), wanted, f"shape {np.shape(value)}", cure)
+    is_whole = np.result_type(np.asarray(value)).kind in "iu"
+    _checks.that(
+        where, is_whole, f"{name} must be an integer", _checks.kind(value), error=TypeError
+    )
+    return int(value)
 
 
 def _learning_rate(where: str, value: Any) -> Array:

@@ -71,7 +71,16 @@ PUBLIC = {
         "Solution",
         "solve",
     },
-    "descent": {"DIVERGENCE_FACTOR", "Trajectory", "step", "gradient_descent", "optimize"},
+    "descent": {
+        "DIVERGENCE_FACTOR",
+        "Trajectory",
+        "step",
+        "gradient_descent",
+        "optimize",
+        "minibatches",
+        "trim",
+        "status_name",
+    },
     "curvature": {
         "hvp",
         "EigenPairs",

@@ -202,7 +202,7 @@ def test_optax_sgd_equals_descent_by_hand(tolerance):
     optaxed = optimize(bowl, start, optimizer=optax.sgd(0.07), num_steps=60, tolerance=tolerance)
 
     assert hand.status == (Status.MAX_STEPS if tolerance is None else Status.CONVERGED)
-    chex.assert_trees_all_close(hand, optaxed, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(hand, optaxed._replace(state=()), rtol=1e-5, atol=1e-6)
 
 
 def momentum_rule(rate, decay):

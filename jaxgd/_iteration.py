@@ -1,0 +1,346 @@
+"""The one loop behind descents and solves: look, judge, record, move.
+
+A run stands at a position and has a memory. At each visit it is looked at, judged, recorded
+and moved. One that has ended stays where it is, while others go on under ``jax.vmap``.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jaxgd import _checks
+from jaxgd.types import Array, Status
+
+
+class Rule(NamedTuple):
+    """What a room brings to the loop.
+
+    Attributes:
+      look: ``look(position, memory, t) -> (row, seen)``: what is recorded of the point in every
+        row, and what else is seen there.
+      judge: ``judge(first_row, row, seen, position) -> status``, MAX_STEPS for a run that may
+        go on.
+      keep: ``keep(position)``: what is recorded in every ``keep_every``-th row.
+      move: ``move(position, memory, row, seen, t) -> (position, memory)``.
+    """
+
+    look: Callable[[Any, Any, Array], tuple[Any, Any]]
+    judge: Callable[[Any, Any, Any, Any], Array]
+    keep: Callable[[Any], Any]
+    move: Callable[[Any, Any, Any, Any, Array], tuple[Any, Any]]
+
+
+class Run(NamedTuple):
+    """Where a run stands. Its status is MAX_STEPS until it ends before that.
+
+    It carries all that its status depends on, so that rows which the caller drops are not kept.
+    """
+
+    position: Any
+    memory: Any
+    num_steps: Array
+    num_unchanged_steps: Array  # how many of the last steps have changed nothing
+    first: Any  # the row of the start
+    last: Any  # the row of the last point seen
+    status: Array
+
+
+class Rows(NamedTuple):
+    """What is recorded: ``each`` has a row per point, ``kept`` one per ``keep_every`` steps."""
+
+    each: Any
+    kept: Any
+
+
+class _Carry(NamedTuple):
+    t: Array
+    run: Run
+    rows: Rows
+
+
+def decide(
+    *,
+    is_finite: Any = True,
+    has_diverged: Any = False,
+    has_converged: Any = False,
+    is_stalled: Any = False,
+) -> Array:
+    """The status of a run by what is true of it, the first that applies; elementwise."""
+    status = jnp.where(is_stalled, Status.STALLED, Status.MAX_STEPS)
+    status = jnp.where(has_converged, Status.CONVERGED, status)
+    status = jnp.where(has_diverged, Status.DIVERGED, status)
+    return jnp.where(is_finite, status, Status.NON_FINITE).astype(jnp.int32)
+
+
+def iterate(
+    rule: Rule,
+    position: Any,
+    memory: Any,
+    *,
+    num_steps: int,
+    keep_every: int = 1,
+    ends_early: bool,
+    ends_when_unchanged: bool = False,
+) -> tuple[Run, Rows]:
+    """Visits N + 1 points, judging each.
+
+    Args:
+      rule: what to do at each.
+      position: the start.
+      memory: what the rule carries beside the position.
+      num_steps: N.
+      keep_every: how many steps lie between two rows of ``kept``; a divisor of N.
+      ends_early: whether to stop with the last run to end, so that the cost follows the steps
+        taken; there is no reverse mode then.
+      ends_when_unchanged: whether a step that changes neither position nor memory ends a run.
+    """
+
+    def visit(carry: _Carry) -> _Carry:
+        t, run, rows = carry
+        row, seen = rule.look(run.position, run.memory, t)
+        is_going = run.status == Status.MAX_STEPS
+        row = _where(is_going, row, run.last)
+        first = _where(t == 0, row, run.first)
+        judged = rule.judge(first, row, seen, run.position)
+        status = jnp.where(is_going, judged, run.status)
+        moves = (status == Status.MAX_STEPS) & (t < num_steps)
+
+        position, memory = rule.move(run.position, run.memory, row, seen, t)
+        is_unchanged = same(position, run.position)
+        if ends_when_unchanged:
+            is_stalled = moves & is_unchanged & same(memory, run.memory)
+            status = jnp.where(is_stalled, jnp.int32(Status.STALLED), status)
+        moved = Run(
+            position=_where(moves, position, run.position),
+            memory=_where(moves, memory, run.memory),
+            num_steps=run.num_steps + moves.astype(jnp.int32),
+            num_unchanged_steps=jnp.where(
+                moves, jnp.where(is_unchanged, run.num_unchanged_steps + 1, 0),
+                run.num_unchanged_steps,
+            ),
+            first=first,
+            last=row,
+            status=status,
+        )  # fmt: skip
+        is_last = ends_early and ~_in_any_lane(status == Status.MAX_STEPS)
+        return _Carry(
+            t + 1, moved, _recorded(rows, rule, run.position, row, t, is_last, keep_every)
+        )
+
+    start = _start(rule, position, memory, num_steps, keep_every)
+    if not ends_early:
+        carry, _ = jax.lax.scan(lambda carry, _: (visit(carry), None), start, length=num_steps + 1)
+        return carry.run, carry.rows
+
+    def is_unfinished(carry: _Carry) -> Array:
+        return (carry.t <= num_steps) & _in_any_lane(carry.run.status == Status.MAX_STEPS)
+
+    t, run, rows = jax.lax.while_loop(is_unfinished, visit, start)
+    last = jnp.minimum(jnp.arange(num_steps + 1), t - 1)
+    last_kept = jnp.minimum(jnp.arange(num_steps // keep_every + 1), _kept_row(t - 1, keep_every))
+    each = jax.tree.map(lambda leaf: leaf[last], rows.each)
+    return run, Rows(each, jax.tree.map(lambda leaf: leaf[last_kept], rows.kept))
+
+
+def iterate_and_judge_later(
+    rule: Rule, position: Any, memory: Any, *, num_steps: int
+) -> tuple[Run, Rows]:
+    """Visits N + 1 points, all of them kept, and judges them afterwards. The memory holds no array.
+
+    Most runs end well: judging all rows at once costs a few percent where judging each point
+    costs a third. Where a run went bad, its rows are set back to the point where it did.
+    """
+
+    def visit(carry: _Carry, _: None) -> tuple[_Carry, None]:
+        t, run, rows = carry
+        row, seen = rule.look(run.position, memory, t)
+        moved, _ = rule.move(run.position, memory, row, seen, t)
+        rows = _recorded(rows, rule, run.position, row, t, False, 1)
+        run = run._replace(position=_where(t < num_steps, moved, run.position))
+        return _Carry(t + 1, run, rows), None
+
+    start = _start(rule, position, memory, num_steps, 1)
+    (_, run, rows), _ = jax.lax.scan(visit, start, length=num_steps + 1)
+
+    indices = jnp.arange(num_steps + 1, dtype=jnp.int32)
+    first = jax.tree.map(lambda leaf: leaf[0], rows.each)
+
+    def set_back(rows: Rows) -> tuple[Array, Array, Rows]:
+        judge = jax.vmap(lambda row, kept: rule.judge(first, row, None, kept))
+        statuses = judge(rows.each, rows.kept)
+        end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, num_steps, indices))
+        rows = jax.tree.map(lambda leaf: leaf[jnp.minimum(indices, end)], rows)
+        return statuses[end], end, rows
+
+    # A position that has overflown does not come back: the last one tells.
+    statuses = jax.vmap(lambda row: rule.judge(first, row, None, run.position))(rows.each)
+    went_bad = _in_any_lane(jnp.any(statuses != Status.MAX_STEPS))
+    status, end, rows = jax.lax.cond(
+        went_bad, set_back, lambda rows: (run.status, jnp.int32(num_steps), rows), rows
+    )
+    last, end_position = jax.tree.map(lambda leaf: leaf[end], (rows.each, rows.kept))
+
+    def count_unchanged(kept: Any) -> Array:
+        is_end = jax.vmap(same, in_axes=(0, None))(kept, end_position)
+        return num_steps - 1 - jnp.max(jnp.where(is_end, -1, indices))
+
+    before_last = jax.tree.map(lambda leaf: leaf[max(num_steps - 1, 0)], rows.kept)
+    num_unchanged_steps = jax.lax.cond(
+        _in_any_lane(same(before_last, end_position)),
+        count_unchanged,
+        lambda _: jnp.int32(0),
+        jax.lax.stop_gradient(rows.kept),
+    )
+    return Run(end_position, memory, end, num_unchanged_steps, first, last, status), rows
+
+
+def _start(rule: Rule, position: Any, memory: Any, num_steps: int, keep_every: int) -> _Carry:
+    """The carry of the first visit, with rows of zeros that are still to be written."""
+
+    def record(position: Any, memory: Any) -> tuple[Any, Any]:
+        return rule.look(position, memory, jnp.int32(0))[0], rule.keep(position)
+
+    row, kept = jax.eval_shape(record, position, memory)
+
+    def blank(tree: Any, *num_rows: int) -> Any:
+        return jax.tree.map(lambda leaf: jnp.zeros((*num_rows, *leaf.shape), leaf.dtype), tree)
+
+    zero, unseen = jnp.int32(0), blank(row)
+    run = Run(position, memory, zero, zero, unseen, unseen, jnp.int32(Status.MAX_STEPS))
+    return _Carry(
+        jnp.int32(0), run, Rows(blank(row, num_steps + 1), blank(kept, num_steps // keep_every + 1))
+    )
+
+
+def _recorded(
+    rows: Rows, rule: Rule, position: Any, row: Any, t: Array, is_last: Any, keep_every: int
+) -> Rows:
+    """The rows with those of visit t. Between two kept points a row is still to be overwritten."""
+
+    def put(rows: Any, row: Any, index: Array) -> Any:
+        write = jax.lax.dynamic_update_index_in_dim
+        return jax.tree.map(lambda leaf, new: write(leaf, new, index, 0), rows, row)
+
+    if keep_every == 1:
+        kept = rule.keep(position)
+    else:
+        kept = jax.lax.cond(
+            (t % keep_every == 0) | is_last,
+            rule.keep,
+            lambda _: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), rows.kept),
+            position,
+        )
+    return Rows(put(rows.each, row, t), put(rows.kept, kept, _kept_row(t, keep_every)))
+
+
+def _kept_row(t: Array, keep_every: int) -> Array:
+    return t if keep_every == 1 else (t + keep_every - 1) // keep_every
+
+
+def _where(condition: Any, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
+
+
+def same(new: Any, old: Any) -> Array:
+    """Whether two trees of arrays are equal; NaN equals NaN."""
+
+    def equal(a: Array, b: Array) -> Array:
+        return jnp.array_equal(a, b, equal_nan=jnp.issubdtype(a.dtype, jnp.inexact))
+
+    return jax.tree.reduce(jnp.logical_and, jax.tree.map(equal, new, old), jnp.bool_(True))
+
+
+def largest(tree: Any) -> Array:
+    """The largest absolute entry; NaN if there is one, 0 if there is no entry."""
+    entries = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree) if leaf.size]
+    if not entries:
+        return jnp.zeros((), jax.tree.leaves(tree)[0].dtype)
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.maximum, entries)
+
+
+def constant_where_not_finite(
+    fn: Callable[..., Any], judged: Callable[[Any], Any], *example: Any
+) -> Callable[..., Any]:
+    """``fn``, whose output counts as a constant where what is judged is infinite or NaN.
+
+    In reverse mode, what a bad point passes back is NaN even where nothing depends on it,
+    since 0 times infinity is NaN: selecting the good rows afterwards comes too late.
+
+    Args:
+      fn: a function of pytrees of arrays. What it closes over is differentiated, too.
+      judged: ``judged(output)``, arrays, all of which have to be finite.
+      *example: arguments of the shapes and dtypes to come.
+    """
+    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*example)
+    structure = jax.tree.structure(shapes)
+
+    def evaluate(consts: Any, args: Any) -> Any:
+        outputs = jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves(args))
+        return jax.tree.unflatten(structure, outputs)
+
+    @jax.custom_jvp
+    def shielded(consts: Any, args: Any) -> Any:
+        return evaluate(consts, args)
+
+    @shielded.defjvp
+    def push_forward(primals: Any, tangents: Any) -> tuple[Any, Any]:
+        output, push = jax.linearize(evaluate, *primals)
+        is_finite = jnp.bool_(True)
+        for leaf in jax.tree.leaves(judged(output)):
+            is_finite = is_finite & jnp.isfinite(leaf).all()
+
+        def masked(tangent: Any) -> Any:
+            if tangent.dtype == jax.dtypes.float0:
+                return tangent
+            return jnp.where(is_finite, tangent, jnp.zeros_like(tangent))
+
+        return output, push(*jax.tree.map(masked, tangents))
+
+    if closed.effects:  # a custom derivative may have none
+        return lambda *args: evaluate(closed.consts, args)
+    return lambda *args: shielded(closed.consts, args)
+
+
+def _any_lane(_: int, in_batched: list[bool], flags: Array) -> tuple[Array, bool]:
+    """The batching rule of ``_in_any_lane``."""
+    return _in_any_lane(jnp.any(flags, axis=0) if in_batched[0] else flags), False
+
+
+_in_any_lane = custom_vmap(lambda flag: flag)
+"""The flag itself; under vmap, whether it is set in any lane, one answer for all lanes.
+
+A loop whose condition differs by lane is batched by selecting its whole carry, all recorded
+rows included, at every step. One condition for all avoids that.
+"""
+_in_any_lane.def_vmap(_any_lane)
+
+
+def forward_only(tree: Any, where: str, wanted: str, got: str, cure: str) -> Any:
+    """The tree itself. Reverse mode through it is refused by name."""
+
+    def mark(leaf: Array) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf
+        return _forward_only_p.bind(leaf, where=where, wanted=wanted, got=got, cure=cure)
+
+    return jax.tree.map(mark, tree)
+
+
+def _refuse_transpose(*_: Any, where: str, wanted: str, got: str, cure: str) -> Any:
+    _checks.that(where, False, wanted, got, cure)
+
+
+_forward_only_p = Primitive("forward_only")
+_forward_only_p.def_impl(lambda leaf, **_: leaf)
+_forward_only_p.def_abstract_eval(lambda leaf, **_: leaf)
+ad.deflinear2(_forward_only_p, _refuse_transpose)
+batching.defvectorized(_forward_only_p)
+mlir.register_lowering(_forward_only_p, lambda _, leaf, **__: [leaf])
