@@ -357,12 +357,12 @@ def taking(
     """A call of a user's function that may not take so many arguments."""
     try:
         yield
-    except TypeError as error:
+    except TypeError:
         signature = _refusing_signature(fn, arguments)
         if signature is None:
             raise
         got = f"a function of {signature}"
-        raise TypeError(_say(where, f"{name} must take {described}", got)) from error
+        raise TypeError(_say(where, f"{name} must take {described}", got)) from None
 
 
 def _refusing_signature(fn: Callable[..., Any], arguments: Sequence[Any]) -> str | None:

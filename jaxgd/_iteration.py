@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgd import _checks
 from jaxgd.types import Array, Status
@@ -112,24 +113,22 @@ def iterate(
         status = jnp.where(is_going, judged, run.status)
         moves = (status == Status.MAX_STEPS) & (t < num_steps)
 
-        position, memory = rule.move(run.position, run.memory, row, seen, t)
-        is_unchanged = same(position, run.position)
-        if ends_when_unchanged:
-            is_stalled = moves & is_unchanged & same(memory, run.memory)
-            status = jnp.where(is_stalled, jnp.int32(Status.STALLED), status)
-        moved = Run(
-            position=_where(moves, position, run.position),
-            memory=_where(moves, memory, run.memory),
-            num_steps=run.num_steps + moves.astype(jnp.int32),
-            num_unchanged_steps=jnp.where(
-                moves, jnp.where(is_unchanged, run.num_unchanged_steps + 1, 0),
-                run.num_unchanged_steps,
-            ),
-            first=first,
-            last=row,
-            status=status,
-        )  # fmt: skip
-        is_last = ends_early and ~_in_any_lane(status == Status.MAX_STEPS)
+        def move(held: Run) -> Run:
+            position, memory = rule.move(run.position, run.memory, row, seen, t)
+            is_unchanged = same(position, run.position)
+            is_stalled = ends_when_unchanged and is_unchanged & same(memory, run.memory)
+            moved = held._replace(
+                position=position,
+                memory=memory,
+                num_steps=run.num_steps + 1,
+                num_unchanged_steps=jnp.where(is_unchanged, run.num_unchanged_steps + 1, 0),
+                status=jnp.where(is_stalled, jnp.int32(Status.STALLED), status),
+            )
+            return _where(moves, moved, held)
+
+        held = run._replace(first=first, last=row, status=status)
+        moved = jax.lax.cond(_in_any_lane(moves), move, lambda held: held, held)
+        is_last = ends_early and ~_in_any_lane(moved.status == Status.MAX_STEPS)
         return _Carry(
             t + 1, moved, _recorded(rows, rule, run.position, row, t, is_last, keep_every)
         )
@@ -210,13 +209,23 @@ def _start(rule: Rule, position: Any, memory: Any, num_steps: int, keep_every: i
     row, kept = jax.eval_shape(record, position, memory)
 
     def blank(tree: Any, *num_rows: int) -> Any:
-        return jax.tree.map(lambda leaf: jnp.zeros((*num_rows, *leaf.shape), leaf.dtype), tree)
+        return jax.tree.map(lambda leaf: _zeros(leaf, *num_rows), tree)
 
     zero, unseen = jnp.int32(0), blank(row)
     run = Run(position, memory, zero, zero, unseen, unseen, jnp.int32(Status.MAX_STEPS))
     return _Carry(
         jnp.int32(0), run, Rows(blank(row, num_steps + 1), blank(kept, num_steps // keep_every + 1))
     )
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct, *num_rows: int) -> Array:
+    """Rows of zeros, laid out over the devices as the leaf is where that is part of its type."""
+    zeros = jnp.zeros((*num_rows, *leaf.shape), leaf.dtype)
+    sharding = leaf.sharding
+    if not isinstance(sharding, NamedSharding) or sharding.mesh.empty:
+        return zeros
+    spec = PartitionSpec(*(None for _ in num_rows), *sharding.spec)
+    return jax.sharding.reshard(zeros, NamedSharding(sharding.mesh, spec))
 
 
 def _recorded(
@@ -234,7 +243,7 @@ def _recorded(
         kept = jax.lax.cond(
             (t % keep_every == 0) | is_last,
             rule.keep,
-            lambda _: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), rows.kept),
+            lambda _: jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), rows.kept),
             position,
         )
     return Rows(put(rows.each, row, t), put(rows.kept, kept, _kept_row(t, keep_every)))
@@ -257,13 +266,35 @@ def same(new: Any, old: Any) -> Array:
     return jax.tree.reduce(jnp.logical_and, jax.tree.map(equal, new, old), jnp.bool_(True))
 
 
+@jax.custom_jvp
 def largest(tree: Any) -> Array:
     """The largest absolute entry; NaN if there is one, 0 if there is no entry."""
-    entries = [jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(tree) if leaf.size]
+    return _largest(tree, _largest_entry)
+
+
+@largest.defjvp
+def _push_largest(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Array, Array]:
+    return jax.jvp(lambda tree: _largest(tree, lambda x: jnp.max(jnp.abs(x))), primals, tangents)
+
+
+def _largest(tree: Any, largest_entry: Callable[[Array], Array]) -> Array:
+    leaves = jax.tree.leaves(tree)
+    entries = [largest_entry(leaf) for leaf in leaves if leaf.size]
     if not entries:
-        return jnp.zeros((), jax.tree.leaves(tree)[0].dtype)
+        return jnp.zeros((), leaves[0].dtype)
     with jax.numpy_dtype_promotion("standard"):
         return functools.reduce(jnp.maximum, entries)
+
+
+def _largest_entry(leaf: Array) -> Array:
+    """The largest absolute entry, found among the bits of the entries.
+
+    Without their sign, floating-point numbers are ordered as their bits are, read as integers,
+    infinity next to last and NaN last. Compilers compare integers many at a time, but not
+    numbers that may be NaN.
+    """
+    bits = jax.lax.bitcast_convert_type(jnp.abs(leaf), f"int{8 * leaf.dtype.itemsize}")
+    return jax.lax.bitcast_convert_type(jnp.max(bits), leaf.dtype)
 
 
 def constant_where_not_finite(

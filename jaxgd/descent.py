@@ -313,10 +313,19 @@ def _optimizer_state(
     """The state to start from, as strongly typed arrays: a new one, or the one given."""
     if state is None:
         state = optimizer.init(params)
+        is_lookahead = _holds(state, optax.LookaheadState)
+        _checks.that(
+            where,
+            isinstance(params, optax.LookaheadParams) or not is_lookahead,
+            "params must be optax.LookaheadParams for this optimizer",
+            _checks.kind(params),
+            "Pass optax.LookaheadParams.init_synced(params), and let loss_fn read params.fast.",
+        )
     else:
         fresh = jax.eval_shape(optimizer.init, params)
         cure = "Pass Trajectory.state of a run of this optimizer, or None to start anew."
         _checks.like(where, "state", state, "optimizer.init(params)", fresh, cure)
+        _same_dtypes(where, state, fresh, cure)
     _checks.that(
         where,
         not _holds(state, optax.contrib.DifferentiallyPrivateAggregateState),
@@ -330,6 +339,15 @@ def _optimizer_state(
         return jax.lax.convert_element_type(leaf, leaf.dtype)
 
     return jax.tree.map(strong, state)
+
+
+def _same_dtypes(where: str, state: _State, fresh: _State, cure: str) -> None:
+    def same_dtype(path: Any, leaf: Any, like: Any) -> None:
+        name, dtype = _full_name("state", path), jnp.asarray(leaf).dtype
+        wanted = f"{name} must have the dtype of optimizer.init(params), {like.dtype}"
+        _checks.that(where, dtype == like.dtype, wanted, str(dtype), cure)
+
+    jax.tree_util.tree_map_with_path(same_dtype, state, fresh)
 
 
 def _as_before(where: str, new: _State, old: _State) -> _State:
@@ -358,6 +376,7 @@ def _descend(
         tolerance = _checks.scalar(where, "tolerance", tolerance)
     if record is not None:
         _checks.function(where, "record", record)
+    data = jax.tree.map(_indexable, data)
     loss_and_aux = _loss_and_aux(where, loss_fn, data, options.has_aux)
 
     def pieces_at(t: ArrayLike) -> tuple[Any, ...]:
@@ -455,9 +474,9 @@ def _called(
     kinds = ["params", *(f"data ({_checks.kind(leaf)})" for leaf in data)]
     kinds += [f"the slice of per_step ({_checks.kind(leaf)})" for leaf in piece]
     arguments = (params, *data, *piece)
-    with _checks.traceable(where, "loss_fn"):
-        with _checks.taking(where, "loss_fn", loss_fn, arguments, ", ".join(kinds)):
-            return loss_fn(*arguments)
+    is_taking = _checks.taking(where, "loss_fn", loss_fn, arguments, ", ".join(kinds))
+    with _checks.traceable(where, "loss_fn"), is_taking:
+        return loss_fn(*arguments)
 
 
 def _arrays(where: str, name: str, tree: Any) -> Any:
@@ -475,18 +494,25 @@ def _arrays(where: str, name: str, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(number_array, tree)
 
 
+def _indexable(leaf: Any) -> Any:
+    """Data whose rows a traced array can pick, which NumPy's own do not allow."""
+    is_numeric = isinstance(leaf, np.ndarray) and leaf.ndim > 0 and leaf.dtype.kind in "biuf"
+    return jnp.asarray(leaf) if is_numeric else leaf
+
+
 def _judge_of(tolerance: Array | None, *, forgives: bool) -> Callable[..., Array]:
     """How a point is judged: by its row, the first row and the params; elementwise in the row."""
 
     def judge(first: _Row, row: _Row, _: Any, params: Params) -> Array:
-        limit = first.loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first.loss), 1)
+        first_loss, loss = _wide(first.loss), _wide(row.loss)
+        limit = first_loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first_loss), 1)
         is_finite = jnp.isfinite(_iteration.largest(params))
         if not forgives:
             is_finite = is_finite & jnp.isfinite(row.loss) & jnp.isfinite(row.grad_norm)
         with jax.numpy_dtype_promotion("standard"):
             has_converged = False if tolerance is None else row.grad_norm <= tolerance
         return _iteration.decide(
-            is_finite=is_finite, has_diverged=row.loss > limit, has_converged=has_converged
+            is_finite=is_finite, has_diverged=loss > limit, has_converged=has_converged
         )
 
     return judge
@@ -504,16 +530,21 @@ def _status(
     else:
         quarter = max(1, (num_steps + 1) // 4)
         before, after = noisy_losses[:quarter].max(), noisy_losses[-quarter:].min()
-    rounding = min(num_steps * epsilon, _ROUNDING_FACTOR) * jnp.abs(first.loss)
+    rounding = min(num_steps * epsilon, _ROUNDING_FACTOR) * jnp.abs(_wide(first.loss))
     with jax.numpy_dtype_promotion("standard"):
         floor = epsilon**0.5 * first.grad_norm if tolerance is None else tolerance
         is_at_rest = last.grad_norm <= floor
     status = _iteration.decide(
         is_finite=jnp.isfinite(last.loss) & jnp.isfinite(last.grad_norm),
-        has_diverged=after - before > rounding,
+        has_diverged=_wide(after) - _wide(before) > rounding,
         is_stalled=(2 * run.num_unchanged_steps >= num_steps) & ~is_at_rest & (num_steps > 0),
     )
     return jnp.where(run.status == Status.MAX_STEPS, status, run.status)
+
+
+def _wide(loss: Array) -> Array:
+    """A loss in float32 or better."""
+    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
 
 
 def _forgives(state: _State) -> bool:

@@ -478,6 +478,133 @@ for optimizer, says in (
 ):
     refuse(descent.optimize, descended(optimizer=optimizer), TypeError, says)
 
+
+def stepped(loss_fn: Any = None, per_step: Any = None, **options: Any) -> Any:
+    """A descent whose loss takes the slice of a step."""
+    return descended(loss_fn or (lambda x, piece: total(x)), per_step=per_step, **options)
+
+
+for function in (descent.gradient_descent, descent.optimize):
+    for per_step, says in (
+        (
+            jnp.ones((3, 4)),
+            r"per_step must have a leading axis of num_steps = 2, got shape \(3, 4\)",
+        ),
+        ({"rows": (ONES,)}, r"per_step/rows/0 must have a leading axis of num_steps = 2, got .*3"),
+        (1.0, r"per_step must have a leading axis of num_steps = 2, got shape \(\)\."),
+        (
+            KEY,
+            r"per_step must have .*got shape \(\)\. For one key per step.*split\(key, num_steps\)",
+        ),
+        ((), r"per_step must hold at least one array, got none"),
+    ):
+        refuse(function, stepped(per_step=per_step), ValueError, says)
+    refuse(function, stepped(per_step=["x"]), TypeError, r"per_step/0 must be an array, got 'x'")
+    refuse(
+        function,
+        stepped(per_step=jnp.ones((0, 3)), num_steps=0),
+        ValueError,
+        r"num_steps must be at least 1 with per_step, got 0",
+    )
+    refuse(
+        function,
+        descended(total, per_step=jnp.ones((2, 4))),
+        TypeError,
+        r"loss_fn must take params, the slice of per_step \(an array of dtype float32 and shape "
+        r"\(4,\)\), got a function of \(x\)",
+    )
+    refuse(
+        function,
+        descended(lambda x, y, rows: total(x)),
+        TypeError,
+        r"loss_fn must take params, got a function of \(x, y, rows\)",
+    )
+    for every, error, says in (
+        (3, ValueError, r"record_every must divide num_steps = 4, got 3"),
+        (0, ValueError, r"record_every must be at least 1, got 0"),
+        (2.0, TypeError, r"record_every must be an int, got 2\.0"),
+    ):
+        refuse(function, descended(num_steps=4, record_every=every), error, says)
+    for loss_fn, error, says in (
+        (total, TypeError, r"loss_fn must return \(loss, aux\) with has_aux=True, got an array"),
+        (lambda x: (x, 1.0), ValueError, r"loss_fn must return a scalar, got shape \(3,\)"),
+        (lambda x: (total(x), "name"), TypeError, r"aux must be an array, got 'name'"),
+        (lambda x: (total(x), {"k": KEY}), TypeError, r"aux/k must be numbers.*key_data"),
+    ):
+        refuse(function, descended(loss_fn, has_aux=True), error, says)
+    refuse(
+        function,
+        descended(lambda x: (total(x), x)),
+        TypeError,
+        r"loss_fn must return a scalar, got a tuple\. .*has_aux=True",
+    )
+    refuse(
+        function,
+        descended(record=lambda x: {"key": KEY}),
+        TypeError,
+        r"record/key must be numbers, got a PRNG key",
+    )
+ADAM_STATE = optax.adam(0.1).init(ONES)
+for state, says in (
+    (ADAM_STATE, r"state must have the structure of optimizer\.init\(params\).*Trajectory\.state"),
+    (optax.sgd(0.1, momentum=0.9).init(jnp.ones(4)), r"state must have the structure"),
+):
+    refuse(descent.optimize, descended(state=state), ValueError, says)
+for state, says in (
+    (optax.adam(0.1).init(jnp.ones(4)), r"state\[0\]\.mu must have the shape of optimizer\.init"),
+    (
+        optax.adam(0.1, mu_dtype=jnp.bfloat16).init(ONES),
+        r"state/0/mu must have the dtype of optimizer\.init\(params\), float32, got bfloat16",
+    ),
+):
+    refuse(descent.optimize, descended(optimizer=optax.adam(0.1), state=state), ValueError, says)
+refuse(
+    descent.optimize,
+    descended(optimizer=optax.contrib.differentially_private_aggregate(1.0, 1.0, key=KEY)),
+    ValueError,
+    r"optimizer must work on the gradient of loss_fn, .*per example.*noisy_sgd",
+)
+refuse(
+    descent.optimize,
+    descended(optimizer=optax.lookahead(SGD, 5, 0.5)),
+    ValueError,
+    r"params must be optax\.LookaheadParams.*init_synced\(params\)",
+)
+for arguments, error, says in (
+    ((0, 5, 2, 3), TypeError, r"key must be one PRNG key"),
+    ((KEY, 5, 6, 3), ValueError, r"batch_size must be at most num_examples = 5, got 6"),
+    ((KEY, 5, 0, 3), ValueError, r"batch_size must be at least 1, got 0"),
+    ((KEY, 0, 1, 3), ValueError, r"num_examples must be at least 1, got 0"),
+    ((KEY, 5, 2, -1), ValueError, r"num_steps must be at least 0, got -1"),
+    ((KEY, 5.0, 2, 3), TypeError, r"num_examples must be an int, got 5\.0"),
+):
+    refuse(
+        descent.minibatches,
+        lambda f, a=arguments: f(a[0], a[1], batch_size=a[2], num_steps=a[3]),
+        error,
+        says,
+    )
+for status, error, says in (
+    (jnp.array([0, 1]), ValueError, r"status must be of one run, got shape \(2,\)\. For several"),
+    (5, ValueError, r"status must be one of 0, 1, 2, 3, 4, got 5"),
+    (1.0, TypeError, r"status must be an integer, got 1\.0"),
+):
+    refuse(descent.status_name, lambda f, s=status: f(s), error, says)
+refuse(descent.status_name, lambda f: jax.jit(f)(0), TypeError, r"status must be known, got a tra")
+refuse(descent.trim, lambda f: f(ONES), TypeError, r"trajectory must be a Trajectory")
+refuse(
+    descent.trim,
+    lambda f: f(jax.vmap(lambda x: descended(params=x)(descent.optimize))(jnp.ones((2, 3)))),
+    ValueError,
+    r"trajectory\.num_steps must be of one run, got shape \(2,\)\. .*leaf\[i\]",
+)
+refuse(
+    descent.trim,
+    lambda f: jax.jit(f)(descended()(descent.optimize)),
+    TypeError,
+    r"trajectory\.num_steps must be known, got a traced value\. Call it outside jit",
+)
+
 # planes
 
 for function, rest in ((planes.point, (1.0, 2.0)), (planes.project, ({"w": ONES},))):

@@ -113,8 +113,8 @@ def tilted(params, x):
     return jnp.mean(jnp.sin(x @ params["w"]) + params["b"] ** 2)
 
 
-# What runs on the host, and compiles for itself; tests/test_sweeps.py holds it to surfaces.sweep.
-DRIVERS = {"sweeps.load", "sweeps.run"}
+# What runs on the host: drivers that compile for themselves, and what looks at one result.
+DRIVERS = {"sweeps.load", "sweeps.run", "descent.status_name", "descent.trim"}
 
 KEYED = "what it draws is a function of a key, which has no derivative"
 ROWS = [
@@ -205,6 +205,12 @@ ROWS = [
         with_optax,
         lambda rng: (*valley_start(rng), 0.1 * rng.random(())),
         (0, 1, 2),
+    ),
+    Row(
+        descent.minibatches,
+        lambda key: descent.minibatches(key, 7, batch_size=2, num_steps=5),
+        lambda rng: (jax.random.key(rng.integers(9)),),
+        no_grad=KEYED,
     ),
     Row(
         planes.point,

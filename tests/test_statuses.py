@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgd import descent
+from jaxgd import _iteration, descent
 from jaxgd.descent import Status
 
 CONVERGED, MAX_STEPS, NON_FINITE, DIVERGED, STALLED = Status
@@ -339,6 +339,74 @@ def test_a_run_in_a_mixed_batch_is_the_run_alone(group):
         assert (mine.status, mine.num_steps) == (lone.status, lone.num_steps), name
         for in_batch, by_itself in zip(jax.tree.leaves(mine), jax.tree.leaves(lone), strict=True):
             np.testing.assert_allclose(in_batch, by_itself, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+# Rounding is no excuse for a loss that has multiplied.
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-9])
+@pytest.mark.parametrize(
+    ("params_dtype", "loss_dtype", "num_steps"),
+    [
+        (jnp.float32, jnp.bfloat16, 1000),
+        (jnp.float32, jnp.bfloat16, 400),
+        (jnp.float32, jnp.float16, 3000),
+        (jnp.bfloat16, jnp.bfloat16, 120),
+        (jnp.float16, jnp.float16, 900),
+        (jnp.float32, jnp.float32, 5000),
+    ],
+    ids=str,
+)
+def test_a_loss_that_has_risen_severalfold_has_diverged_in_every_precision(
+    params_dtype, loss_dtype, num_steps, tolerance
+):
+    # Climbing at x + rate: steps that no format rounds away, to 2 to 20 times the first loss.
+    rate = jnp.asarray(2.0 / 256, params_dtype) if params_dtype == jnp.bfloat16 else 1e-3
+
+    run = jax.jit(
+        lambda start: descent.gradient_descent(
+            lambda x: x.astype(loss_dtype), start, learning_rate=-rate, num_steps=num_steps,
+            tolerance=tolerance,
+        )
+    )(jnp.asarray(1, params_dtype))  # fmt: skip
+
+    assert run.losses[-1] > 1.3
+    assert run.status == DIVERGED
+
+
+def test_a_doubling_in_ten_million_steps_is_no_rounding():
+    def row(loss):
+        return descent._Row(jnp.float32(loss), jnp.float32(1), None)
+
+    def status(last_loss):  # of a run that took all its steps
+        run = _iteration.Run(
+            jnp.float32(0), (), 10**7, jnp.int32(0), row(1.0), row(last_loss), jnp.int32(MAX_STEPS)
+        )
+        return descent._status(run, None, 10**7, None)
+
+    assert 10**7 * np.finfo(np.float32).eps > 1  # what N roundings could amount to
+    assert (status(2.0), status(1.2), status(1.05)) == (DIVERGED, DIVERGED, MAX_STEPS)
+
+
+@pytest.mark.parametrize(("ulps", "status"), [(1, MAX_STEPS), (2, DIVERGED)])
+def test_a_rise_by_one_rounding_per_step_has_not_diverged(ulps, status):
+    run = descent.gradient_descent(
+        lambda x: x, 1.0, learning_rate=-ulps * 1e-7, num_steps=NUM_STEPS
+    )
+
+    assert run.losses[-1] - 1 == ulps * NUM_STEPS * np.finfo(np.float32).eps
+    assert run.status == status
+
+
+@pytest.mark.parametrize(("tolerance", "status"), [(None, MAX_STEPS), (0.0, CONVERGED)])
+@pytest.mark.parametrize("record", [None, jnp.negative])
+def test_params_without_entries_are_where_they_should_be(tolerance, status, record):
+    run = descent.gradient_descent(
+        jnp.sum, jnp.zeros((0, 3)), learning_rate=0.1, num_steps=3, tolerance=tolerance,
+        record=record,
+    )  # fmt: skip
+
+    assert (run.status, run.losses[0], run.grad_norms[0]) == (status, 0, 0)
 
 
 def test_the_table_is_wide_and_each_batch_is_mixed():

@@ -1,0 +1,216 @@
+"""The loop behind descents and solves: how a status is decided, and what may pass through it."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgd import _iteration, chains, descent
+from jaxgd.descent import Status
+
+
+def test_the_status_is_the_first_that_applies():
+    facts = ("is_finite", "has_diverged", "has_converged", "is_stalled")
+    for truth in itertools.product((True, False), repeat=4):
+        is_finite, has_diverged, has_converged, is_stalled = truth
+        if not is_finite:
+            expected = Status.NON_FINITE
+        elif has_diverged:
+            expected = Status.DIVERGED
+        elif has_converged:
+            expected = Status.CONVERGED
+        elif is_stalled:
+            expected = Status.STALLED
+        else:
+            expected = Status.MAX_STEPS
+        status = _iteration.decide(**dict(zip(facts, truth, strict=True)))
+        assert (status, status.dtype) == (expected, jnp.int32), truth
+
+
+def test_a_status_is_decided_elementwise():
+    statuses = _iteration.decide(
+        is_finite=jnp.array([True, False]), is_stalled=jnp.array([True, True])
+    )
+
+    np.testing.assert_array_equal(statuses, [Status.STALLED, Status.NON_FINITE])
+
+
+@pytest.mark.parametrize("tree", [{"a": jnp.zeros((0, 2))}, {"a": jnp.zeros(0), "b": jnp.zeros(3)}])
+def test_the_largest_of_no_entries_is_zero(tree):
+    assert _iteration.largest(tree) == 0
+
+
+def test_the_largest_entry_is_absolute_and_nan_where_there_is_one():
+    assert _iteration.largest({"a": jnp.array([1.0, -3.0]), "b": jnp.float16(2)}) == 3
+    assert jnp.isnan(_iteration.largest({"a": jnp.array([1.0, jnp.nan]), "b": jnp.array(9.0)}))
+
+
+# What is not finite, in reverse mode.
+
+
+def steep(x):
+    return jnp.sum(jnp.exp(x**2))
+
+
+@pytest.mark.parametrize("record", [None, lambda x: x], ids=["path", "record"])
+@pytest.mark.parametrize("rate", [0.1, 1e38, np.inf])
+def test_a_run_that_is_not_finite_leaves_the_gradient_of_its_finite_losses(rate, record):
+    def first_loss(start, rate):
+        run = descent.gradient_descent(steep, start, learning_rate=rate, num_steps=4, record=record)
+        return run.losses[0], run.status
+
+    (slope, by_rate), status = jax.jit(jax.grad(first_loss, argnums=(0, 1), has_aux=True))(
+        2.0, rate
+    )
+
+    assert status == Status.NON_FINITE
+    np.testing.assert_allclose(slope, 4 * np.exp(4), rtol=1e-5)
+    assert by_rate == 0
+
+
+def test_a_point_before_the_one_that_is_not_finite_keeps_its_derivative_by_the_rate():
+    def second_point(rate):
+        run = descent.gradient_descent(steep, 2.0, learning_rate=rate, num_steps=5)
+        return run.path[1], run.losses
+
+    slope, losses = jax.grad(second_point, has_aux=True)(0.1)
+
+    assert jnp.isinf(losses[1])
+    np.testing.assert_allclose(slope, -4 * np.exp(4), rtol=1e-5)  # minus the first gradient
+
+
+def test_one_lane_that_is_not_finite_does_not_spoil_the_gradient_of_another():
+    def total(rates):
+        runs = jax.vmap(
+            lambda rate: descent.gradient_descent(
+                lambda x: jnp.exp(x**2), 1.0, learning_rate=rate, num_steps=3
+            )
+        )(rates)
+        return jnp.sum(jnp.where(jnp.isfinite(runs.losses), runs.losses, 0))
+
+    slopes = jax.grad(total)(jnp.array([0.01, 30.0]))
+
+    alone = jax.grad(lambda rate: total(rate[None]))(jnp.float32(0.01))
+    np.testing.assert_allclose(slopes[0], alone, rtol=1e-5)
+    assert jnp.isfinite(slopes[1])
+
+
+@pytest.mark.usefixtures("x64")
+def test_what_the_loss_closes_over_is_differentiated_to_second_order():
+    def final_loss(center):
+        return descent.gradient_descent(
+            lambda x: jnp.sum((x - center) ** 2), jnp.zeros(2), learning_rate=0.1, num_steps=3
+        ).losses[-1]
+
+    center = jnp.array([1.0, -2.0])
+    np.testing.assert_allclose(jax.grad(final_loss)(center), 2 * center * 0.8**6)
+    np.testing.assert_allclose(jax.hessian(final_loss)(center), 2 * 0.8**6 * np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(
+        jax.jvp(final_loss, (center,), (center,))[1], 2 * 5 * 0.8**6, rtol=1e-12
+    )
+
+
+def test_a_loss_with_a_callback_may_run_without_a_tolerance():
+    seen = []
+
+    def watched(x):
+        jax.debug.callback(lambda x: seen.append(float(x)), x)
+        return x**2
+
+    slope = jax.grad(
+        lambda x: descent.gradient_descent(watched, x, learning_rate=0.25, num_steps=1).losses[1]
+    )(1.0)
+    jax.effects_barrier()
+
+    assert slope == 0.5
+    assert 0.5 in seen
+
+
+# Forward mode goes where reverse mode is refused.
+
+
+@pytest.mark.usefixtures("x64")
+def test_forward_mode_goes_through_a_tolerance_and_a_solve_under_vmap_too():
+    def end(start):
+        return descent.gradient_descent(
+            lambda x: x**2, start, learning_rate=0.25, num_steps=40, tolerance=1e-3
+        ).params
+
+    def root(target):
+        return chains.solve([jnp.square], 1.0, target, tolerance=1e-12, max_steps=20).path[-1]
+
+    ones, targets = jnp.ones(2), jnp.array([2.0, 9.0])
+    _, slopes = jax.vmap(lambda start: jax.jvp(end, (start,), (1.0,)))(ones)
+    np.testing.assert_allclose(slopes, 0.5**11, rtol=1e-9)  # 2 * 0.5^11 is below the tolerance
+    _, slopes = jax.vmap(lambda target: jax.jvp(root, (target,), (1.0,)))(targets)
+    np.testing.assert_allclose(slopes, 0.5 / np.sqrt(targets), rtol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.vmap])
+def test_reverse_mode_through_a_tolerance_is_refused_under_every_transformation(transform):
+    def end(start):
+        return descent.gradient_descent(
+            lambda x: x**2, start, learning_rate=0.25, num_steps=4, tolerance=1e-3
+        ).params
+
+    start = jnp.ones(2) if transform is jax.vmap else 1.0
+    with pytest.raises(
+        ValueError, match=r"descent\.gradient_descent: tolerance must be None in rev"
+    ):
+        transform(jax.grad(end))(start)
+
+
+def test_reverse_mode_through_a_solve_is_refused_with_its_cure():
+    def root(x):
+        return chains.solve([jnp.square], x, 2.0, tolerance=0.1, max_steps=3).path[-1]
+
+    with pytest.raises(ValueError, match=r"chains\.solve: x, target .*Differentiate the equation"):
+        jax.grad(root)(1.0)
+
+
+# Settings of JAX that change what a line of code means.
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_descents_run_under_strict_promotion(tolerance):
+    start = {"half": jnp.ones(3, jnp.bfloat16), "full": jnp.ones(2)}
+
+    def loss(params):
+        return jnp.sum(params["half"].astype(jnp.float32) ** 2) + jnp.sum(params["full"] ** 2)
+
+    def run():
+        return descent.gradient_descent(
+            loss, start, learning_rate=np.float32(0.25), num_steps=3, tolerance=tolerance
+        )
+
+    with jax.numpy_dtype_promotion("strict"):
+        strict = run()
+
+    for ours, standard in zip(jax.tree.leaves(strict), jax.tree.leaves(run()), strict=True):
+        np.testing.assert_array_equal(ours, standard)
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_a_loss_that_donates_its_arguments_may_be_used_eagerly(tolerance):
+    donating = jax.jit(lambda x, y: jnp.sum((x - y) ** 2), donate_argnums=(0, 1))
+    start, center = jnp.zeros(3), jnp.ones(3)
+
+    run = descent.gradient_descent(
+        donating, start, center, learning_rate=0.25, num_steps=2, tolerance=tolerance
+    )
+
+    np.testing.assert_allclose(run.losses, [3, 0.75, 0.1875])
+    np.testing.assert_array_equal(start + center, 1)  # both are still there
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_nothing_is_nan_within_a_run_that_is_not(tolerance):
+    with jax.debug_nans(True):
+        run = descent.gradient_descent(
+            lambda x: jnp.sum(x**2), jnp.ones(3), learning_rate=0.25, num_steps=3,
+            tolerance=tolerance,
+        )  # fmt: skip
+
+    assert run.status == Status.MAX_STEPS

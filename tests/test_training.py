@@ -1,0 +1,537 @@
+"""Descents as people train: minibatches, keys, auxiliary values, long runs, every optimizer."""
+
+import inspect
+import os
+import subprocess
+import sys
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import pytest
+
+from jaxgd import descent
+from jaxgd.descent import Status
+
+N = 12
+X = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
+Y = (X @ [1.0, -2.0, 0.5] + 0.3).astype(np.float32)
+START = {"w": np.zeros(3, np.float32), "b": np.float32(0)}
+ROWS = descent.minibatches(jax.random.key(1), 11, batch_size=4, num_steps=N)
+
+
+def on_rows(params, x, y, rows):
+    """The mean squared error of some rows, and which they are."""
+    error = x[rows] @ params["w"] + params["b"] - y[rows]
+    return jnp.mean(error**2), {"largest": jnp.max(jnp.abs(error)), "rows": rows}
+
+
+def loss_alone(params, x, y, rows):
+    return on_rows(params, x, y, rows)[0]
+
+
+def in_numpy(rate, rows=ROWS):
+    """The same descent as a NumPy loop: params, losses, gradients' largest entries, errors'."""
+    w, b, trace = np.zeros(3), 0.0, []
+    rows = np.asarray(rows)
+    for t in range(len(rows) + 1):
+        x, y = X[rows[min(t, len(rows) - 1)]], Y[rows[min(t, len(rows) - 1)]]
+        error = x @ w + b - y
+        to_w, to_b = 2 * x.T @ error / len(y), 2 * error.mean()
+        largest = max(np.abs(to_w).max(), abs(to_b))
+        trace.append((w, (error**2).mean(), largest, np.abs(error).max()))
+        w, b = w - rate * to_w, b - rate * to_b
+    return [np.array(column) for column in zip(*trace, strict=True)]
+
+
+def run(how="by hand", rate=0.1, loss_fn=on_rows, per_step=ROWS, start=START, **options: Any):
+    options = {"per_step": per_step, "num_steps": N, "has_aux": loss_fn is on_rows} | options
+    if how == "by hand":
+        return descent.gradient_descent(loss_fn, start, X, Y, learning_rate=rate, **options)
+    return descent.optimize(loss_fn, start, X, Y, optimizer=optax.sgd(rate, 0.0), **options)
+
+
+HOWS = ["by hand", "optax"]
+WAYS: list[dict[str, Any]] = [{}, {"record": lambda p: p}, {"tolerance": 0.0}]
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("options", WAYS, ids=["path", "record", "tolerance"])
+def test_each_step_sees_its_own_slice_and_the_last_row_the_last_one(how, options):
+    trajectory = jax.jit(lambda: run(how, **options))()
+
+    path, losses, grad_norms, largest = in_numpy(0.1)
+    np.testing.assert_allclose(trajectory.path["w"], path, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(trajectory.losses, losses, rtol=1e-4)
+    np.testing.assert_allclose(trajectory.grad_norms, grad_norms, rtol=1e-4)
+    np.testing.assert_allclose(trajectory.aux["largest"], largest, rtol=1e-4)
+    np.testing.assert_array_equal(trajectory.aux["rows"][:N], ROWS)
+    np.testing.assert_array_equal(trajectory.aux["rows"][N], ROWS[-1])
+    assert trajectory.status == Status.MAX_STEPS
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("every", [2, 3, 12])
+@pytest.mark.parametrize("options", WAYS[1:], ids=["record", "tolerance"])
+def test_a_sparse_path_has_every_kth_row_and_all_else_is_the_same(how, every, options):
+    whole = jax.jit(lambda: run(how, **options))()
+
+    sparse = jax.jit(lambda: run(how, record_every=every, **options))()
+
+    chex.assert_trees_all_equal(sparse.path, jax.tree.map(lambda p: p[::every], whole.path))
+    chex.assert_trees_all_equal(sparse._replace(path=None), whole._replace(path=None))
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_rows_of_a_sparse_path_past_the_last_step_repeat_it(every):
+    trajectory = descent.gradient_descent(
+        lambda x: x**2, 1.0, learning_rate=0.3, num_steps=20, tolerance=1e-3, record_every=every
+    )
+
+    steps = np.minimum(np.arange(0, 21, every), 9)  # 2 * 0.4^9 is below the tolerance
+    assert trajectory.num_steps == 9
+    np.testing.assert_allclose(trajectory.path, 0.4**steps, rtol=1e-5)
+
+
+def test_memory_follows_the_rows_kept():
+    def held(every):
+        program = jax.jit(
+            lambda w: descent.gradient_descent(
+                lambda w: jnp.sum(w**2), w, learning_rate=0.1, num_steps=100, record_every=every
+            )
+        ).lower(jnp.ones(10_000))
+        memory = program.compile().memory_analysis()
+        return (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 40_000
+
+    assert held(50) < 8
+    assert held(2) > 40
+
+
+def test_runs_over_keys_rates_and_starts_equal_a_loop():
+    keys, rates = jax.random.split(jax.random.key(2), 3), jnp.array([0.02, 0.1])
+
+    def train(key, rate):
+        draw, drop = jax.random.split(key)
+        rows = descent.minibatches(draw, 11, batch_size=4, num_steps=N)
+
+        def dropped(params, x, y, piece):
+            rows, key = piece
+            kept = jax.random.bernoulli(key, 0.8, (4, 3))
+            return loss_alone(params, x.at[rows].multiply(kept), y, rows)
+
+        return descent.optimize(
+            dropped, START, X, Y, optimizer=optax.adam(rate), num_steps=N,
+            per_step=(rows, jax.random.split(drop, N)), record_every=N,
+        )  # fmt: skip
+
+    together = jax.jit(jax.vmap(jax.vmap(train, (None, 0)), (0, None)))(keys, rates)
+
+    alone = jax.jit(train)
+    for i, key in enumerate(keys):
+        for j, rate in enumerate(rates):
+            lane = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], together)
+            chex.assert_trees_all_close(lane, alone(key, rate), rtol=1e-5, atol=1e-6)
+    assert np.unique(together.losses[:, 0, -1]).size == 3
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("every", [1, 4])
+def test_reverse_mode_goes_through_slices_and_auxiliary_values(how, every):
+    data = jnp.asarray(X[np.asarray(ROWS)], float)
+
+    def moved(params, x, y, piece):
+        del x, y
+        error = piece @ params["w"] - 1
+        return jnp.mean(error**2), jnp.sum(error)
+
+    start = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), START)
+
+    @jax.jit
+    def end(rate, data):
+        options = {"start": start, "has_aux": True, "record_every": every}
+        trajectory = run(how, rate, moved, data, **options)
+        return trajectory.losses[-1] + trajectory.aux[3] + trajectory.path["w"][1].sum()
+
+    slope, by_data = jax.grad(end, argnums=(0, 1))(0.05, data)
+
+    step = 1e-6
+    difference = (end(0.05 + step, data) - end(0.05 - step, data)) / (2 * step)
+    np.testing.assert_allclose(slope, difference, rtol=1e-5)
+    bump = jnp.zeros_like(data).at[2, 1, 0].set(step)
+    difference = (end(0.05, data + bump) - end(0.05, data - bump)) / (2 * step)
+    np.testing.assert_allclose(by_data[2, 1, 0], difference, rtol=1e-4)
+
+
+# Statuses where losses are noisy.
+
+
+def test_a_run_that_hovers_at_its_minimum_has_not_diverged_and_one_that_climbs_has():
+    best = np.linalg.lstsq(np.c_[X, np.ones(11)], Y + np.sin(9 * X[:, 0]), rcond=None)[0]
+    y = (Y + np.sin(9 * X[:, 0])).astype(np.float32)
+    start = {"w": best[:3].astype(np.float32), "b": np.float32(best[3])}
+
+    @jax.jit
+    @jax.vmap
+    def hover(key):
+        rows = descent.minibatches(key, 11, batch_size=2, num_steps=100)
+        return descent.gradient_descent(
+            loss_alone, start, X, y, learning_rate=0.02, num_steps=100, per_step=rows
+        )
+
+    runs = hover(jax.random.split(jax.random.key(0), 64))
+    assert (runs.losses[:, -1] > runs.losses[:, 0]).any()
+    assert (runs.status == Status.MAX_STEPS).all()
+
+    climbing = run(rate=-0.2, loss_fn=loss_alone)
+    assert climbing.status == Status.DIVERGED
+
+
+def test_a_slice_without_gradient_stalls_nothing():
+    def loss(x, is_on):
+        return jnp.where(is_on, x**2, 0.0)
+
+    is_on = jnp.arange(10) % 5 == 4
+    trajectory = descent.optimize(
+        loss, 1.0, optimizer=optax.sgd(0.25), num_steps=10, per_step=is_on, tolerance=-0.0
+    )
+    assert trajectory.status == Status.CONVERGED  # by its first slice, as the docstring says
+
+    def kinked(x, rate):
+        return rate * (x - 10)
+
+    rates = jnp.array([0.0] * 4 + [1.0] * 6) + 1e-30
+    trajectory = descent.gradient_descent(
+        kinked, 1.0, learning_rate=0.1, num_steps=10, per_step=rates, tolerance=0.0
+    )
+    assert (trajectory.num_steps, trajectory.status) == (10, Status.MAX_STEPS)
+    np.testing.assert_allclose(trajectory.params, 1 - 0.1 * 6, rtol=1e-5)
+
+
+def test_a_batch_that_is_not_finite_ends_a_run_unless_the_optimizer_forgives_it():
+    scale = jnp.ones(8).at[3].set(jnp.nan)
+
+    def scaled(x, scale):
+        return scale * jnp.sum(x**2)
+
+    def train(optimizer):
+        return descent.optimize(
+            scaled, jnp.ones(2), optimizer=optimizer, num_steps=8, per_step=scale, record_every=4
+        )
+
+    ended = train(optax.sgd(0.1))
+    assert (ended.num_steps, ended.status) == (3, Status.NON_FINITE)
+    forgiven = train(optax.apply_if_finite(optax.sgd(0.1), 2))
+    assert (forgiven.num_steps, forgiven.status) == (8, Status.MAX_STEPS)
+    np.testing.assert_allclose(forgiven.params, 0.8**7, rtol=1e-5)  # one step of 8 was skipped
+    assert forgiven.state.total_notfinite == 1
+
+
+# Batches.
+
+
+@pytest.mark.parametrize(("num_examples", "batch_size"), [(12, 3), (11, 4), (5, 5), (7, 1)])
+def test_an_epoch_visits_each_row_at_most_once_and_the_next_one_in_another_order(
+    num_examples, batch_size
+):
+    per_epoch = num_examples // batch_size
+
+    rows = descent.minibatches(
+        jax.random.key(3), num_examples, batch_size=batch_size, num_steps=3 * per_epoch + 1
+    )
+
+    assert (rows.shape, rows.dtype) == ((3 * per_epoch + 1, batch_size), jnp.int32)
+    epochs = np.asarray(rows[: 3 * per_epoch]).reshape(3, -1)
+    for epoch in epochs:
+        assert len(set(epoch.tolist())) == per_epoch * batch_size
+        assert set(epoch.tolist()) <= set(range(num_examples))
+    assert not np.array_equal(epochs[0], epochs[1])
+
+
+def test_a_longer_run_begins_with_the_batches_of_a_shorter_one():
+    key = jax.random.key(4)
+    short, long = (descent.minibatches(key, 9, batch_size=2, num_steps=steps) for steps in (3, 20))
+
+    np.testing.assert_array_equal(long[:3], short)
+    assert descent.minibatches(key, 9, batch_size=2, num_steps=0).shape == (0, 2)
+
+
+def test_each_row_is_drawn_equally_often():
+    rows = descent.minibatches(jax.random.key(5), 10, batch_size=3, num_steps=3000)
+
+    counts = np.bincount(np.asarray(rows).ravel(), minlength=10)
+    # 1,000 epochs of 9 rows out of 10: binomial with a standard deviation of 9.5.
+    assert np.abs(counts - 900).max() < 45
+
+
+# What a Trajectory says.
+
+
+@pytest.mark.parametrize("every", [1, 4, 20])
+def test_a_trimmed_trajectory_ends_with_its_last_step(every):
+    trajectory = descent.gradient_descent(
+        lambda x: (x**2, x), 1.0, learning_rate=0.3, num_steps=20, tolerance=1e-3,
+        record_every=every, has_aux=True,
+    )  # fmt: skip
+
+    trimmed = descent.trim(trajectory)
+
+    for rows in (trimmed.losses, trimmed.grad_norms, trimmed.aux):
+        assert rows.shape == (10,)
+    assert trimmed.path.shape == (-(-9 // every) + 1,)
+    assert trimmed.path[-1] == trimmed.params == trajectory.params
+    np.testing.assert_array_equal(trimmed.losses, trajectory.losses[:10])
+    chex.assert_trees_all_equal(descent.trim(trimmed._replace(path=None)).losses, trimmed.losses)
+
+
+def test_every_status_has_its_name():
+    assert [descent.status_name(jnp.int32(status)) for status in Status] == [
+        status.name for status in Status
+    ]
+
+
+# Every optimizer of Optax and of its contrib, against a plain loop.
+
+BY_HAND: dict[str, Any] = {
+    "masked": optax.chain(
+        optax.sgd(0.1), optax.masked(optax.set_to_zero(), {"w": False, "b": True})
+    ),
+    "partition": optax.partition(
+        {"move": optax.adam(0.1), "stay": optax.set_to_zero()}, {"w": "move", "b": "stay"}
+    ),
+    "apply_if_finite": optax.apply_if_finite(optax.adam(0.1), 3),
+    "MultiSteps": optax.MultiSteps(optax.adam(0.1), 2).gradient_transformation(),
+    "inject_hyperparams": optax.inject_hyperparams(optax.sgd)(
+        optax.linear_schedule(0.1, 0.0, 6), momentum=0.5
+    ),
+    "a chain": optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1)),
+    "a schedule": optax.sgd(optax.cosine_decay_schedule(0.1, 6)),
+    "schedule_free": optax.contrib.schedule_free(optax.sgd(0.1), 0.1, b1=0.9),
+    "sam": optax.contrib.sam(
+        optax.sgd(0.1), optax.chain(optax.contrib.normalize(), optax.sgd(0.05)), sync_period=2
+    ),
+    "opaque sam": optax.contrib.sam(
+        optax.adam(0.1), optax.chain(optax.contrib.normalize(), optax.sgd(0.05)), opaque_mode=True
+    ),
+    "mechanize": optax.contrib.mechanize(optax.sgd(0.1)),
+    "reduce_on_plateau": optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=2)),
+    "galore": optax.contrib.galore(0.05),
+    "muon": optax.contrib.muon(0.05),
+}
+NO_DESCENT = {"dpsgd", "differentially_private_aggregate"}  # refused: tests/test_checks.py
+
+
+def rules_of(module):
+    """Its functions that make an optimizer of a learning rate and little else."""
+    for name in dir(module):
+        function = getattr(module, name)
+        if not inspect.isfunction(function) or name.startswith("_") or name in BY_HAND:
+            continue
+        parameters = inspect.signature(function).parameters
+        if "learning_rate" not in parameters or name in NO_DESCENT:
+            continue
+        options: dict[str, Any] = {"learning_rate": 0.05}
+        if "key" in parameters:
+            options["key"] = jax.random.key(0)
+        for parameter, details in parameters.items():
+            if details.default is details.empty and details.kind in (
+                details.POSITIONAL_OR_KEYWORD,
+                details.KEYWORD_ONLY,
+            ):
+                options.setdefault(parameter, 0.05)
+        yield pytest.param(lambda f=function, o=options: f(**o), id=name)
+
+
+TABLE = [
+    *rules_of(optax),
+    *rules_of(optax.contrib),
+    *(pytest.param(lambda o=optimizer: o, id=name) for name, optimizer in BY_HAND.items()),
+]
+
+
+def fit(params):
+    return jnp.sum((params["w"] - 1.5) ** 2) + jnp.sum(jnp.cosh(params["b"] - 1))
+
+
+FIT_START = {"w": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float32)}
+
+
+def plain_loop(optimizer, num_steps):
+    params, state = FIT_START, optimizer.init(FIT_START)
+    update = optax.with_extra_args_support(optimizer).update
+
+    def step(params, state):
+        value, grads = jax.value_and_grad(fit)(params)
+        extra: dict[str, Any] = {"value": value, "grad": grads, "value_fn": fit}
+        if isinstance(state, optax.contrib.SAMState):
+            extra = {"grad_fn": lambda params, _: jax.grad(fit)(params)}
+        elif state and isinstance(state[0], optax.contrib.SophiaState):
+            extra = {"obj_fn": fit}
+        updates, state = update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    step = jax.jit(step)
+    for _ in range(num_steps):
+        params, state = step(params, state)
+    return params
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("make", TABLE)
+def test_every_optimizer_ends_where_a_plain_loop_ends_and_two_halves_are_the_whole(make):
+    optimizer = make()
+
+    def descend(params, state, steps):
+        return descent.optimize(fit, params, optimizer=optimizer, num_steps=steps, state=state)
+
+    half = jax.jit(lambda params, state: descend(params, state, 3))
+    whole = jax.jit(lambda params: descend(params, None, 6))(FIT_START)
+    start = jax.tree.map(jnp.asarray, optimizer.init(FIT_START))
+    first = half(FIT_START, start)
+    second = half(first.params, first.state)
+
+    chex.assert_trees_all_close(whole.params, plain_loop(optimizer, 6), rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_equal((second.params, second.state), (whole.params, whole.state))
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a[:-1], b]), first[1:4], second[1:4])
+    chex.assert_trees_all_equal(joined, whole[1:4])
+    chex.assert_trees_all_equal(first.losses[-1], whole.losses[3])
+
+
+def test_the_walk_meets_what_it_should():
+    names = {param.id for param in TABLE}
+
+    assert len(names) > 45
+    assert names >= {
+        "adam",
+        "lbfgs",
+        "muon",
+        "prodigy",
+        "sophia",
+        "schedule_free_adamw",
+        "noisy_sgd",
+    }
+
+
+def test_lookahead_descends_on_its_fast_params_as_a_plain_loop_does():
+    optimizer = optax.lookahead(optax.sgd(0.1, momentum=0.5), sync_period=3, slow_step_size=0.5)
+    start = optax.LookaheadParams.init_synced(jax.tree.map(jnp.asarray, FIT_START))
+
+    trajectory = jax.jit(
+        lambda start: descent.optimize(
+            lambda params: fit(params.fast), start, optimizer=optimizer, num_steps=7
+        )
+    )(start)
+
+    params, state = start, optimizer.init(start)
+    for _ in range(7):
+        updates, state = optimizer.update(jax.grad(fit)(params.fast), state, params)
+        params = optax.apply_updates(params, updates)
+    chex.assert_trees_all_close(trajectory.params, params, rtol=1e-5)
+
+
+def test_the_evaluation_params_of_schedule_free_are_had_from_its_state():
+    optimizer = optax.contrib.schedule_free_sgd(0.3)
+
+    trajectory = descent.optimize(fit, FIT_START, optimizer=optimizer, num_steps=5)
+
+    averaged = optax.contrib.schedule_free_eval_params(trajectory.state, trajectory.params)
+    chex.assert_trees_all_equal_shapes(averaged, trajectory.params)
+    assert not np.allclose(averaged["w"], trajectory.params["w"])
+
+
+# The optimizer's state keeps its own dtypes.
+
+HYPER: dict[str, Any] = {
+    "momentum": lambda rate, b: optax.sgd(rate, momentum=b),
+    "adam": lambda rate, b: optax.adam(rate, b1=b),
+    "rmsprop": lambda rate, b: optax.rmsprop(rate, decay=b),
+    "ema": lambda rate, b: optax.chain(optax.ema(b), optax.sgd(rate)),
+    "inject": lambda rate, b: optax.inject_hyperparams(optax.adam)(rate, b1=b),
+    "schedule_free": lambda rate, b: optax.contrib.schedule_free(optax.sgd(rate), rate, b1=b),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", HYPER)
+@pytest.mark.parametrize("tolerance", [None, 1e-3])
+def test_a_sweep_in_float64_over_the_hyper_parameters_of_a_narrower_model(name, tolerance):
+    start = {"w": jnp.ones((2, 3), jnp.bfloat16), "b": jnp.zeros(4, jnp.float32)}
+
+    def loss(params):
+        return jnp.sum(params["w"].astype(jnp.float32) ** 2) + jnp.sum((params["b"] - 1) ** 2)
+
+    def train(rate, b):
+        return descent.optimize(
+            loss, start, optimizer=HYPER[name](rate, b), num_steps=3, tolerance=tolerance
+        )
+
+    runs = jax.jit(jax.vmap(train))(jnp.array([0.1, 0.2]), jnp.array([0.5, 0.9]))
+
+    chex.assert_trees_all_equal_dtypes(runs.params, start)
+    assert (runs.losses[:, -1] < runs.losses[:, 0]).all()
+    fresh = jax.eval_shape(HYPER[name](jnp.float64(0.1), jnp.float64(0.5)).init, start)
+    assert [leaf.dtype for leaf in jax.tree.leaves(runs.state)] == [
+        leaf.dtype for leaf in jax.tree.leaves(fresh)
+    ]
+
+
+def test_a_numpy_scalar_is_a_rate_and_a_momentum():
+    optimizer = optax.sgd(np.float64(0.1), momentum=np.float32(0.5))
+
+    trajectory = descent.optimize(fit, FIT_START, optimizer=optimizer, num_steps=2)
+
+    same = descent.optimize(fit, FIT_START, optimizer=optax.sgd(0.1, momentum=0.5), num_steps=2)
+    chex.assert_trees_all_close(trajectory, same, rtol=1e-6)
+
+
+# Many devices.
+
+SHARDED = """
+import sys
+import jax, jax.numpy as jnp, optax
+from jax.sharding import NamedSharding, PartitionSpec as P
+from jaxgd import descent
+
+explicit = len(sys.argv) > 1
+kinds = (jax.sharding.AxisType.Explicit if explicit else jax.sharding.AxisType.Auto,)
+mesh = jax.make_mesh((8,), ("x",), axis_types=kinds)
+by_rows = NamedSharding(mesh, P("x", None))
+start = jax.device_put({"w": jnp.ones((64, 24))}, by_rows)
+rows = descent.minibatches(jax.random.key(0), 64, batch_size=8, num_steps=6)
+
+def loss(params, data, rows):
+    return jnp.mean((data[rows] @ params["w"].T - 1) ** 2)
+
+train = jax.jit(lambda params, data: descent.optimize(
+    loss, params, data, optimizer=optax.adam(0.1), num_steps=6, per_step=rows, record_every=3))
+data = jnp.ones((64, 24)) / 24
+program = train.lower(start, data).compile()
+text = program.as_text()
+run = train(start, data)
+assert "all-gather" not in text, [line for line in text.splitlines() if "all-gather" in line][:5]
+for leaf in jax.tree.leaves((run.params, run.state[0].mu, run.path)):
+    assert len(leaf.sharding.device_set) == 8 and not leaf.is_fully_replicated, leaf.sharding
+    assert leaf.addressable_shards[0].data.size == leaf.size // 8
+alone = train(jax.device_get(start), data)
+assert jnp.allclose(run.losses, jax.device_get(alone.losses), rtol=1e-5)
+print("held")
+"""
+
+
+@pytest.mark.parametrize("kind", ["", "explicit"])
+def test_sharded_params_are_gathered_by_nothing(kind):
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"
+    }  # fmt: skip
+
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED, *kind.split()],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.stdout == "held\n", done.stderr[-2000:]
