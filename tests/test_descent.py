@@ -1,9 +1,6 @@
 """What jaxgd.descent promises."""
 
 import functools
-import importlib
-import inspect
-from typing import Any
 
 import chex
 import jax
@@ -745,41 +742,3 @@ def test_statuses_have_their_published_numbers():
         ("DIVERGED", 3),
         ("STALLED", 4),
     ]
-
-
-# Every optimizer of Optax. (sm3 itself needs at least one axis in every array.)
-
-ALIASES = sorted(
-    name
-    for name, alias in vars(importlib.import_module("optax._src.alias")).items()
-    if inspect.isfunction(alias)
-    and alias.__module__ == "optax._src.alias"
-    and getattr(optax, name, None) is alias
-)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of some aliases themselves
-@pytest.mark.parametrize("name", ALIASES)
-def test_every_optimizer_of_optax_runs(name):
-    alias = getattr(optax, name)
-    options: Any = {
-        parameter: jax.random.key(0) if parameter == "key" else 0.05
-        for parameter, details in inspect.signature(alias).parameters.items()
-        if details.default is details.empty or parameter == "key"
-    }
-
-    def loss(params):
-        return jnp.sum((params["w"] - 1.5) ** 2) + jnp.sum(jnp.abs(params["b"] - 1))
-
-    start = {"w": jnp.ones((2, 3)), "b": jnp.zeros(4)}
-    trajectory = jax.jit(
-        lambda start: descent.optimize(loss, start, optimizer=alias(**options), num_steps=3)
-    )(start)
-
-    assert jnp.isfinite(trajectory.losses).all()
-    assert not np.array_equal(trajectory.path["w"][-1], trajectory.path["w"][0])
-    assert trajectory.num_steps == 3
-
-
-def test_the_walk_through_optax_meets_its_optimizers():
-    assert {"sgd", "adam", "lbfgs", "adafactor", "polyak_sgd", "noisy_sgd"} <= set(ALIASES)
