@@ -36,6 +36,7 @@ DIVERGENCE_FACTOR = 1e6
 _ROUNDING_FACTOR = 0.1  # no rise beyond this multiple of its start is taken for rounding
 
 _State: TypeAlias = Any  # of an optimizer
+_Loss: TypeAlias = LossFn | Callable[..., tuple[Array, Any]]  # the second with has_aux
 
 
 class Trajectory(NamedTuple):
@@ -117,7 +118,7 @@ def step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
 
 
 def gradient_descent(
-    loss_fn: LossFn,
+    loss_fn: _Loss,
     params: Params,
     *data: Any,
     learning_rate: ArrayLike,
@@ -205,7 +206,7 @@ def gradient_descent(
 
 
 def optimize(
-    loss_fn: LossFn,
+    loss_fn: _Loss,
     params: Params,
     *data: Any,
     optimizer: optax.GradientTransformation,
@@ -359,7 +360,7 @@ def _as_before(where: str, new: _State, old: _State) -> _State:
 
 def _descend(
     where: str,
-    loss_fn: LossFn,
+    loss_fn: _Loss,
     params: Params,
     data: tuple[Any, ...],
     advance: Callable[..., tuple[Params, _State]],
@@ -448,7 +449,7 @@ def _descend(
 
 
 def _loss_and_aux(
-    where: str, loss_fn: LossFn, data: tuple[Any, ...], has_aux: bool
+    where: str, loss_fn: _Loss, data: tuple[Any, ...], has_aux: bool
 ) -> Callable[..., tuple[Array, Any]]:
     """``loss_and_aux(params, *piece)``, its outputs checked while it is traced."""
     _checks.function(where, "loss_fn", loss_fn)
@@ -468,7 +469,7 @@ def _loss_and_aux(
 
 
 def _called(
-    where: str, loss_fn: LossFn, params: Params, data: tuple[Any, ...], piece: tuple[Any, ...]
+    where: str, loss_fn: _Loss, params: Params, data: tuple[Any, ...], piece: tuple[Any, ...]
 ) -> Any:
     """The loss of its arguments; one that does not take them is refused by what they are."""
     kinds = ["params", *(f"data ({_checks.kind(leaf)})" for leaf in data)]

@@ -104,7 +104,7 @@ def test_memory_follows_the_rows_kept():
                 lambda w: jnp.sum(w**2), w, learning_rate=0.1, num_steps=100, record_every=every
             )
         ).lower(jnp.ones(10_000))
-        memory = program.compile().memory_analysis()
+        memory: Any = program.compile().memory_analysis()
         return (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 40_000
 
     assert held(50) < 8
@@ -361,7 +361,8 @@ FIT_START = {"w": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float32)}
 
 
 def plain_loop(optimizer, num_steps):
-    params, state = FIT_START, optimizer.init(FIT_START)
+    params: Any = FIT_START
+    state: Any = optimizer.init(FIT_START)
     update = optax.with_extra_args_support(optimizer).update
 
     def step(params, state):
@@ -450,7 +451,8 @@ def test_lookahead_descends_on_its_fast_params_as_a_plain_loop_does():
         )
     )(start)
 
-    params, state = start, optimizer.init(start)
+    params: Any = start
+    state = optimizer.init(start)
     for _ in range(7):
         updates, state = optimizer.update(jax.grad(fit)(params.fast), state, params)
         params = optax.apply_updates(params, updates)
