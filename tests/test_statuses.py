@@ -379,9 +379,9 @@ def test_a_doubling_in_ten_million_steps_is_no_rounding():
         return descent._Row(jnp.float32(loss), jnp.float32(1), None)
 
     def status(last_loss):  # of a run that took all its steps
-        run = _iteration.Run(
-            jnp.float32(0), (), 10**7, jnp.int32(0), row(1.0), row(last_loss), jnp.int32(MAX_STEPS)
-        )
+        steps, status = jnp.int32(10**7), jnp.int32(MAX_STEPS)
+        zero = jnp.int32(0)
+        run = _iteration.Run(jnp.float32(0), (), steps, zero, row(1.0), row(last_loss), status)
         return descent._status(run, None, 10**7, None)
 
     assert 10**7 * np.finfo(np.float32).eps > 1  # what N roundings could amount to

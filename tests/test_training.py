@@ -363,7 +363,7 @@ FIT_START = {"w": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float32)}
 def plain_loop(optimizer, num_steps):
     params: Any = FIT_START
     state: Any = optimizer.init(FIT_START)
-    update = optax.with_extra_args_support(optimizer).update
+    update: Any = optax.with_extra_args_support(optimizer).update
 
     def step(params, state):
         value, grads = jax.value_and_grad(fit)(params)
