@@ -10,10 +10,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxgd import descent, planes, plots
+from jaxgd import curvature, descent, planes, plots
 
 painted: Any = plots  # wrong types are what is tested here
-DENSITY: Any = SimpleNamespace(
+DENSITY = curvature.SpectralDensity(
     nodes=jnp.array([[0.0, 0.5, 9.0], [0.1, 0.4, 9.2]]),
     weights=jnp.array([[0.6, 0.399, 0.001], [0.7, 0.298, 0.002]]),
 )
@@ -66,7 +66,7 @@ def test_a_single_eigenvalue_far_out_is_inside_the_picture(ax):
 
 
 def test_several_blocks_have_their_lines_and_their_names(ax):
-    narrow: Any = SimpleNamespace(nodes=DENSITY.nodes / 10, weights=DENSITY.weights)
+    narrow = curvature.SpectralDensity(nodes=DENSITY.nodes / 10, weights=DENSITY.weights)
     lines = plots.spectrum(ax, {"whole": DENSITY, "layer 1": narrow})
     assert [line.get_label() for line in lines] == ["whole", "layer 1"]
     assert lines[0].get_color() != lines[1].get_color()
@@ -171,14 +171,12 @@ def test_an_approximation_of_a_line_is_a_line(ax):
         (lambda ax: painted.spectrum(ax, {}), "there must be a density, got none"),
         (lambda ax: painted.spectrum(ax, {"a": HILL}), r"density\['a'\] must be a SpectralDensity"),
         (
-            lambda ax: painted.spectrum(
-                ax, SimpleNamespace(nodes=jnp.ones(3), weights=jnp.ones(3))
-            ),
+            lambda ax: painted.spectrum(ax, curvature.SpectralDensity(jnp.ones(3), jnp.ones(3))),
             r"must have one shape \(S, K\), got \(3,\)",
         ),
         (
             lambda ax: painted.spectrum(
-                ax, SimpleNamespace(nodes=jnp.full((1, 3), jnp.nan), weights=jnp.ones((1, 3)))
+                ax, curvature.SpectralDensity(jnp.full((1, 3), jnp.nan), jnp.ones((1, 3)))
             ),
             "density must be finite",
         ),

@@ -1,5 +1,6 @@
 """What is drawn is what was computed."""
 
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -333,3 +334,16 @@ def test_projected_paths_tell_their_true_loss_and_what_is_hidden(ax):
 def test_drawing_can_be_imported_in_double_precision():
     code = "import jax; jax.config.update('jax_enable_x64', True); import jaxgd.plots"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+PAINTERS = [name for name in plots.__all__ if inspect.isfunction(getattr(plots, name))]
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+def test_every_painter_says_what_it_takes_returns_and_refuses(name):
+    documentation = inspect.getdoc(getattr(plots, name)) or ""
+    signature = inspect.signature(getattr(plots, name))
+    assert all(f"{part}:\n" in documentation for part in ("Args", "Returns", "Raises"))
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert f"{parameter.name}: " in documentation, parameter.name

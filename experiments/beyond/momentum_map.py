@@ -259,9 +259,9 @@ def draw(figure: Figure, results: Results) -> None:
     contours = _map(right, results.measured.coordinates, shown, exponents, "cividis")
     bar = figure.colorbar(contours, ax=right, ticks=range(-7, -1), pad=0.02, aspect=40)
     bar.ax.set_yticklabels(["10⁻⁷ or less", "10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "1 %"])
-    bar.ax.set_title("relative error", fontsize=10)
+    bar.set_label("relative error", labelpad=-22)
     largest = np.nanmax(errors[closed < SLOW])
-    right.set_title(f"Below a rate of {SLOW} they differ by {largest:.2%} at most")
+    right.set_title(f"At rates below {SLOW} they differ\nby {largest:.2%} at most")
     left.set_ylabel("momentum β")
     panels.letters(left, middle, right)
 
@@ -281,5 +281,6 @@ def _map(ax: Axes, axes: Any, values: np.ndarray, levels: np.ndarray, colours: s
     ax.set(xlim=(alphas[0], alphas[-1]), ylim=(betas[0], betas[-1]))
     ax.text(0.97, 0.03 if "cividis" in colours else 0.19, "grey: diverges", ha="right",
             transform=ax.transAxes, fontsize=10)  # fmt: skip
+    ax.set_xticks([0.01, 0.02, 0.03, 0.04])
     ax.set_xlabel("step α")
     return contours

@@ -275,7 +275,7 @@ def draw(figure: Figure, results: Results) -> None:
         ax.plot(BOUNDS[method](betas), betas, color=plots.COLOURS[1], lw=3, label="theory")
         ax.set_ylim(betas[0], betas[-1])
         times = found[method][0, -1] / found["gradient descent"][0, 0]
-        ax.set_title(f"{method}: {times:.2f} times the plain step at beta {MOMENTA[-1]:g}")
+        ax.set_title(f"{method}: {times:.2f} times the plain step at β = {MOMENTA[-1]:g}")
         ax.legend(loc="lower right", fontsize=9)
     bar = figure.colorbar(panels[0].images[0], ax=panels, pad=0.02, aspect=40)
     bar.set_label(f"steps to |gradient| ≤ {TOLERANCE:g}".replace("1e-06", "10⁻⁶"))

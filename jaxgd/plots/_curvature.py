@@ -1,31 +1,18 @@
 """Curvature: the eigenvalues of a Hessian as a density."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from jaxgd import _checks
+from jaxgd.curvature import SpectralDensity
 from jaxgd.plots import _inputs, _words
 from jaxgd.plots._style import COLOURS, DASHES, pick
 
 _LOWEST = 1e-12  # of the highest density: what lies below is rounding
-
-
-class SpectralDensity(Protocol):
-    """What ``curvature.spectral_density`` returns: S samples of K nodes and their weights."""
-
-    @property
-    def nodes(self) -> Any:
-        """Shape (S, K)."""
-        ...
-
-    @property
-    def weights(self) -> Any:
-        """Shape (S, K); each row sums to 1."""
-        ...
 
 
 def spectrum(
@@ -54,17 +41,20 @@ def spectrum(
       One line per density.
 
     Raises:
-      TypeError: if a density has no nodes and weights.
+      TypeError: if one is not a SpectralDensity.
       ValueError: if these are not of one shape (S, K), are not finite, or ``smoothing`` is not
         above 0.
 
     Example:
-      >>> from types import SimpleNamespace
+      >>> import jax
       >>> import jax.numpy as jnp
       >>> from matplotlib.figure import Figure
-      >>> from jaxgd import plots
-      >>> nodes, weights = jnp.array([[0.0, 9.0]]), jnp.array([[0.9, 0.1]])
-      >>> density = SimpleNamespace(nodes=nodes, weights=weights)
+      >>> from jaxgd import curvature, plots
+      >>> def loss_fn(params):
+      ...     return jnp.sum(jnp.array([1.0, 1.0, 1.0, 9.0]) * params**2) / 2
+      >>> density = curvature.spectral_density(
+      ...     jax.random.key(0), loss_fn, jnp.ones(4), num_iterations=2, num_samples=3
+      ... )
       >>> ax = Figure().add_subplot()
       >>> lines = plots.spectrum(ax, density, smoothing=0.1)
       >>> ax.get_ylabel()
@@ -113,9 +103,7 @@ def spectrum(
 
 
 def _nodes_and_weights(where: str, name: str, density: Any) -> tuple[np.ndarray, np.ndarray]:
-    is_density = hasattr(density, "nodes") and hasattr(density, "weights")
-    wanted = f"{name} must be a SpectralDensity"
-    _checks.that(where, is_density, wanted, _checks.kind(density), error=TypeError)
+    _checks.instance(where, name, density, SpectralDensity)
     nodes = _inputs.numbers(where, f"{name}.nodes", density.nodes)
     weights = _inputs.numbers(where, f"{name}.weights", density.weights)
     fits = nodes.ndim == 2 and nodes.shape == weights.shape and nodes.size > 0

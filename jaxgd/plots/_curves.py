@@ -92,7 +92,7 @@ def barrier(ax: Axes, barrier: Barrier | Mapping[str, Barrier]) -> list[Line2D]:
         rise = np.where(np.isfinite(losses), losses - straight, -np.inf)
         top = int(rise.argmax())
         if height > 0 and rise[top] > 0:
-            arrow = {"arrowstyle": "<->", "color": GREY, "shrinkA": 0, "shrinkB": 0}
+            arrow = {"arrowstyle": "<->", "color": colour, "shrinkA": 0, "shrinkB": 0}
             ax.annotate("", (t[top], losses[top]), (t[top], straight[top]), arrowprops=arrow)
     ax.set_xlabel("from the first minimum (0) to the last (1)")
     ax.set_ylabel("loss")
