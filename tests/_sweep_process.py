@@ -138,13 +138,20 @@ def run(trial: Trial) -> None:
     devices = None
     if trial.num_devices is not None and trial.fn != "sharded":
         devices = jax.devices()[: trial.num_devices[1]]
+    if trial.fn == "approximated":
+        result = sweeps.approximate(quick, *2 * [(-1, 1)], tolerance=1e-3, progress=False)
+        return write(trial, [result.coefficients, result.errors, result.num_points])
     surface = sweeps.run(
         MAKERS[trial.fn](), *axes, data=data, batch_size=BATCH_SIZE, store=trial.store,
         devices=devices, progress=False,
     )  # fmt: skip
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(surface.values)]
+    return write(trial, jax.tree.leaves(surface.values))
+
+
+def write(trial: Trial, leaves: list[jax.Array]) -> None:
+    """Puts values where the test looks for them."""
     with pathlib.Path(trial.out).open("wb") as file:
-        np.savez(file, *leaves)
+        np.savez(file, *[np.asarray(leaf) for leaf in leaves])
 
 
 def _child(trial: Trial) -> None:

@@ -118,8 +118,8 @@ PUBLIC = {
         "geometry",
         "restrict",
     },
-    "surfaces": {"Surface", "select", "sweep"},
-    "sweeps": {"load", "run"},
+    "surfaces": {"Approximation", "Surface", "evaluate", "select", "sweep"},
+    "sweeps": {"approximate", "load", "run"},
 }
 WITH_OUTSIDE = {"sweeps", "plots"}  # the rooms that may touch files, clocks and terminals
 FILES = sorted(LIBRARY.rglob("*.py"))

@@ -1089,6 +1089,55 @@ refuse(
     ValueError,
     r"the arrays of fn must be known, got traced values",
 )
+SERIES = surfaces.Approximation(
+    jnp.array([[0.0, 1.0]]), jnp.ones(3), jnp.array(0.0), jnp.int32(3), jnp.int32(1)
+)
+refuse(
+    surfaces.evaluate,
+    lambda f: f(TWO, 1.0),
+    TypeError,
+    r"approximation must be an Approximation, got a Surface",
+)
+refuse(surfaces.evaluate, lambda f: f(SERIES), ValueError, r"expected 1 coordinate, one per axi")
+refuse(
+    surfaces.evaluate,
+    lambda f: f(SERIES, ONES),
+    ValueError,
+    r"coordinate 0 must be a scalar, got shape \(3,\)\. For a grid of them use surfaces\.sweep",
+)
+for args, options, error, says in (
+    ((3, (0, 1)), {}, TypeError, r"fn must be callable, got 3"),
+    ((square,), {}, ValueError, r"domains must be at least one pair \(low, high\), got none"),
+    ((square, 3), {}, TypeError, r"domain 0 must be a tuple, list.*got 3\. Write a pair"),
+    ((square, (0, 1, 2)), {}, ValueError, r"domain 0 must be \(low, high\), finite, low < high"),
+    ((square, (1, 0)), {}, ValueError, r"domain 0 must be \(low, high\).*got \(1, 0\)"),
+    ((square, (0, np.inf)), {}, ValueError, r"domain 0 must be \(low, high\), finite"),
+    ((square, (0, "b")), {}, TypeError, r"an end of domain 0 must be an array, got 'b'"),
+    ((square, (0, 1)), {"tolerance": -1}, ValueError, r"tolerance must be at least 0, got -1"),
+    ((square, (0, 1)), {"tolerance": ONES}, ValueError, r"tolerance must be a scalar, got sh"),
+    ((square, (0, 1)), {"max_degree": 1}, ValueError, r"max_degree must be at least 2, got 1"),
+    ((square, (0, 1)), {"max_degree": 8.0}, TypeError, r"max_degree must be an int, got 8\.0"),
+    ((square, (0, 1)), {"batch_size": 0}, ValueError, r"batch_size must be at least 1, got 0"),
+    ((square, (0, 1)), {"devices": []}, ValueError, r"devices must be some of this process's"),
+    ((lambda a: a + 1j, (0, 1)), {}, ValueError, r"fn must return real numbers, got complex"),
+    ((lambda a: a * ONES, (0, 1)), {}, ValueError, r"fn must return scalars, got shape \(3,\)"),
+    ((square, (0, 1)), {"data": iter([ONES])}, ValueError, r"data must be readable again, got an"),
+    ((square, (0, 1)), {"data": (ONES, ONES)}, TypeError, r"data must be an iterable of batch"),
+):
+    refuse(
+        sweeps.approximate,
+        lambda f, args=args, options=options: f(
+            *args, **{"tolerance": 1e-3, **options}, progress=False
+        ),
+        error,
+        says,
+    )
+refuse(
+    sweeps.approximate,
+    lambda f: jax.jit(lambda t: f(square, (0, t), tolerance=1e-3).values)(1.0),
+    ValueError,
+    r"domain 0 must be known, got traced values",
+)
 refuse(sweeps.load, lambda f: f(3), TypeError, r"store must be a str or PathLike, got 3")
 refuse(sweeps.load, lambda f: f("file:///x"), ValueError, r"store must be a folder, not a URL, got")
 

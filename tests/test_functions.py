@@ -114,7 +114,7 @@ def tilted(params, x):
 
 
 # What runs on the host: drivers that compile for themselves, and what looks at one result.
-DRIVERS = {"sweeps.load", "sweeps.run", "descent.status_name", "descent.trim"}
+DRIVERS = {"sweeps.approximate", "sweeps.load", "sweeps.run", "descent.status_name", "descent.trim"}
 
 KEYED = "what it draws is a function of a key, which has no derivative"
 ROWS = [
@@ -359,6 +359,22 @@ ROWS = [
         ),
         normal((3,), (2, 4)),
         (1,),
+    ),
+    Row(
+        surfaces.evaluate,
+        lambda c, a, b: surfaces.evaluate(
+            surfaces.Approximation(
+                jnp.array([[-3.0, 2.0], [-1.0, 4.0]]),
+                {"x": c},
+                {"x": 0.0},
+                jnp.int32(1),
+                jnp.int32(0),
+            ),
+            jnp.tanh(a),
+            jnp.tanh(b),
+        ),
+        normal((4, 3), (), ()),
+        (0, 1, 2),
     ),
     Row(
         surfaces.sweep,

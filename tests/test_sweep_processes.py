@@ -229,6 +229,14 @@ def test_processes_that_read_a_share_of_the_data_each_get_the_mean_of_all(
     assert not list(tmp_path.glob("store/.sums*"))
 
 
+def test_processes_approximate_together_what_one_does_alone(launcher, tmp_path):
+    (alone,) = finish(launcher, [Trial(str(tmp_path / "alone"), "approximated")])
+
+    for values in finish(launcher, job(tmp_path, 2, None, fn="approximated")):
+        for leaf, wanted in zip(values, alone, strict=True):
+            np.testing.assert_allclose(leaf, wanted, atol=1e-6)
+
+
 def test_shares_of_the_data_keep_their_number_of_processes(launcher, tmp_path):
     store = str(tmp_path / "store")
     finish(launcher, job(tmp_path, 2, store, fn="mean"))

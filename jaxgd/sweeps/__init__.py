@@ -3,7 +3,8 @@
 ``surfaces.sweep`` is one program for one device that is done or not. ``run`` computes the same
 surface from the host: it compiles one program, which computes a few batches of points on every
 device, and calls it until all batches are done, while a bar shows how long is left and finished
-blocks go to disk. In a job of several processes each computes its share.
+blocks go to disk. In a job of several processes each computes its share. ``approximate`` looks at
+a smooth surface at a few points only.
 """
 
 import json
@@ -19,12 +20,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from jaxgd import _checks
-from jaxgd.surfaces import Surface
-from jaxgd.sweeps import _data, _fingerprint, _grid, _job, _names, _program, _store
-from jaxgd.types import Array, ArrayLike
+from jaxgd.surfaces import Approximation, Surface, evaluate
+from jaxgd.sweeps import _chebyshev, _data, _fingerprint, _grid, _job, _names, _program, _store
+from jaxgd.types import Array, ArrayLike, Status
 
-__all__ = ["load", "run"]
+__all__ = ["approximate", "load", "run"]
 
+_FEW_POINTS = 8  # to be computed at once, where there are few
 _NUM_BLOCKS = 64  # at least, and more for each process of a large job
 
 
@@ -154,6 +156,95 @@ def run(
     return Surface(axes, _unflatten(program, target.grid, values))
 
 
+def approximate(
+    fn: Callable[..., Any],
+    *domains: tuple[float, float],
+    tolerance: float,
+    max_degree: int = 128,
+    data: Iterable[Sequence[Any]] | None = None,
+    batch_size: int | None = None,
+    devices: Sequence[Any] | None = None,
+    progress: bool = True,
+) -> Approximation:
+    """Computes a smooth function of k scalars as a Chebyshev series, from few evaluations.
+
+    The function is evaluated on Chebyshev-Lobatto grids of degrees 4, 8, 16, ..., doubled axis by
+    axis where the series needs it; a finer grid has the points of the coarser one, whose values
+    are used again. It ends when twice the largest deviation from the function, at points that are
+    not on the grid (some of them random, the same in every call, some where the error is likely
+    to be large), is within the tolerance. A smooth surface takes a few hundred evaluations, and
+    ``surfaces.evaluate`` then draws it at any resolution. A kink costs more, and a jump, an
+    accuracy or a fractal border does not converge: the status and the errors say so.
+
+    Args:
+      fn: k scalars -> a scalar, or a pytree of scalars; all of them are to converge.
+      *domains: k pairs (low, high) of coordinates.
+      tolerance: the largest error, relative to the range of the values.
+      max_degree: the highest degree along an axis, at least 2; of the powers of two up to it.
+      data: an iterable of batches, as in ``run``. It is read several times, once for each grid and
+        twice for each check, so that a generator is refused.
+      batch_size: how many points a device computes at once. None takes 8 or what fits.
+      devices: the devices of this process to use; None takes all of them.
+      progress: whether to show a bar, which counts the points.
+
+    Returns:
+      An Approximation. In a job of several processes, which all make the same call, each gets it.
+
+    Raises:
+      TypeError: if ``fn`` is not callable or an argument is of the wrong type.
+      ValueError: if a domain is not a pair of finite numbers, low < high, if ``fn`` returns
+        anything but real scalars, if ``tolerance`` is below 0, ``max_degree`` below 2 or
+        ``batch_size`` below 1, or if ``data`` or ``devices`` are not as in ``run``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import surfaces, sweeps
+      >>> wave = sweeps.approximate(
+      ...     lambda a, b: jnp.sin(3 * a) * b, (-1, 1), (0, 2), tolerance=1e-3, progress=False
+      ... )
+      >>> int(wave.num_points) < 400
+      True
+      >>> axes = jnp.linspace(-1, 1, 201), jnp.linspace(0, 2, 201)
+      >>> surface = surfaces.sweep(lambda a, b: surfaces.evaluate(wave, a, b), *axes)
+      >>> surface.values.shape
+      (201, 201)
+
+    Source:
+      Trefethen, Approximation Theory and Approximation Practice, 2019, Ch. 3, 4 and 8.
+    """
+    where = "sweeps.approximate"
+    _checks.function(where, "fn", fn)
+    intervals = _intervals(where, domains)
+    _program.check_known(where, "tolerance", [tolerance])
+    _checks.at_least(where, "tolerance", _checks.scalar(where, "tolerance", tolerance), 0)
+    max_degree = _checks.count(where, "max_degree", max_degree, least=2)
+    if batch_size is not None:
+        batch_size = _checks.count(where, "batch_size", batch_size, least=1)
+    lattice = _chebyshev.lattice(len(domains), max_degree)
+    axes = _axes(where, fn, list(_chebyshev.axes(lattice, intervals)))
+    batch = () if data is None else _data.opened(where, _data.readable_again(where, data)).specs
+    program = _program.trace(where, fn, axes, devices, batch)
+    is_real = all(dtype.kind not in "c" for dtype in program.dtypes)
+    _checks.that(where, is_real, "fn must return real numbers", "complex ones")
+    size = batch_size or _program.batch_size(program, most=_FEW_POINTS)
+
+    def values_at(points: np.ndarray) -> list[np.ndarray]:
+        if data is None:
+            own = _job.share(points)
+            rows = _program.values(program, program.bind(()), _grid.in_batches(own, size))
+            values = [_job.joined(where, leaf[: own.size], points.size) for leaf in rows]
+        else:
+            source = _data.opened(where, data)
+            values = _data.means(where, program, _grid.in_batches(points, size), source)
+        bar.update(points.size)
+        return [leaf[: points.size].astype(np.float64) for leaf in values]
+
+    hidden = not progress or jax.process_index() > 0
+    with tqdm(unit=" points", disable=hidden) as bar:
+        fit = _chebyshev.refined(values_at, lattice, float(tolerance))
+    return _approximation(program, intervals, lattice, fit)
+
+
 def load(store: str | os.PathLike[str]) -> Surface:
     """Reads the surface that a store holds, finished or not.
 
@@ -210,6 +301,58 @@ def _axes(where: str, fn: Any, coordinates: Sequence[Any]) -> tuple[Array, ...]:
     got = " x ".join(map(str, shape))
     _checks.that(where, math.prod(shape) < 2**30, wanted, got, "Sweep an axis in parts.")
     return axes
+
+
+def _intervals(where: str, domains: Sequence[Any]) -> np.ndarray:
+    """The domains, shape (k, 2)."""
+    _checks.that(where, bool(domains), "domains must be at least one pair (low, high)", "none")
+    pairs = []
+    for i, domain in enumerate(domains):
+        name = f"domain {i}"
+        _program.check_known(where, name, jax.tree.leaves(domain))
+        cure = "Write a pair (low, high) for each coordinate."
+        _checks.instance(where, name, domain, (tuple, list, np.ndarray, jax.Array), cure)
+        pair = np.array([float(_checks.scalar(where, f"an end of {name}", t)) for t in domain])
+        fine = pair.shape == (2,) and np.isfinite(pair).all() and pair[0] < pair[1]
+        wanted = f"{name} must be (low, high), finite, low < high"
+        _checks.that(where, bool(fine), wanted, repr(domain))
+        pairs.append(pair)
+    return np.array(pairs)
+
+
+def _approximation(
+    program: _program.Program,
+    intervals: np.ndarray,
+    lattice: _chebyshev.Lattice,
+    fit: _chebyshev.Fit,
+) -> Approximation:
+    """A fit as what users get, its errors measured as they evaluate it."""
+    structure = jax.tree.structure(program.outputs)
+    leaves = [
+        jnp.asarray(leaf, jnp.promote_types(dtype, jnp.float32))
+        for leaf, dtype in zip(fit.coefficients, program.dtypes, strict=True)
+    ]
+    status = Status.CONVERGED if fit.is_within else Status.MAX_STEPS
+    approximation = Approximation(
+        domains=jnp.asarray(intervals, program.axes[0].dtype),
+        coefficients=jax.tree.unflatten(structure, leaves),
+        errors=None,
+        num_points=jnp.int32(fit.known.points.size),
+        status=jnp.int32(status if fit.is_finite else Status.NON_FINITE),
+    )
+    if not fit.is_finite:
+        return approximation._replace(
+            errors=jax.tree.map(lambda _: jnp.array(jnp.nan), program.outputs)
+        )
+    points = _chebyshev.off_grid(lattice, fit.known, fit.degrees)
+    coordinates = _chebyshev.coordinates(lattice, program.axes, points)
+    at_points = jax.jit(jax.vmap(lambda *point: evaluate(approximation, *point)))
+    found = jax.tree.leaves(at_points(*coordinates))
+    errors = [
+        jnp.asarray(_chebyshev.SAFETY * np.abs(leaf - wanted).max())
+        for leaf, wanted in zip(found, _chebyshev.at(fit.known, points), strict=True)
+    ]
+    return approximation._replace(errors=jax.tree.unflatten(structure, errors))
 
 
 def _unflatten(program: _program.Program, grid: _grid.Grid, values: Sequence[np.ndarray]) -> Any:

@@ -2,11 +2,10 @@
 
 import contextlib
 import hashlib
-import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -134,13 +133,57 @@ def _kind(batch: Any) -> str:
     return "; ".join(kinds)
 
 
-def add_up(
+def compute(
+    where: str,
+    program: _program.Program,
+    grid: _grid.Grid,
+    share: np.ndarray,
+    source: Source,
+    store: pathlib.Path | None,
+    bar: Any,
+) -> Iterator[_grid.Block]:
+    """Computes blocks of means over all rows of the data."""
+    points = _grid.batches(grid, np.arange(_grid.num_blocks(grid)))
+    sums = _empty(program, points)
+    kept = None
+    if store is not None:
+        name = f".sums-{jax.process_index()}-of-{jax.process_count()}.npz"
+        kept = Kept(store / name)
+        sums = kept.read(where, sums)
+        bar.update(sums.num_batches)
+    sums = _added_up(where, program, points, source.batches, sums, bar, kept)
+    values = _divided(where, program, sums)
+    for number in share.tolist():
+        place = _grid.place(grid, number)
+        yield _grid.Block(number, place, [leaf[place] for leaf in values])
+    if kept is not None:
+        kept.path.unlink(missing_ok=True)
+
+
+def means(
+    where: str, program: _program.Program, points: np.ndarray, source: Source
+) -> list[np.ndarray]:
+    """The means over all rows at batches of points, flat."""
+    sums = _empty(program, points)
+    return _divided(where, program, _added_up(where, program, points, source.batches, sums))
+
+
+def readable_again(where: str, data: Any) -> Any:
+    """Data that are read several times: no iterator, which can be read once."""
+    check(where, data)
+    cure = "Pass a list or a loader."
+    is_iterator = isinstance(data, Iterator)
+    _checks.that(where, not is_iterator, "data must be readable again", "an iterator", cure)
+    return data
+
+
+def _added_up(
     where: str,
     program: _program.Program,
     points: np.ndarray,
     batches: Iterator[tuple[Any, ...]],
     sums: Sums,
-    bar: Any,
+    bar: Any = None,
     kept: "Kept | None" = None,
 ) -> Sums:
     """Adds to the sums at some points what the batches give that are not in them yet.
@@ -148,7 +191,7 @@ def add_up(
     Args:
       where: who asks.
       program: of the point and the batch.
-      points: rows of numbers of points, each computed at once.
+      points: rows of numbers of points, each computed at once; the sums are in their order.
       batches: the data.
       sums: what is known already.
       bar: moves with every batch.
@@ -167,61 +210,34 @@ def add_up(
             _checks.that(where, digest == sums.digest, wanted, "others", cure)
         if number > done:
             rows = jax.tree.leaves(batch)[0].shape[0]
-            for at, new in _program.parts(program, program.bind(batch), points):
-                for total, values in zip(sums.values, new, strict=True):
-                    total[at] += rows * values.astype(total.dtype)
-            sums = Sums(number, sums.num_rows + rows, digest, sums.values)
+            new = _program.values(program, program.bind(batch), points)
+            totals = [
+                total + rows * leaf.astype(total.dtype)
+                for total, leaf in zip(sums.values, new, strict=True)
+            ]
+            sums = Sums(number, sums.num_rows + rows, digest, totals)
             if kept is not None:
                 kept.write(where, sums)
-            bar.update(1)
+            if bar is not None:
+                bar.update(1)
         del batch  # before the next one comes
     wanted = f"data must give at least the {done} batches that are in the store"
     _checks.that(where, number >= done, wanted, f"{number}: it ended early")
     return sums
 
 
-def compute(
-    where: str,
-    program: _program.Program,
-    grid: _grid.Grid,
-    share: np.ndarray,
-    source: Source,
-    store: pathlib.Path | None,
-    bar: Any,
-) -> Iterator[_grid.Block]:
-    """Computes blocks of means over all rows of the data."""
-    sums = empty(program)
-    kept = None
-    if store is not None:
-        name = f".sums-{jax.process_index()}-of-{jax.process_count()}.npz"
-        kept = Kept(store / name)
-        sums = kept.read(where, sums)
-        bar.update(sums.num_batches)
-    points = _grid.batches(grid, np.arange(_grid.num_blocks(grid)))
-    sums = add_up(where, program, points, source.batches, sums, bar, kept)
-    values = means(where, sums, program.dtypes)
-    for number in share.tolist():
-        place = _grid.place(grid, number)
-        yield _grid.Block(number, place, [leaf[place] for leaf in values])
-    if kept is not None:
-        kept.path.unlink(missing_ok=True)
-
-
-def means(where: str, sums: Sums, dtypes: Sequence[np.dtype]) -> list[np.ndarray]:
-    """The means over all rows, those of other processes included."""
-    rows = _job.gather_all(where, np.array([sums.num_rows], np.int64))
-    totals = [sum(_job.gather_all(where, total)) for total in sums.values]
-    return [
-        np.asarray(total / sum(rows)).astype(dtype)
-        for total, dtype in zip(totals, dtypes, strict=True)
-    ]
-
-
-def empty(program: _program.Program) -> Sums:
+def _empty(program: _program.Program, points: np.ndarray) -> Sums:
     """The sums over no batch."""
-    size = math.prod(program.shape)
     wide = [np.complex128 if d.kind == "c" else np.float64 for d in program.dtypes]
-    return Sums(0, 0, "", [np.zeros(size, dtype) for dtype in wide])
+    return Sums(0, 0, "", [np.zeros(points.size, dtype) for dtype in wide])
+
+
+def _divided(where: str, program: _program.Program, sums: Sums) -> list[np.ndarray]:
+    """The means over all rows, those of other processes included."""
+    rows = sum(_job.gather_all(where, np.array([sums.num_rows], np.int64)))
+    totals = [sum(_job.gather_all(where, total)) for total in sums.values]
+    pairs = zip(totals, program.dtypes, strict=True)
+    return [np.asarray(total / rows).astype(dtype) for total, dtype in pairs]
 
 
 class Kept(NamedTuple):

@@ -87,6 +87,14 @@ def batches(grid: Grid, blocks: np.ndarray) -> np.ndarray:
     return np.minimum(starts[:, None] + np.arange(size, dtype=np.int32), num_points - 1)
 
 
+def in_batches(points: np.ndarray, batch_size: int) -> np.ndarray:
+    """Any points as rows of one length; the last point fills up the last row."""
+    num_batches = -(-points.size // batch_size)
+    padding = num_batches * batch_size - points.size
+    filled = np.concatenate([points, np.repeat(points[-1:], padding)])
+    return filled.astype(np.int32).reshape(num_batches, batch_size)
+
+
 def room(grid: Grid, dtype: np.dtype) -> np.ndarray:
     """Room for all values, aligned so that a CPU's array can be that room and need not copy it."""
     num_bytes = math.prod(grid.shape) * np.dtype(dtype).itemsize

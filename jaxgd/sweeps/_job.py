@@ -39,6 +39,12 @@ def in_turn(where: str, action: Callable[[], _T]) -> _T:
     return action() if result is None else result
 
 
+def joined(where: str, values: np.ndarray, num_values: int) -> np.ndarray:
+    """So many values, in all processes, each of which has computed its share of them."""
+    shares = np.array_split(np.arange(num_values), jax.process_count())
+    return np.concatenate(gather(where, values, [share.size for share in shares]))
+
+
 def agreed(where: str, values: np.ndarray) -> np.ndarray:
     """The first process's values, in all processes."""
     return gather_all(where, values)[0].reshape(values.shape)

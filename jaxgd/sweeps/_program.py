@@ -293,7 +293,7 @@ def compute(
     points = np.empty(0, np.int32)
     values = [np.empty(0, dtype) for dtype in program.dtypes]
     waiting = [(block, _grid.place(grid, block)) for block in reversed(blocks.tolist())]
-    for new_points, new_values in parts(program, bound, _grid.batches(grid, blocks)):
+    for new_points, new_values in _parts(program, bound, _grid.batches(grid, blocks)):
         points = np.concatenate([points, new_points])
         values = [np.concatenate(pair) for pair in zip(values, new_values, strict=True)]
         while waiting and waiting[-1][1].stop <= points[-1] + 1:
@@ -306,7 +306,14 @@ def compute(
         points, values = points[rest:], [rows[rest:] for rows in values]
 
 
-def parts(
+def values(program: Program, bound: Any, batches: np.ndarray) -> list[np.ndarray]:
+    """The values at batches of points, flat."""
+    new = [values for _, values in _parts(program, bound, batches)]
+    empty = [np.empty(0, dtype) for dtype in program.dtypes]
+    return [np.concatenate(leaves) for leaves in zip(empty, *new, strict=True)]
+
+
+def _parts(
     program: Program, bound: Any, batches: np.ndarray
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """The points of batches and their values, part by part, the next one under way."""
