@@ -24,6 +24,7 @@ __all__ = [
     "Projection",
     "along",
     "coordinate",
+    "explain",
     "filter_normalize",
     "geometry",
     "point",
@@ -685,19 +686,75 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     where = "planes.restrict"
     _checks.function(where, "loss_fn", loss_fn)
     origin, directions = _checked(where, plane)
-    num_directions = len(directions)
-    leaves, structure = jax.tree.flatten(origin)
-    dtype = jnp.float64 if any(leaf.dtype == jnp.float64 for leaf in leaves) else jnp.float32
-    steps = [jax.tree.leaves(direction) for direction in directions]
-    still = [
-        frozenset(index for index in range(num_directions) if _is_zero(steps[index][place]))
-        for place in range(len(leaves))
+    still = _still(origin, directions)
+    along, num_directions, watched = _along(where, loss_fn, origin, directions, still, data)
+    shapes = jax.tree.map(_shape_of, (origin, directions, data))
+    remake = (_along_zeros, (where, loss_fn, still, *shapes))
+    hoisted = _affine.hoist(along, num_directions, _dtype_of(origin), watched, remake)
+    return jax.tree_util.Partial(_restricted, hoisted)
+
+
+def explain(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> str:
+    """Says what ``restrict`` computes once, what is left at each point, and what that saves.
+
+    Args:
+      loss_fn: (params, *data) -> a scalar, or a pytree of scalars.
+      plane: a Plane with k directions.
+      *data: further arguments of ``loss_fn``.
+
+    Returns:
+      A few lines of text.
+
+    Raises:
+      TypeError: if ``loss_fn`` is not callable, or ``plane`` not a Plane of floating-point
+        params.
+      ValueError: if a direction does not fit the origin, or ``loss_fn`` returns anything but
+        scalars.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import planes
+      >>> line = planes.Plane(origin=jnp.zeros(2), directions=(jnp.ones(2),))
+      >>> print(planes.explain(lambda w, x: jnp.sum((x @ w) ** 2), line, jnp.ones((50, 2))))
+      Computed once, and read at each point:
+        1 x a sum of squares, as an R factor
+      Left at each point, 0 of 6 operations:
+        none
+      By estimate, a point takes 0.9% of the work of the loss.
+    """
+    where = "planes.explain"
+    _checks.function(where, "loss_fn", loss_fn)
+    origin, directions = _checked(where, plane)
+    still = _still(origin, directions)
+    along, num_directions, _ = _along(where, loss_fn, origin, directions, still, data)
+    return _affine.explain(along, num_directions, _dtype_of(origin))
+
+
+def _still(origin: Params, directions: Sequence[Params]) -> list[frozenset[int]]:
+    """For each array of the params, the coordinates that are known not to move it."""
+    columns = [jax.tree.leaves(direction) for direction in directions]
+    return [
+        frozenset(index for index, steps in enumerate(columns) if _is_zero(steps[place]))
+        for place in range(len(jax.tree.leaves(origin)))
     ]
+
+
+def _along(
+    where: str,
+    loss_fn: Callable[..., Any],
+    origin: Params,
+    directions: Sequence[Params],
+    still: Sequence[frozenset[int]],
+    data: Sequence[Any],
+) -> tuple[Callable[..., Any], int, list[tuple[Array, frozenset[int]]]]:
+    """The loss as a function of the coordinates; their number; what they do not move."""
+    leaves, structure = jax.tree.flatten(origin)
+    steps = [jax.tree.leaves(direction) for direction in directions]
 
     def along(*coordinates: Array) -> Any:
         moved = []
         for place, leaf in enumerate(leaves):
-            moving = [index for index in range(num_directions) if index not in still[place]]
+            moving = [index for index in range(len(steps)) if index not in still[place]]
             own = Plane(leaf, tuple(steps[index][place] for index in moving))
             moved.append(point(own, *(coordinates[i] for i in moving)) if moving else leaf)
         with _checks.traceable(where, "loss_fn"):
@@ -705,9 +762,41 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
         _checks.scalar_outputs(where, "loss_fn", values)
         return values
 
-    watched = list(zip(leaves, still, strict=True))
-    hoisted = _affine.hoist(along, num_directions, dtype, watched)
-    return jax.tree_util.Partial(_restricted, hoisted)
+    return along, len(steps), list(zip(leaves, still, strict=True))
+
+
+def _along_zeros(
+    where: str,
+    loss_fn: Callable[..., Any],
+    still: Sequence[frozenset[int]],
+    origin: Params,
+    directions: Sequence[Params],
+    data: Sequence[Any],
+) -> tuple[Callable[..., Any], int, list[tuple[Array, frozenset[int]]]]:
+    """The same of arrays of which nothing is known but their shapes and dtypes."""
+
+    def zeros(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        if leaf.weak_type:
+            return jnp.broadcast_to(0.0 if leaf.dtype.kind == "f" else 0, leaf.shape)
+        return jnp.zeros(leaf.shape, leaf.dtype)
+
+    origin, directions, data = jax.tree.map(zeros, (origin, directions, data))
+    return _along(where, loss_fn, origin, directions, still, data)
+
+
+def _shape_of(leaf: Any) -> Any:
+    if not isinstance(leaf, (jax.Array, np.ndarray)) or leaf.dtype == object:
+        return leaf
+    is_weak = getattr(leaf, "weak_type", False)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=is_weak)
+
+
+def _dtype_of(origin: Params) -> Any:
+    """The dtype of the coordinates."""
+    is_double = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(origin))
+    return np.dtype(np.float64 if is_double else np.float32)
 
 
 def _restricted(hoisted: Any, *coordinates: ArrayLike) -> Any:

@@ -1,6 +1,7 @@
 """Equal programs compile once, whatever the numbers in the plane and the data."""
 
 import contextlib
+import pickle
 
 import jax
 import jax.monitoring
@@ -137,3 +138,77 @@ def test_a_plane_that_moves_other_arrays_is_another_program():
     for plane, phi in zip((first, second), phis, strict=True):
         plain = dense(planes.point(plane, 0.5, -0.25), *data)
         np.testing.assert_allclose(phi(0.5, -0.25), plain, rtol=1e-5)
+
+
+# What is worth computing once.
+
+
+@pytest.mark.parametrize("loss_fn", [dense, squares, recurrent])
+def test_a_restricted_loss_can_be_pickled_if_the_loss_can(loss_fn):
+    plane, data = plane_and_data(5)
+    phi = planes.restrict(loss_fn, plane, *data)
+
+    again = pickle.loads(pickle.dumps(phi))
+
+    assert jax.tree.structure(again) == jax.tree.structure(phi)
+    np.testing.assert_array_equal(again(0.5, -0.25), phi(0.5, -0.25))
+
+
+_POWERS = {"of the day": 3}
+
+
+def changing(p, x, labels):
+    del labels
+    return jnp.sum((x @ p["w"]) ** _POWERS["of the day"])
+
+
+def test_a_pickled_loss_that_has_changed_since_is_refused(monkeypatch):
+    plane, data = plane_and_data(5)
+    pickled = pickle.dumps(planes.restrict(changing, plane, *data))
+    monkeypatch.setitem(_POWERS, "of the day", 5)
+
+    message = (
+        r"^planes.restrict: loss_fn must be the program that phi was pickled with, got another"
+    )
+    with pytest.raises(ValueError, match=message):
+        pickle.loads(pickled)
+
+
+def wide(p, x):
+    """Two layers, the first of which takes nearly all of the work."""
+    return jnp.mean(jnp.tanh(jnp.tanh(x @ p["first"]) @ p["second"]))
+
+
+def wide_plane(moves_first):
+    params = {"first": jnp.ones((40, 30)), "second": jnp.ones((30, 2))}
+    step = {**params, "first": params["first"] * moves_first}
+    return planes.Plane(params, (step,))
+
+
+def test_what_restrict_does_is_explained():
+    x = jnp.ones((50, 40))
+
+    both = planes.explain(wide, wide_plane(1.0), x)
+    second = planes.explain(wide, wide_plane(0.0), x)
+
+    assert "1 x float32[50,30] by dot_general, as origin and 1 tangent\n" in both
+    assert "1 x float32[50,30] by tanh, constant\n" not in both
+    assert "as origin and 1 tangent\n" in second
+    assert "2 x tanh" in both
+    assert "1 x tanh" in second
+    share = [float(text.split("a point takes ")[1].split("%")[0]) for text in (both, second)]
+    assert 0 < share[1] < share[0] < 50
+
+
+def test_where_nothing_is_gained_a_restricted_loss_is_the_loss():
+    plane = planes.Plane(jnp.ones((3, 4)), (jnp.ones((3, 4)),))
+    loss_fn = lambda w, x: jnp.mean(jnp.sin(jnp.sin(w)) @ x)  # noqa: E731
+    x = jnp.ones((4, 50))
+
+    phi = planes.restrict(loss_fn, plane, x)
+
+    assert planes.explain(loss_fn, plane, x).startswith("Nothing is worth computing once")
+    plain = jax.make_jaxpr(lambda c: loss_fn(planes.point(plane, c), x))(0.5)
+    found = [str(eqn.primitive) for eqn in jax.make_jaxpr(phi)(0.5).eqns]
+    assert sorted(found) == sorted(str(eqn.primitive) for eqn in plain.eqns)
+    np.testing.assert_array_equal(phi(0.5), loss_fn(planes.point(plane, 0.5), x))

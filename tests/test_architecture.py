@@ -116,6 +116,7 @@ PUBLIC = {
         "filter_normalize",
         "PlaneGeometry",
         "geometry",
+        "explain",
         "restrict",
     },
     "surfaces": {"Approximation", "Surface", "evaluate", "select", "sweep"},

@@ -113,8 +113,16 @@ def tilted(params, x):
     return jnp.mean(jnp.sin(x @ params["w"]) + params["b"] ** 2)
 
 
-# What runs on the host: drivers that compile for themselves, and what looks at one result.
-DRIVERS = {"sweeps.approximate", "sweeps.load", "sweeps.run", "descent.status_name", "descent.trim"}
+# What returns words, and what runs on the host: drivers that compile for themselves, and what looks
+# at one result.
+DRIVERS = {
+    "planes.explain",
+    "sweeps.approximate",
+    "sweeps.load",
+    "sweeps.run",
+    "descent.status_name",
+    "descent.trim",
+}
 
 KEYED = "what it draws is a function of a key, which has no derivative"
 ROWS = [

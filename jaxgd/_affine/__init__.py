@@ -14,15 +14,17 @@ program is evaluated plainly instead.
   leaves   computing it once, and reading it at a point
 """
 
+import collections
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.core
 import jax.numpy as jnp
 
+from jaxgd import _checks
 from jaxgd._affine import leaves as _leaves
 from jaxgd._affine import plan as _plan
 from jaxgd._affine import program as _program
@@ -39,10 +41,13 @@ class Evaluation:
     serves the other.
     """
 
-    def __init__(self, program: _program.Program, way: _Way, structure: Any, dtype: Any) -> None:
-        """Takes a program, how it is evaluated, and the structure of its outputs."""
+    def __init__(
+        self, program: _program.Program, way: _Way, structure: Any, dtype: Any, origin: Any
+    ) -> None:
+        """Takes a program, how it is evaluated, the structure of its outputs, and its origin."""
         self.program, self.way, self.structure, self.dtype = program, way, structure, dtype
         self.num_coordinates = len(program.coordinates)
+        self._origin = origin
 
     def _key(self) -> Any:
         return self.program, self.way, self.structure, self.dtype
@@ -52,6 +57,10 @@ class Evaluation:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Evaluation) and self._key() == other._key()
+
+    def __reduce__(self) -> Any:
+        """A program cannot be pickled; where it comes from can be, and is traced again."""
+        return _traced_again, (self._origin, self.way, self.dtype, self.program.text())
 
     def __call__(self, *args: Any) -> Any:
         """The outputs, from what is held and the coordinates."""
@@ -64,6 +73,7 @@ def hoist(
     num_coordinates: int,
     dtype: Any,
     watched: Sequence[tuple[Any, frozenset[int]]] = (),
+    origin: Any = None,
 ) -> jax.tree_util.Partial:
     """Makes a function that skips at each point what can be computed once for all.
 
@@ -73,6 +83,8 @@ def hoist(
       dtype: that of the coordinates.
       watched: arrays that ``fn`` closes over, with the positions of the coordinates that make
         them NaN where these are not finite, though ``fn`` does not say so.
+      origin: (function, arguments) that return ``fn`` and ``watched`` again, for other arrays
+        of the same shapes, so that the result can be pickled.
 
     Returns:
       ``fn`` for k scalars, as a Partial of an Evaluation, whose arrays are leaves.
@@ -82,8 +94,10 @@ def hoist(
     )
 
     def evaluation(way: _Way, *held: Any) -> jax.tree_util.Partial:
-        return jax.tree_util.Partial(Evaluation(program, way, structure, dtype), *held)
+        return jax.tree_util.Partial(Evaluation(program, way, structure, dtype, origin), *held)
 
+    if not _plan.is_worthwhile(_plan.divide(program)):
+        return evaluation("arrays", arrays)
     is_traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
     # What is not finite here may never be used. What is known is computed now, traced or not.
     now = contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval()
@@ -94,6 +108,20 @@ def hoist(
     if any(equation.source.effects for equation in program.equations):
         return evaluation("arrays", arrays)  # an effect cannot be in a branch
     return evaluation("either", is_right, leaves, arrays)
+
+
+def _traced_again(origin: Any, way: _Way, dtype: Any, text: str) -> Evaluation:
+    """The program of a function that was pickled."""
+    where, cure = "planes.restrict", "Pickle loss_fn, plane and data, and restrict again."
+    _checks.that(where, origin is not None, "phi must be pickled on its own", "a part of it", cure)
+    remake, args = origin
+    fn, num_coordinates, watched = remake(*args)
+    program, _, structure = _program.trace(
+        fn, num_coordinates, dtype, watched, _rules.is_repeatable
+    )
+    wanted = "loss_fn must be the program that phi was pickled with"
+    _checks.that(where, program.text() == text, wanted, "another", cure)
+    return Evaluation(program, way, structure, dtype, origin)
 
 
 @functools.lru_cache(maxsize=128)
@@ -155,3 +183,27 @@ def _spoil(value: Any, coordinates: Sequence[Array]) -> Array:
     for coordinate in coordinates:
         value = jnp.where(jnp.isfinite(coordinate), value, jnp.nan)
     return value
+
+
+def explain(fn: Callable[..., Any], num_coordinates: int, dtype: Any) -> str:
+    """Says what ``hoist`` computes once, what is left at each point, and what that saves."""
+    program, _, _ = _program.trace(fn, num_coordinates, dtype, (), _rules.is_repeatable)
+    divided = _plan.divide(program)
+    num_operations = len(program.equations)
+    if not _plan.is_worthwhile(divided):
+        return (
+            f"Nothing is worth computing once: all {num_operations} operations are done at each "
+            "point, and the restricted loss is the loss itself."
+        )
+    lines = ["Computed once, and read at each point:"]
+    lines += [f"  {count} x {what}" for what, count in _counted(_plan.leaf_names(divided))]
+    lines.append(f"Left at each point, {len(divided.rest)} of {num_operations} operations:")
+    names = (equation.source.primitive.name for equation in divided.rest)
+    lines.append("  " + (", ".join(f"{n} x {name}" for name, n in _counted(names)) or "none"))
+    lines.append(f"By estimate, a point takes {divided.share:.1%} of the work of the loss.")
+    return "\n".join(lines)
+
+
+def _counted(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Names with how often they occur, the commonest first."""
+    return collections.Counter(names).most_common()

@@ -65,6 +65,7 @@ class Plan(NamedTuple):
       once: the equations that compute the leaves.
       leaves: the values that are read at a point.
       rest: the equations that compute the outputs from the leaves and the coordinates.
+      share: of the work of the whole, what is left at a point, by estimate.
     """
 
     program: Program
@@ -72,7 +73,13 @@ class Plan(NamedTuple):
     once: Sequence[Equation]
     leaves: Sequence[int]
     rest: Sequence[Equation]
+    share: float
 
+
+# Reading is shared by the points of a batch, and its price is an estimate: it must be clearly the
+# cheaper way, and a plan must clearly save something.
+_MARGIN = 1.2
+_WORTHWHILE = 0.95
 
 _NONE: frozenset[int] = frozenset()
 _LITERAL = Value(Kind.CONSTANT, _NONE, _NONE, cost=0, is_read=False)
@@ -99,12 +106,13 @@ def divide(program: Program) -> Plan:
         for number in equation.outputs:
             aval = program.avals[number]
             reading = _reading(kind, aval, len(moved_by))
-            is_read = reading <= computing and reading < math.inf
+            margin = _MARGIN if kind == Kind.AFFINE else 1
+            is_read = margin * reading <= computing and reading < math.inf
             values[number] = Value(
                 kind,
                 moved_by,
                 spoiled_by if rules.may_be_nan(aval) else _NONE,
-                min(reading, computing),
+                reading if is_read else computing,
                 is_read,
             )
 
@@ -113,7 +121,15 @@ def divide(program: Program) -> Plan:
     leaves = [number for number in values if number in needed and values[number].is_read]
     steady = [equation for equation in program.equations if _is_steady(equation, values)]
     once, _ = _needed_for(leaves, steady, lambda _: True)
-    return Plan(program, values, once, leaves, rest)
+    whole = sum(map(rules.work, program.equations))
+    whole += sum(rules.size(program.avals[number]) for number in program.arrays)
+    left = sum(map(rules.work, rest)) + sum(values[number].cost for number in leaves)
+    return Plan(program, values, once, leaves, rest, left / max(whole, 1))
+
+
+def is_worthwhile(divided: Plan) -> bool:
+    """Whether enough is saved for what is computed once to be worth it."""
+    return divided.share <= _WORTHWHILE
 
 
 def needed_for(numbers: Sequence[int], equations: Sequence[Equation]) -> list[Equation]:
@@ -182,3 +198,22 @@ def spoiled_by(divided: Plan, atom: Any) -> list[int]:
     """The positions of the coordinates that make NaN of an output, though they do not move it."""
     is_literal = isinstance(atom, jex.Literal)
     return [] if is_literal else sorted(divided.values[atom].spoiled_by)
+
+
+def leaf_names(divided: Plan) -> list[str]:
+    """What is read at a point, in words."""
+    sources = {n: e.source for e in divided.program.equations for n in e.outputs}
+    names = []
+    for number in divided.leaves:
+        aval, kind = divided.program.avals[number], divided.values[number].kind
+        if number in divided.program.arrays:
+            names.append("an array as it is")
+        elif kind == Kind.SQUARES:
+            names.append("a sum of squares, as an R factor")
+        else:
+            num_tangents = len(divided.values[number].moved_by)
+            tangents = f"{num_tangents} tangent{'s' * (num_tangents > 1)}"
+            kept = f"as origin and {tangents}" if kind == Kind.AFFINE else "constant"
+            primitive = sources[number].primitive.name
+            names.append(f"{aval.str_short()} by {primitive}, {kept}")
+    return names

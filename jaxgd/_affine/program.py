@@ -4,6 +4,7 @@ Two traces of one function on arrays of the same shapes are equal programs, what
 in the arrays. So a compiled program serves them all.
 """
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -70,6 +71,17 @@ class Program:
             tuple(sorted(watched.items())),
         )
         self._hash = hash(self._key)
+
+    def text(self) -> str:
+        """What it does, in words that are the same in every process."""
+        plain = (int, float, str, tuple, np.dtype, type(None))
+        equations = [
+            f"{e.source.primitive} {e.inputs} {e.outputs} "
+            + str({k: v for k, v in e.source.params.items() if isinstance(v, plain)})
+            for e in self.equations
+        ]
+        words = "; ".join([*map(str, self.avals), *equations, str(self.arrays)])
+        return re.sub("0x[0-9a-f]+", "", words)  # of objects, whose addresses change
 
     def __hash__(self) -> int:
         return self._hash

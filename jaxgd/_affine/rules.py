@@ -68,6 +68,24 @@ def size(aval: Any) -> int:
     return math.prod(getattr(aval, "shape", ()))
 
 
+def work(equation: Equation) -> float:
+    """The price of an equation, estimated where it is not known: what must be done is done."""
+    price = rule_of(equation).price(equation)
+    return price if price < math.inf else _estimated(equation.source)
+
+
+def _estimated(eqn: Any) -> float:
+    """A few reads per entry; of a loop, all its rounds; of a choice, the dearest."""
+    own = sum(size(v.aval) for v in eqn.outvars)
+    inner = [sum(map(_estimated, jaxpr.eqns)) for jaxpr in jex.jaxprs_in_params(eqn.params)]
+    if eqn.primitive is primitives.scan_p:
+        return own + eqn.params["length"] * sum(inner)
+    if eqn.primitive in RULES and not inner:
+        known = RULES[eqn.primitive].price(Equation(eqn, (), ()))
+        return known if known < math.inf else 2 * own
+    return max([2 * own, *inner])
+
+
 # Questions about an equation: its params, and which of its operands move.
 
 
