@@ -154,6 +154,8 @@ def interactive(results: Results) -> dict[str, Any]:
     """The four surfaces, to turn."""
     names = ("filter-normalized direction 1", "direction 2")
     return {
-        f"{name} weights": plots.interactive_surface(case.surface, axis_names=names, log=True)
+        f"{name} weights": plots.interactive_surface(
+            case.surface, axis_names=names, log=True, aspect="equal"
+        )
         for name, case in results.cases.items()
     }

@@ -253,10 +253,7 @@ def draw(figure: Figure, results: Results) -> None:
 
 def interactive(results: Results) -> dict[str, Any]:
     """The planes to turn, and the three descents played on the plane they share."""
-    loss = {
-        view: surface._replace(values=surface.values["loss"])
-        for view, surface in results.surfaces.items()
-    }
+    loss = {view: surfaces.select(surface, "loss") for view, surface in results.surfaces.items()}
     on_plane = {
         view: {
             name: (projections[name].coordinates, results.descents[name].losses)
@@ -264,7 +261,8 @@ def interactive(results: Results) -> dict[str, Any]:
         }
         for view, projections in results.projections.items()
     }
-    principal: Any = {"axis_names": ("principal direction 1", "principal direction 2"), "log": True}
+    names = ("principal direction 1", "principal direction 2")
+    principal: Any = {"axis_names": names, "log": True, "aspect": "equal"}
     values = results.eigenpairs.values
     walls = (f"eigenvector of {values[0]:.2f}", f"eigenvector of {values[1]:.2f}")
     return {
@@ -275,10 +273,10 @@ def interactive(results: Results) -> dict[str, Any]:
             loss["joint"], on_plane["joint"], **principal
         ),
         "A random plane, filter-normalized": plots.interactive_surface(
-            loss["random"], axis_names=("direction 1", "direction 2")
+            loss["random"], axis_names=("direction 1", "direction 2"), aspect="equal"
         ),
         "The plane of the steepest walls": plots.interactive_surface(
-            loss["Hessian"], axis_names=walls
+            loss["Hessian"], axis_names=walls, aspect="equal"
         ),
     }
 

@@ -128,10 +128,10 @@ def solid_aspect(axes: Sequence[Mapping[str, Any]], aspect: Aspect) -> dict[str,
     if aspect == "auto":
         return {"aspectmode": "cube"}
     lengths = [axis["range"][1] - axis["range"][0] for axis in axes]
-    ratios = [length / max(lengths) for length in lengths]
+    wide = (lengths[0] / lengths[1]) ** 0.5  # the floor keeps its area
     return {
         "aspectmode": "manual",
-        "aspectratio": {"x": ratios[0], "y": ratios[1], "z": 0.8},
+        "aspectratio": {"x": wide, "y": 1 / wide, "z": 0.8},
     }
 
 
@@ -249,6 +249,11 @@ def log_ticks(low: float, high: float, base: float = 0.0) -> dict[str, Any]:
     marks = _words.ticks(10.0**low, 10.0**high, log=True)
     places = marks if base else np.log10(marks)
     return {"tickmode": "array", "tickvals": places, "ticktext": _words.labels(marks)}
+
+
+def log_step(low: float, high: float) -> float | str:
+    """Between two powers of ten: a tick at each or every so many; at 1, 2 and 5 where few."""
+    return max(1.0, np.ceil((high - low) / 6)) if high - low >= 2 else "D2"
 
 
 def menu(buttons: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
