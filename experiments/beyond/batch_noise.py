@@ -13,11 +13,12 @@ Source: Bottou, Curtis and Nocedal, Optimization Methods for Large-Scale Machine
 Sec. 4.2.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from matplotlib.figure import Figure
 
 from experiments.data import points
@@ -78,18 +79,20 @@ def chain(
       The neuron and the cost of all examples before each step, leading axis steps.
     """
     x, y = jnp.asarray(X)[:, None], jnp.asarray(Y)
-    size = len(X) if batch_size is None else batch_size
-    batches = jax.random.randint(key, (rates.size, size), 0, len(X))
-    everything = jnp.arange(len(X))
-
-    def one_step(neuron: neurons.Neuron, step: Any) -> tuple[neurons.Neuron, Any]:
-        rate, batch = step
-        chosen = everything if batch_size is None else batch
-        grads = jax.grad(COST)(neuron, x[chosen], y[chosen])
-        return descent.step(neuron, grads, rate), (neuron, COST(neuron, x, y))
-
-    _, rows = jax.lax.scan(one_step, start, (rates, batches))
-    return rows
+    batches = (
+        jnp.broadcast_to(jnp.arange(len(X)), (rates.size, len(X)))
+        if batch_size is None
+        else jax.random.randint(key, (rates.size, batch_size), 0, len(X))
+    )
+    run = descent.optimize(
+        lambda neuron, rows: COST(neuron, x[rows], y[rows]),
+        start,
+        optimizer=optax.sgd(lambda step: rates[step]),
+        num_steps=rates.size,
+        per_step=batches,
+        record=lambda neuron: (neuron, COST(neuron, x, y)),
+    )
+    return jax.tree.map(lambda rows: rows[:-1], run.path)
 
 
 def exact_excess(rate: float, batch_size: int) -> float:

@@ -122,16 +122,10 @@ def examples(degree: int) -> tuple[np.ndarray, np.ndarray]:
 
 def follow(params: Params, x: Array, y: Array, rate: ArrayLike, *, num_steps: int) -> Course:
     """Descends, keeping every loss, but the params only every STRIDE steps."""
-
-    def stretch(params: Params, _: None) -> tuple[Params, Any]:
-        run = descent.gradient_descent(
-            RISK, params, x, y, learning_rate=rate, num_steps=STRIDE, record=lambda _: None
-        )
-        return run.params, (params, run.losses[:-1])
-
-    end, (path, trace) = jax.lax.scan(stretch, params, length=num_steps // STRIDE)
-    path = jax.tree.map(lambda rows, last: jnp.concatenate([rows, last[None]]), path, end)
-    return Course(losses=jnp.append(trace.ravel(), RISK(end, x, y)), params=path)
+    run = descent.gradient_descent(
+        RISK, params, x, y, learning_rate=rate, num_steps=num_steps, record_every=STRIDE
+    )
+    return Course(losses=run.losses, params=run.path)
 
 
 def sharpness_along(path: Params, x: Array, y: Array) -> Array:

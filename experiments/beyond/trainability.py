@@ -15,11 +15,12 @@ The map is that of Sohl-Dickstein, The boundary of neural network trainability i
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
@@ -92,7 +93,7 @@ def outcome_of(
     With v for the losses of the run divided by the first, what is not finite set to 1e6, all
     clipped at 1e6, the run converged if the mean of the last 20 is below 1. Its value is then
     ``-sum(v)``, and ``sum(1 / v)`` if not: the slower the verdict, the larger in magnitude.
-    The sums run along with the steps; no loss is kept.
+    A run whose loss has risen a millionfold is DIVERGED and followed no further.
 
     Args:
       key: a PRNG key, for the network and the data.
@@ -109,30 +110,24 @@ def outcome_of(
         jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)
     )
 
-    def loss(params: Sequence[Array]) -> Array:
-        first, second = params
-        hidden = jnp.tanh(jnp.sqrt(2.0) * (inputs @ first) / jnp.sqrt(width))
-        return jnp.mean((hidden @ second / width - targets) ** 2)
+    def loss(params: dict[str, Array]) -> Array:
+        hidden = jnp.tanh(jnp.sqrt(2.0) * (inputs @ params["first"]) / jnp.sqrt(width))
+        return jnp.mean((hidden @ params["second"] / width - targets) ** 2)
+
+    layers = {"first": "first", "second": "second"}
 
     def outcome(log_rate_1: ArrayLike, log_rate_2: ArrayLike) -> Array:
-        rates = (10.0**log_rate_1, 10.0**log_rate_2)
-
-        def advance(t: Array, carry: Any) -> Any:
-            params, first_loss, total, total_inverse, tail = carry
-            value, grads = jax.value_and_grad(loss)(params)
-            first_loss = jnp.where(t == 0, value, first_loss)
-            ratio = value / first_loss
-            v = jnp.minimum(jnp.where(jnp.isfinite(ratio), ratio, CLIP), CLIP)
-            params = [
-                descent.step(p, g, rate) for p, g, rate in zip(params, grads, rates, strict=True)
-            ]
-            tail = tail + jnp.where(t >= num_steps - TAIL, v, 0)
-            return params, first_loss, total + v, total_inverse + 1 / v, tail
-
-        zero = jnp.zeros((), targets.dtype)
-        carry = (list(start), zero, zero, zero, zero)
-        *_, total, total_inverse, tail = jax.lax.fori_loop(0, num_steps, advance, carry)
-        return jnp.where(tail / min(TAIL, num_steps) < 1, -total, total_inverse)
+        rules = {"first": optax.sgd(10.0**log_rate_1), "second": optax.sgd(10.0**log_rate_2)}
+        run = descent.optimize(
+            loss,
+            dict(zip(layers, start, strict=True)),
+            optimizer=optax.partition(rules, layers),
+            num_steps=num_steps - 1,
+            record=lambda _: None,
+        )
+        ratios = run.losses / run.losses[0]
+        v = jnp.minimum(jnp.where(jnp.isfinite(ratios), ratios, CLIP), CLIP)
+        return jnp.where(jnp.mean(v[-TAIL:]) < 1, -jnp.sum(v), jnp.sum(1 / v))
 
     return outcome
 
