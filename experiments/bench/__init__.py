@@ -36,6 +36,8 @@ def main(show: Callable[[Table], None]) -> None:
             show(Table("Not installed, left out", ("package", "cure"), rows))
     show(descents.descents())
     show(descents.many_descents())
+    for each in descents.training():
+        show(each)
     show(surfaces.grid())
     show(surfaces.linear_neuron())
     for name in surfaces.NETWORKS:

@@ -11,11 +11,13 @@ import numpy as np
 import optax
 
 from experiments.bench.race import race, seconds_of, table
+from experiments.data.digits import load_digits
 from experiments.note import gradient_descent
 from experiments.shell.report import Table
-from jaxgd import descent, neurons
+from jaxgd import descent, losses, neurons
 
 DESCENT_STEPS, NUM_DESCENTS = 20_000, 1000
+TRAINING_STEPS, BATCH_SIZE, NUM_SEEDS = 2000, 64, 20
 
 
 def descents() -> Table:
@@ -147,6 +149,82 @@ def many_descents() -> Table:
     title = f"{NUM_DESCENTS} descents of {DESCENT_STEPS} steps on the 20 points, in one call"
     header = ("way", "milliseconds", "million steps / s", "times NumPy's speed", "MB held")
     return Table(f"{title} (NumPy from 2,000 steps)", header, rows)
+
+
+def training() -> list[Table]:
+    """2,000 steps of minibatch Adam on the digits, 64-32-10: losses, accuracies, gradient norms."""
+    digits = load_digits(0, test_share=0.0)
+    x = jnp.asarray(digits.train_images, jnp.float32)
+    y = jnp.asarray(digits.train_labels)
+    optimizer = optax.adam(1e-3)
+
+    def loss(params: Any, x: Any, y: Any, rows: Any) -> Any:
+        logits = neurons.apply_network(params, x[rows])
+        hits = logits.argmax(-1) == y[rows]
+        nats = losses.softmax_cross_entropy_with_integer_labels(logits, y[rows])
+        return nats.mean(), hits.mean()
+
+    def draw(key: Any) -> Any:
+        init, draw = jax.random.split(key)
+        start = neurons.init_network(init, (64, 32, 10))
+        steps = {"batch_size": BATCH_SIZE, "num_steps": TRAINING_STEPS}
+        return start, descent.minibatches(draw, len(x), **steps)
+
+    def bare(params: Any, rows: Any) -> Any:
+        def one_step(carry: Any, rows: Any) -> Any:
+            params, state = carry
+            (value, hits), grads = jax.value_and_grad(loss, has_aux=True)(params, x, y, rows)
+            updates, state = optimizer.update(grads, state, params)
+            row = value, hits, optax.tree.norm(grads, ord="inf")
+            return (optax.apply_updates(params, updates), state), row
+
+        return jax.lax.scan(one_step, (params, optimizer.init(params)), rows)
+
+    def ours(params: Any, rows: Any) -> Any:
+        return descent.optimize(
+            loss, params, x, y, optimizer=optimizer, num_steps=TRAINING_STEPS, per_step=rows,
+            has_aux=True, record=lambda _: None,
+        )  # fmt: skip
+
+    one, many = (
+        draw(jax.random.key(0)),
+        jax.vmap(draw)(jax.random.split(jax.random.key(1), NUM_SEEDS)),
+    )
+    tables = []
+    for name, arguments, transform in (
+        ("one run", one, lambda f: f),
+        (f"{NUM_SEEDS} seeds at once", many, jax.vmap),
+    ):
+        ways = {"a bare lax.scan": bare, "descent.optimize": ours}
+        jitted = {way: jax.jit(transform(run)) for way, run in ways.items()}
+        found = race(
+            {way: lambda run=run, a=arguments: run(*a) for way, run in jitted.items()}, rounds=10
+        )
+        if name == "one run" and importlib.util.find_spec("torch") is not None:
+            seconds = seconds_of(lambda: _torch_training(digits, TRAINING_STEPS // 10))
+            found["torch loop (from a tenth)"] = 10 * seconds
+        title = f"Minibatch Adam, 64-32-10, {TRAINING_STEPS} steps of {BATCH_SIZE} rows: {name}"
+        tables.append(table(title, found, "a bare lax.scan"))
+    return tables
+
+
+def _torch_training(digits: Any, steps: int) -> list[Any]:
+    torch = importlib.import_module("torch")
+    x = torch.tensor(digits.train_images, dtype=torch.float32)
+    y = torch.tensor(digits.train_labels)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Tanh(), torch.nn.Linear(32, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    rows, trace = torch.randint(0, len(x), (steps, BATCH_SIZE)), []
+    for batch in rows:
+        optimizer.zero_grad()
+        logits = model(x[batch])
+        value = torch.nn.functional.cross_entropy(logits, y[batch])
+        value.backward()
+        largest = max(p.grad.abs().max().item() for p in model.parameters())
+        hits = (logits.argmax(-1) == y[batch]).float().mean().item()
+        trace.append((value.item(), hits, largest))
+        optimizer.step()
+    return trace
 
 
 def _megabytes(program: Any) -> str:

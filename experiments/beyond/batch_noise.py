@@ -13,7 +13,7 @@ Source: Bottou, Curtis and Nocedal, Optimization Methods for Large-Scale Machine
 Sec. 4.2.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -15,7 +15,7 @@ The map is that of Sohl-Dickstein, The boundary of neural network trainability i
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +117,8 @@ def outcome_of(
     layers = {"first": "first", "second": "second"}
 
     def outcome(log_rate_1: ArrayLike, log_rate_2: ArrayLike) -> Array:
-        rules = {"first": optax.sgd(10.0**log_rate_1), "second": optax.sgd(10.0**log_rate_2)}
+        rates = jnp.power(10.0, log_rate_1), jnp.power(10.0, log_rate_2)
+        rules: Any = {layer: optax.sgd(rate) for layer, rate in zip(layers, rates, strict=True)}
         run = descent.optimize(
             loss,
             dict(zip(layers, start, strict=True)),
