@@ -10,7 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxgd import curvature, descent, planes, plots
+from jaxgd import curvature, descent, planes, plots, surfaces
 
 painted: Any = plots  # wrong types are what is tested here
 DENSITY = curvature.SpectralDensity(
@@ -22,10 +22,12 @@ HILL: Any = SimpleNamespace(coordinates=T, losses=1 + T + 4 * T * (1 - T), heigh
 PAIRS: Any = SimpleNamespace(
     births=jnp.array([0.0, 1.0, 2.0]), deaths=jnp.array([jnp.inf, 3.0, 2.1])
 )
-SERIES: Any = SimpleNamespace(
+SERIES = surfaces.Approximation(
     domains=jnp.array([[0.0, 2.0], [-3.0, 1.0]]),
     coefficients=jnp.array([[1.0, 0.0, 0.5], [2.0, 0.25, 0.0]]),
     errors=jnp.array(0.0125),
+    num_points=jnp.int32(25),
+    status=jnp.int32(0),
 )
 """1 + T_2(v) / 2 + 2 u + u v / 4, where u = a - 1 and v = (b + 1) / 2."""
 LANES = jax.vmap(
@@ -144,6 +146,9 @@ def test_an_approximation_is_drawn_at_any_resolution_with_its_error(ax):
     a, b = np.linspace(0, 2, 5), np.linspace(-3, 1, 5)
     np.testing.assert_allclose(np.asarray(cells.get_array()), truth(a[:, None], b).T, rtol=1e-6)
     assert ax.figure.axes[1].get_ylabel() == "loss (±0.013)"
+    evaluate = jax.vmap(lambda x, y: surfaces.evaluate(SERIES, x, y))
+    looped = evaluate(jnp.repeat(jnp.asarray(a), 5), jnp.tile(jnp.asarray(b), 5)).reshape(5, 5)
+    np.testing.assert_allclose(np.asarray(cells.get_array()), looped.T, rtol=1e-5)
     figure: Any = plots.interactive_surface(SERIES, resolution=7)
     values = truth(np.linspace(0, 2, 7)[:, None], np.linspace(-3, 1, 7))
     np.testing.assert_allclose(figure.data[0].z, values.T, rtol=1e-5, atol=1e-12)
@@ -154,8 +159,10 @@ def test_an_approximation_is_drawn_at_any_resolution_with_its_error(ax):
 
 
 def test_an_approximation_of_a_line_is_a_line(ax):
-    series: Any = SimpleNamespace(
-        domains=jnp.array([[1.0, 3.0]]), coefficients=jnp.array([0.5, 2.0, 1.0]), errors=1e-4
+    series = SERIES._replace(
+        domains=jnp.array([[1.0, 3.0]]),
+        coefficients=jnp.array([0.5, 2.0, 1.0]),
+        errors=jnp.array(1e-4),
     )
     (line,) = plots.loss_line(ax, series, resolution=9)
     u = np.linspace(-1, 1, 9)
@@ -223,9 +230,7 @@ def test_an_approximation_of_a_line_is_a_line(ax):
         (lambda ax: plots.surface_contour(ax, SERIES, resolution=1), "resolution must be at least"),
         (lambda ax: plots.loss_line(ax, SERIES), "surface must have one coordinate, got 2"),
         (
-            lambda ax: painted.surface_contour(
-                ax, SimpleNamespace(**vars(SERIES) | {"coefficients": {"loss": 1}})
-            ),
+            lambda ax: plots.surface_contour(ax, SERIES._replace(coefficients={"loss": 1})),
             "surface must have one array of coefficients.*Pick one",
         ),
     ],

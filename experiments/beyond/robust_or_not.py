@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
-from jaxgd import descent, losses, neurons, surfaces
+from jaxgd import descent, losses, neurons, plots, surfaces
 
 FIGURE_SIZE = (13, 9.6)
 SECONDS = 10
@@ -412,19 +412,15 @@ def draw(figure: Figure, results: Results) -> None:
 
     surface = results.starts["ramp"]
     surface = surface._replace(values=surface.values["risk"])
-    _map_of_ends(figure, starts, surface)
+    _map_of_ends(starts, surface)
     _convex_curves(steps, results)
     panels.letters(far, many, starts, steps)
 
 
-def _map_of_ends(figure: Figure, ax: Axes, surface: surfaces.Surface) -> None:
+def _map_of_ends(ax: Axes, surface: surfaces.Surface) -> None:
     """The risk at the end of a descent under the ramp, by its start."""
-    w, b = (np.asarray(axis) for axis in surface.coordinates)
-    look: Any = {"origin": "lower", "aspect": "auto", "cmap": "viridis"}
-    image = ax.imshow(surface.values.T, extent=(w[0], w[-1], b[0], b[-1]), **look)
-    figure.colorbar(image, ax=ax, label="risk at the end")
-    ax.set_xlabel("weight w of the start")
-    ax.set_ylabel("bias b of the start")
+    names = ("weight w of the start", "bias b of the start")
+    plots.surface_cells(ax, surface, axis_names=names, value_name="risk at the end")
     share = np.mean(surface.values < WELL)
     ax.set_title(f"The ramp's price: {share:.0%} of the starts end well (dark)")
 

@@ -10,11 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxgd.plots import _inputs, _runs
-from jaxgd.plots._inputs import Approximation
 from jaxgd.plots._runs import Runs
 from jaxgd.plots._style import FEW_POINTS, PATH_COLOURS, Aspect, outline, pick
 from jaxgd.plots._surfaces import surface_contour
-from jaxgd.surfaces import Surface
+from jaxgd.surfaces import Approximation, Surface
 
 
 def animate_descent(

@@ -1,7 +1,7 @@
 """What can be drawn: surfaces are checked, named where they are refused, and made plain NumPy."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,29 +9,10 @@ from numpy.polynomial import chebyshev
 
 from jaxgd import _checks
 from jaxgd.plots import _words
-from jaxgd.surfaces import Surface
+from jaxgd.surfaces import Approximation, Surface
 
 PICK_A_LANE = "Pick one lane: jax.tree.map(lambda rows: rows[0], {})."
 PICK_AN_OUTPUT = "Pick one: surfaces.select(surface, name)."
-
-
-class Approximation(Protocol):
-    """What ``sweeps.approximate`` returns: a Chebyshev series in k coordinates."""
-
-    @property
-    def domains(self) -> Any:
-        """Shape (k, 2)."""
-        ...
-
-    @property
-    def coefficients(self) -> Any:
-        """Shape (n_1, ..., n_k)."""
-        ...
-
-    @property
-    def errors(self) -> Any:
-        """Shape (): the largest deviation seen."""
-        ...
 
 
 class Grid(NamedTuple):
@@ -47,9 +28,9 @@ def grid(
     where: str, surface: Any, num_axes: int, *, log: bool = False, resolution: int = 201
 ) -> Grid:
     """A surface over so many coordinates, some value of which can be drawn."""
-    if all(hasattr(surface, part) for part in ("domains", "coefficients", "errors")):
+    if isinstance(surface, Approximation):
         return _grid_of_series(where, surface, num_axes, log, resolution)
-    _checks.instance(where, "surface", surface, Surface)
+    _checks.instance(where, "surface", surface, (Surface, Approximation))
     _num_axes(where, len(surface.coordinates), num_axes)
     _one_array(where, surface.values, "values", PICK_AN_OUTPUT)
     axes = [axis(where, i, values) for i, values in enumerate(surface.coordinates)]

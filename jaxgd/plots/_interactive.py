@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 from jaxgd import _checks
 from jaxgd.chains import Correction, Trace
 from jaxgd.plots import _inputs, _runs, _words
-from jaxgd.plots._inputs import Approximation
 from jaxgd.plots._runs import Runs
 from jaxgd.plots._style import Aspect
-from jaxgd.surfaces import Surface
+from jaxgd.surfaces import Approximation, Surface
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

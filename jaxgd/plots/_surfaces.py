@@ -16,9 +16,8 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from jaxgd import _checks
 from jaxgd.plots import _inputs, _words
-from jaxgd.plots._inputs import Approximation
 from jaxgd.plots._style import Aspect
-from jaxgd.surfaces import Surface
+from jaxgd.surfaces import Approximation, Surface
 
 
 def loss_line(
