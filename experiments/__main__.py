@@ -1,6 +1,7 @@
 """The command: ``python -m experiments``. Arguments, precision, seeds, figures, files."""
 
 import argparse
+import functools
 import importlib
 import inspect
 import pathlib
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from experiments import NAMES, load
 from experiments.data import THE_NOTE
-from experiments.shell import gallery, play, progress, report, sweep
+from experiments.shell import gallery, languages, play, progress, report, sweep
 
 LARGE_MAPS = {"digits": "network_surface", "trainability": "trainability"}
 USUAL_SECONDS = 5  # of an experiment that does not say how long it takes
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(parser, options)
     if options.list:
         for name in NAMES:
-            print(f"{name:20}{_question(name)}")
+            print(f"{name:20}{languages.translate(_question(name), options.lang)}")
         return 0
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -91,14 +92,16 @@ def _bench(options: argparse.Namespace) -> int:
 def _run_all(options: argparse.Namespace) -> int:
     """Runs the experiments asked for, one after the other."""
     names = [name for name in NAMES if name in options.names or not options.names]
-    print(_announcement(names, options), flush=True)
+    print(languages.translate(_announcement(names, options), options.lang) + "\n", flush=True)
     runs = {}
     for index, name in enumerate(names, start=1):
-        print(f"[{index}/{len(names)}] {name}: {_question(name)}", flush=True)
+        question = languages.translate(_question(name), options.lang)
+        print(f"[{index}/{len(names)}] {name}: {question}", flush=True)
         try:
             runs[name] = _run(name, options)
         except ModuleNotFoundError as error:
-            print(f'    left out: no {error.name} here: pip install -e ".[experiments]"\n')
+            told = f'left out: no {error.name} here: pip install -e ".[experiments]"'
+            print(f"    {languages.translate(told, options.lang)}\n")
     return _conclude(runs, options)
 
 
@@ -109,7 +112,7 @@ def _run(name: str, options: argparse.Namespace) -> Run:
         results = _compute(experiment, options)
     expectations = report.expectations_of(experiment, results)
     for table in [*experiment.tables(results), *report.expectations_tables(expectations)]:
-        print(f"\n{report.render(table)}")
+        print(f"\n{report.render(languages.table(table, options.lang))}")
     picture = options.out / f"{name}.png"
     figure = _draw(experiment, results, picture)
     print(f"\n    -> {picture}\n", flush=True)
@@ -128,25 +131,28 @@ def _conclude(runs: dict[str, Run], options: argparse.Namespace) -> int:
     verdicts = report.verdicts({k: v for run in runs.values() for k, v in run.numbers.items()})
     expectations = [e for run in runs.values() for e in run.expectations]
     failed = [expectation for expectation in expectations if not expectation.holds]
+    say = functools.partial(languages.translate, language=options.lang)
     numbers = options.out / "numbers.json"
     if verdicts:
         numbers.write_text(report.numbers_json(verdicts), encoding="utf-8")
-        print(report.render(report.numbers_table(verdicts)))
-        print(f"\n{report.count(verdicts)}")
+        print(report.render(languages.table(report.numbers_table(verdicts, say), options.lang)))
+        print(f"\n{say(report.count(verdicts))}")
     if expectations:
         held = f"all but {len(failed)} of which hold" if failed else "all of which hold"
-        print(f"\n{len(expectations)} expectations, {held}.")
+        print(f"\n{say(f'{len(expectations)} expectations, {held}.')}")
     for expectation in failed:
-        print(f"    does not hold: {expectation.says} ({expectation.found})")
+        says, found, _ = languages.expectation(expectation, options.lang)
+        print(f"    {say('does not hold')}: {says} ({found})")
     if runs:
         pictures = [str(run.picture) for run in runs.values()]
         more = f" and {len(pictures) - 1} more beside it" if pictures[1:] else ""
-        print(f"\nThe pictures: {pictures[0]}{more}.")
+        print(f"\n{say(f'The pictures: {pictures[0]}{more}.')}")
     if verdicts:
-        print(f"The numbers: {numbers}.")
+        print(say(f"The numbers: {numbers}."))
     if options.gallery:
         entries = [run.entry for run in runs.values() if run.entry is not None]
-        print(gallery.write(options.out / "index.html", entries, verdicts, options.seed))
+        page = options.out / "index.html"
+        print(gallery.write(page, entries, verdicts, options.seed, options.lang))
     return 1 if failed or any(verdict.kind == "OFF" for verdict in verdicts) else 0
 
 
@@ -155,7 +161,7 @@ def _announcement(names: Sequence[str], options: argparse.Namespace) -> str:
     seconds = sum(_usual_seconds(name, options) for name in names)
     duration = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
     count = "1 experiment" if len(names) == 1 else f"{len(names)} experiments"
-    return f"{count}, about {duration} on two cores. Pictures and numbers go to {options.out}.\n"
+    return f"{count}, about {duration} on two cores. Pictures and numbers go to {options.out}."
 
 
 def _usual_seconds(name: str, options: argparse.Namespace) -> float:
@@ -186,6 +192,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"), metavar="DIR")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="for what is drawn at random"
+    )
+    parser.add_argument(
+        "--lang",
+        choices=languages.LANGUAGES,
+        default="en",
+        help="the language of tables and words on the terminal, and the first of the gallery",
     )
     parser.add_argument(
         "--full", action="store_true", help="the long experiments at their full size, in minutes"

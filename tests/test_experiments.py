@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from experiments import NAMES, load
 from experiments.__main__ import main
 from experiments.data import colours as named_colours
 from experiments.note import loss_surface
-from experiments.shell import report
+from experiments.shell import languages, report
 
 
 def run(*arguments, cwd=None):
@@ -26,7 +27,7 @@ def run(*arguments, cwd=None):
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
-    return run("--out", str(out)), out
+    return run("--gallery", "--out", str(out)), out
 
 
 def test_the_whole_note_is_reproduced_with_one_command(whole_run):
@@ -35,9 +36,7 @@ def test_the_whole_note_is_reproduced_with_one_command(whole_run):
     told = "44 recomputed and equal (match), 9 errata, 14 not stated in it, 27 given by it"
     assert f"94 numbers of the note: {told} and not computed, 0 off" in process.stdout
     assert "expectations, all of which hold." in process.stdout
-    assert (
-        f"The pictures: {out}/neuron.png and 15 more beside it." in process.stdout.splitlines()[-2]
-    )
+    assert f"The pictures: {out}/neuron.png and 15 more beside it." in process.stdout.splitlines()
     rows = json.loads((out / "numbers.json").read_text(encoding="utf-8"))
     assert [row["id"] for row in rows] == [record["id"] for record in report.records()]
     assert {row["verdict"] for row in rows} == {"match", "erratum", "not stated", "given"}
@@ -51,6 +50,52 @@ def test_every_experiment_says_that_it_runs_and_draws_its_picture(whole_run):
         assert f"[{index}/{len(NAMES)}] {name}: " in process.stdout
         picture = out / f"{name}.png"
         assert picture.stat().st_size > 20_000
+
+
+def test_the_whole_gallery_is_small_and_lacks_no_text_in_any_language(whole_run):
+    page = (whole_run[1] / "index.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 16e6
+    assert re.findall(r"data-lacks[^>]*>[^<]*", page) == []
+
+
+def test_the_terminal_speaks_chinese(capsys, tmp_path):
+    assert main(["linear_backprop", "--lang", "zh", "--out", str(tmp_path)]) == 0
+
+    told = capsys.readouterr().out
+    assert "1 个实验，双核机器上大约需要 5 秒。" in told
+    assert "要使 z = (2w + 3b)(2b + 1) 等于 150，w 和 b 应改变多少？" in told
+    assert "12 个数值：7 个重新计算后一致，2 个是勘误" in told
+    assert "3 个预期，全部成立。" in told
+
+
+def test_columns_with_chinese_words_are_aligned():
+    table = report.Table("t", ("quantity", "value"), [("学习率", 0.5), ("w", 12.25)])
+
+    assert report.render(table).splitlines()[1:] == [
+        "quantity  value",
+        "--------  -----",
+        "学习率      0.5",
+        "w         12.25",
+    ]
+
+
+def test_a_text_with_gaps_is_translated_with_what_stands_in_them():
+    told = languages.translate("one outlier ruins the squared hinge", "zh")
+
+    assert told == "一个离群点毁掉平方合页损失"
+    assert languages.translate("nobody has translated this", "zh") == "nobody has translated this"
+    assert languages.find("nobody has translated this", "zh") is None
+    assert languages.translate("SGD", "zh") == languages.translate("SGD", "en") == "SGD"
+
+
+def test_every_translation_uses_each_gap_of_its_text():
+    texts = json.loads((languages.FOLDER / "texts.zh.json").read_text(encoding="utf-8"))
+
+    assert len(texts) > 300
+    for text, translation in texts.items():
+        gaps = re.findall(r"\{(\d)\}", translation)
+        assert set(gaps) <= {str(i) for i in range(text.count("{}"))}, text
+        assert bool(gaps) == ("{}" in text), text
 
 
 def test_an_experiment_runs_alone_into_the_default_folder(tmp_path):

@@ -13,6 +13,36 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// --- languages: an element carries its other texts in data-zh, what the script says is in TEXTS
+
+const TEXTS = JSON.parse(document.getElementById("texts").textContent);
+const languageButton = document.getElementById("language");
+const spoken = []; // what to say again in another language
+
+function words(text, ...values) {
+  let i = 0;
+  const said = TEXTS[root.lang][text] ?? text;
+  return said.replace(/\{\d?\}/g, (gap) => values[gap === "{}" ? i++ : Number(gap[1])]);
+}
+
+function says(element, text) {
+  spoken.push(() => { element.textContent = words(text); });
+  element.textContent = words(text);
+  return element;
+}
+
+function setLanguage(language) {
+  root.lang = language;
+  for (const element of document.querySelectorAll("[data-zh]")) {
+    if (language === "en" && element.dataset.en === undefined) continue; // as it was written
+    element.dataset.en ??= element.innerHTML;
+    element.innerHTML = element.dataset[language];
+  }
+  languageButton.textContent = language === "en" ? "中文" : "English";
+  search.placeholder = words("a word, a number, an id");
+  for (const speak of spoken) speak();
+}
+
 // --- light and dark
 
 const themeButton = document.getElementById("theme");
@@ -37,6 +67,7 @@ function themeOf(layout) {
   const axes = Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
   if (layout.scene) axes.push("scene.xaxis", "scene.yaxis", "scene.zaxis");
   for (const axis of axes) {
+    update[`${axis}.exponentformat`] = "power";
     for (const part of ["gridcolor", "zerolinecolor", "linecolor"]) {
       update[`${axis}.${part}`] = colour("grid");
     }
@@ -97,6 +128,8 @@ class GalleryFigure {
     if (frames) await Plotly.addFrames(this.plot, frames);
     await Plotly.relayout(this.plot, themeOf(layout));
     this.plot.on("plotly_animatingframe", (event) => this.follow(event.name));
+    this.open?.();
+    delete this.open;
     this.plot.dataset.drawn = "true";
   }
 
@@ -125,7 +158,7 @@ class GalleryFigure {
       if (plays && still.matches) continue;
       const group = make("div", { className: "choice" });
       menu.buttons.forEach((button, i) => {
-        const element = make("button", { type: "button" }, button.label);
+        const element = says(make("button", { type: "button" }), button.label);
         if (menu.showactive !== false) {
           element.setAttribute("aria-pressed", String(i === (menu.active ?? 0)));
         }
@@ -144,7 +177,7 @@ class GalleryFigure {
     for (const slider of sliders) this.addSlider(slider);
     const tools = make("div", { className: "tools" });
     const tool = (label, action) => {
-      const element = make("button", { type: "button" }, label);
+      const element = says(make("button", { type: "button" }), label);
       element.addEventListener("click", action);
       tools.append(element);
     };
@@ -172,10 +205,16 @@ class GalleryFigure {
     this.follow = (name) => {
       const index = names.indexOf(name);
       if (index >= 0) input.value = index;
-      output.textContent = prefix + name;
+      output.textContent = `${words(prefix.trim())} ${name}`.trim();
       input.setAttribute("aria-valuetext", output.textContent);
     };
+    spoken.push(() => this.follow(names[input.value]));
     this.follow(names[slider.active]);
+    // The answer is not shown before the question: a player opens at its first step.
+    this.open = () => {
+      input.value = 0;
+      input.dispatchEvent(new Event("input"));
+    };
     input.addEventListener("input", () => {
       const step = slider.steps[input.value];
       this.follow(step.label);
@@ -184,7 +223,7 @@ class GalleryFigure {
     this.controls.append(make("div", { className: "steps" }, input, output));
     if (still.matches) {
       const note = "Your system asks for no motion: move the slider instead of playing.";
-      this.box.querySelector(".notes").append(make("li", {}, note));
+      this.box.querySelector(".notes").append(says(make("li"), note));
     }
   }
 
@@ -264,7 +303,11 @@ const sections = [...document.querySelectorAll("section.experiment")];
 const found = document.getElementById("found");
 const search = document.getElementById("search");
 const errata = document.getElementById("errata");
-const lower = (element) => element.textContent.toLowerCase();
+function lower(element) {
+  const others = [element, ...element.querySelectorAll("[data-zh]")];
+  const texts = others.flatMap(({ dataset }) => [dataset.zh ?? "", dataset.en ?? ""]);
+  return [element.textContent, ...texts].join(" ").toLowerCase();
+}
 
 function filter() {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -279,7 +322,8 @@ function filter() {
       const titled = whole || has(lower(area.querySelector("caption")));
       let shown = 0;
       for (const row of area.querySelectorAll("tbody tr")) {
-        const wanted = !(errata?.getAttribute("aria-pressed") === "true" && row.dataset.kind === "match");
+        const isWrong = !row.dataset.kind || ["erratum", "OFF"].includes(row.dataset.kind);
+        const wanted = isWrong || errata?.getAttribute("aria-pressed") !== "true";
         row.hidden = !(wanted && (titled || has(lower(row))));
         shown += !row.hidden;
       }
@@ -298,7 +342,7 @@ function filter() {
     document.querySelector(`nav a[href="#${section.id}"]`).parentElement.hidden = !any;
   }
   found.textContent = words.length
-    ? (numSections ? `${numSections} sections, ${numRows} rows` : "Nothing found") : "";
+    ? (numSections ? words("{} sections, {} rows", numSections, numRows) : words("Nothing found")) : "";
 }
 
 // --- start
@@ -347,4 +391,14 @@ addEventListener("resize", () => {
 const wantsDark = matchMedia("(prefers-color-scheme: dark)");
 setTheme(wantsDark.matches);
 wantsDark.addEventListener("change", () => setTheme(wantsDark.matches));
+for (const button of document.querySelectorAll(".enlarge")) {
+  button.addEventListener("click", () => {
+    const isLarge = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(isLarge));
+    button.closest("figure").classList.toggle("large", isLarge);
+  });
+}
+says(themeButton, "Dark");
+languageButton.addEventListener("click", () => setLanguage(root.lang === "en" ? "zh" : "en"));
+setLanguage(root.lang);
 themeButton.addEventListener("click", () => setTheme(root.dataset.theme !== "dark"));

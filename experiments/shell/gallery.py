@@ -8,6 +8,7 @@ library are in the file. ``gallery.html`` is its skeleton, ``gallery.css`` its l
 import base64
 import html
 import io
+import json
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +21,59 @@ from PIL import Image
 
 import jaxgd
 from experiments.data import THE_NOTE
-from experiments.shell import report
+from experiments.shell import languages, report
 from experiments.shell.report import Table, Verdict, is_numeric, shown_value
 
 HERE = pathlib.Path(__file__).parent
 PLOTLY_MISSING = (
     'Surfaces to turn and descents to play need Plotly: pip install -e ".[interactive]"'
 )
+
+
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SIGNS = (
+    (r"sqrt\(ln\(x\^2\)\)", "√(ln x²)"),
+    (r"sqrt\(", "√("),
+    (r"sqrt ", "√"),
+    (r"\^2", "²"),
+    (r"<=", "≤"),
+    (r">=", "≥"),
+    (r"\blambda_max\b", "λ_max"),
+    (r"(?<=\d) (?=(?:alpha|beta|lambda)\b)", ""),
+    (r"\balpha\b", "α"),
+    (r"\bbeta\b", "β"),
+    (r"\blambda\b", "λ"),
+    (r"\btheta0\b", "θ₀"),
+    (r"\btheta1\b", "θ₁"),
+)
+BUTTON = ' type="button" id="errata" aria-pressed="false"'
+# What the page's script says: it finds the other languages in the page.
+SPOKEN = (
+    "Reset view",
+    "Save PNG",
+    "Full screen",
+    "Play",
+    "Pause",
+    "3-D",
+    "3-D, log",
+    "contour",
+    "contour, log",
+    "step",
+    "stage",
+    "Dark",
+    "Nothing found",
+    "{} sections, {} rows",
+    "Your system asks for no motion: move the slider instead of playing.",
+    "a word, a number, an id",
+)
+
+
+LEAD = (
+    "Each section asks a question, says what to expect, and shows what came out. Drag a surface to "
+    "turn it, or reach it with the tab key and use the arrows, + and −. Play a descent, or move "
+    "its slider. Every number on this page was computed by the experiment it stands with."
+)
+ERRATA = "An erratum says why the note prints another number. The id leads to the experiment."
 
 
 class Entry(NamedTuple):
@@ -39,6 +86,7 @@ class Entry(NamedTuple):
       picture: a PNG of few colours.
       size: width and height of the picture, in pixels.
       alt: what the picture shows, in words.
+      caption: the same in a line.
       tables: as on the terminal.
       ids: of the note's numbers that it computed.
       figures: by title, JSON for Plotly and what it shows in words; None without Plotly.
@@ -50,6 +98,7 @@ class Entry(NamedTuple):
     picture: bytes
     size: tuple[int, int]
     alt: str
+    caption: str
     tables: Sequence[Table]
     ids: frozenset[str]
     figures: Mapping[str, tuple[str, Mapping[str, Any]]] | None
@@ -69,6 +118,7 @@ def entry(
         picture=png,
         size=size,
         alt=_in_words(experiment, figure),
+        caption=(experiment.draw.__doc__ or "").strip().splitlines()[0],
         tables=[*experiment.tables(results), *report.expectations_tables(expectations)],
         ids=frozenset(report.numbers_of(experiment, results)),
         figures=_figures(experiment, results),
@@ -76,31 +126,50 @@ def entry(
 
 
 def write(
-    path: pathlib.Path, entries: Sequence[Entry], verdicts: Sequence[Verdict], seed: int
+    path: pathlib.Path,
+    entries: Sequence[Entry],
+    verdicts: Sequence[Verdict],
+    seed: int,
+    language: str = "en",
 ) -> str:
     """Writes the page and says in one line where it is and how large."""
-    text = page(entries, verdicts, seed)
+    text = page(entries, verdicts, seed, language)
     size = f"{len(text.encode()) / 1e6:.1f} MB"
     path.write_text(text.replace("{{size}}", size), encoding="utf-8")
     missing = f"    {PLOTLY_MISSING}\n" if any(e.figures is None for e in entries) else ""
     return f"{missing}The gallery: {path} ({size}); open it in a browser, it needs no network."
 
 
-def page(entries: Sequence[Entry], verdicts: Sequence[Verdict], seed: int) -> str:
+def page(
+    entries: Sequence[Entry], verdicts: Sequence[Verdict], seed: int, language: str = "en"
+) -> str:
     """The whole page; its own size is left to be filled in."""
     moving = any(each.figures for each in entries)
     names = [each.name for each in entries]
     computed_in = {id_: each.name for each in entries for id_ in each.ids}
-    contents = [(each.name, each.name.replace("_", " ")) for each in entries]
+    contents = [(each.name, _name(each.name)) for each in entries]
     contents += [("numbers", "the note's numbers")] if verdicts else []
     still = any(each.figures is None for each in entries)
     parts = {
         "style": _part("css"),
         "contents": "\n".join(
-            f'<li><a href="#{i}">{_text(words)}</a></li>' for i, words in contents
+            "<li>" + _element("a", words, f' href="#{i}"') + "</li>" for i, words in contents
         ),
-        "note": _text(THE_NOTE),
-        "notice": f'<p class="notice">{_text(PLOTLY_MISSING)}</p>' if still else "",
+        "language": language,
+        "lead": _element("p", LEAD, ' class="lead"'),
+        "note": _element("p", THE_NOTE),
+        "title": _element("h1", "Descent to watch and to turn"),
+        "skip": _element("a", "Skip to the experiments", ' class="skip" href="#main"'),
+        "search": _element("label", "Search", ' for="search"'),
+        "contents_title": _element("summary", "Contents"),
+        "texts": json.dumps(
+            {
+                other: {text: languages.translate(text, other) for text in SPOKEN}
+                for other in languages.LANGUAGES
+            },
+            ensure_ascii=False,
+        ),
+        "notice": _element("p", PLOTLY_MISSING, ' class="notice"') if still else "",
         "experiments": "\n".join(_experiment(each, verdicts) for each in entries),
         "numbers": _numbers(verdicts, computed_in) if verdicts else "",
         "made": f"jaxgd {jaxgd.__version__}, JAX {jax.__version__}, seed {seed}",
@@ -110,6 +179,8 @@ def page(entries: Sequence[Entry], verdicts: Sequence[Verdict], seed: int) -> st
         else "",
         "script": _part("js"),
     }
+    parts["made_by"] = _element("p", f"Made by ``{parts['command']}`` with {parts['made']}. This "
+                                "page is one file of {{size}}; it needs no network.")  # fmt: skip
     return re.sub(
         r"\{\{(\w+)\}\}", lambda m: parts.get(m[1], m[0]), _part("html")
     )  # one pass: what is filled in is not searched again
@@ -172,10 +243,30 @@ def _text(words: Any) -> str:
     return html.escape(str(words))
 
 
+def typeset(words: str) -> str:
+    """A text with its formulas as they are printed: √(ln x²), λ, 10⁻⁵."""
+    for written, printed in SIGNS:
+        words = re.sub(written, printed, words)
+    return re.sub(r"\b1e(-?)0?(\d+)\b", lambda m: "10" + (m[1] + m[2]).translate(RAISED), words)
+
+
+def _line(words: str) -> str:
+    """A line of HTML, with formulas typeset and ``code`` as in a docstring."""
+    parts = re.split(r"``?(.+?)``?", " ".join(words.split()))
+    return "".join(
+        f"<code>{_text(part)}</code>" if i % 2 else _text(typeset(part))
+        for i, part in enumerate(parts)
+    )
+
+
+def _element(tag: str, words: str, more: str = "") -> str:
+    """An element that holds a line, in every language."""
+    said = languages.attributes(words, _line)
+    return f"<{tag}{more}{said}>{_line(words)}</{tag.split(maxsplit=1)[0]}>"
+
+
 def _prose(words: str) -> str:
-    """Paragraphs, with ``code`` as in a docstring."""
-    paragraphs = (re.sub(r"``?(.+?)``?", r"<code>\1</code>", _text(p)) for p in words.split("\n\n"))
-    return "\n".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
+    return "\n".join(_element("p", paragraph) for paragraph in words.split("\n\n"))
 
 
 def _experiment(each: Entry, verdicts: Sequence[Verdict]) -> str:
@@ -189,13 +280,15 @@ def _experiment(each: Entry, verdicts: Sequence[Verdict]) -> str:
     return f"""
 <section class="experiment" id="{each.name}" aria-labelledby="{each.name}-title">
 <p class="name"><code>{_text(each.name)}</code></p>
-<h2 id="{each.name}-title" tabindex="-1">{_text(each.question)}</h2>
-<div class="expectation">{_prose(each.expectation)}</div>
+{_element("h2", each.question, f' id="{each.name}-title" tabindex="-1"')}
+<details class="expectation">{_element("summary", "What to expect")}
+{_prose(each.expectation)}</details>
 {"".join(figures)}
 <figure class="picture">
-<img src="data:image/png;base64,{picture}" width="{width}" height="{height}" decoding="async"
-alt="{_text(each.alt)}">
-<figcaption>{_text(each.alt)}</figcaption>
+<div class="sheet"><img src="data:image/png;base64,{picture}" width="{width}" height="{height}"
+decoding="async" alt="{_text(each.alt)}"></div>
+<button type="button" class="enlarge" aria-pressed="false">{_element("span", "Enlarge")}</button>
+{_element("figcaption", each.caption)}
 </figure>
 {"".join(_table(table) for table in each.tables)}
 {_own_numbers(own) if own else ""}
@@ -204,16 +297,16 @@ alt="{_text(each.alt)}">
 
 def _figure(name: str, title: str, figure: str, meta: Mapping[str, Any]) -> str:
     """A place for a figure, its controls, its words, and its data, drawn when it is reached."""
-    notes = "".join(f"<li>{_text(note)}</li>" for note in meta["notes"])
+    notes = "".join(_element("li", note) for note in meta["notes"])
     words = _text(meta["description"])
     return f"""
 <figure class="interactive" id="{name}" aria-labelledby="{name}-title">
-<h3 id="{name}-title">{_text(title)}</h3>
+{_element("h3", title, f' id="{name}-title"')}
 <div class="controls" role="group" aria-label="Controls of: {_text(title)}"></div>
 <div class="frame"><div class="plot" tabindex="0" role="img"
 aria-label="{_text(title)}. {words}"></div></div>
 <ul class="notes">{notes}</ul>
-<details class="words"><summary>In words</summary><p>{words}</p></details>
+<details class="words">{_element("summary", "In words")}<p>{words}</p></details>
 <script type="application/json">{_in_script(figure)}</script>
 </figure>"""
 
@@ -223,8 +316,8 @@ def _table(table: Table, kind: str = "found") -> str:
 
     def cells(tag: str, row: Iterable[Any]) -> str:
         return "".join(
-            f"<{tag}{' class=number' if right else ''}{' scope=col' if tag == 'th' else ''}>"
-            f"{_text(cell)}</{tag}>"
+            f"<{tag}{' class=number' if right else ''}{' scope=col' if tag == 'th' else ''}"
+            f"{_known(str(cell), needed=tag == 'th')}>{_text(cell)}</{tag}>"
             for cell, right in zip(row, numeric, strict=True)
         )
 
@@ -232,11 +325,21 @@ def _table(table: Table, kind: str = "found") -> str:
     title = _text(table.title)
     return f"""
 <div class="scroll" tabindex="0" role="region" aria-label="Table: {title}">
-<table class="{kind}"><caption>{title}</caption>
+<table class="{kind}"><caption{languages.attributes(table.title)}>{title}</caption>
 <thead><tr>{cells("th", table.header)}</tr></thead>
 <tbody>
 {rows}
 </tbody></table></div>"""
+
+
+def _known(cell: str, needed: bool) -> str:
+    """The other languages of a cell, which in a table's body may be a name and have none."""
+    is_known = needed or all(languages.find(cell, other) for other in languages.LANGUAGES)
+    return languages.attributes(cell) if is_known else ""
+
+
+def _name(experiment: str) -> str:
+    return experiment.replace("_", " ")
 
 
 def _own_numbers(verdicts: Sequence[Verdict]) -> str:
@@ -247,14 +350,13 @@ def _own_numbers(verdicts: Sequence[Verdict]) -> str:
     ]  # fmt: skip
     header = ("id", "quantity", "the note", "computed", "verdict")
     table = _table(Table("Its numbers in the note", header, rows), "verdicts")
-    return (
-        f"<details><summary>Its numbers in the note: {_counts(verdicts)}</summary>{table}</details>"
-    )
+    summary = _element("span", "Its numbers in the note")
+    return f"<details><summary>{summary}: {_counts(verdicts)}</summary>{table}</details>"
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
     kinds = [verdict.kind for verdict in verdicts]
-    return ", ".join(f"{kinds.count(k)} {k}" for k in report.KINDS if k in kinds)
+    return ", ".join(f"{kinds.count(k)} {_element('span', k)}" for k in report.KINDS if k in kinds)
 
 
 def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str:
@@ -264,31 +366,34 @@ def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str
         id_ = v.record["id"]
         where = computed_in.get(id_, "")
         cells = "".join(
-            f"<td>{_text(cell)}</td>"
-            for cell in (
-                v.record["quantity"],
-                shown_value(v.record["seed_value"]),
-                shown_value(v.value),
+            f"<td{_known(cell, needed=i == 0)}>{_text(cell)}</td>"
+            for i, cell in enumerate(
+                (
+                    v.record["quantity"],
+                    shown_value(v.record["seed_value"]),
+                    shown_value(v.value),
+                )
             )
         )
         look = v.kind.lower().replace(" ", "-")
-        badge = f'<span class="badge {look}">{_text(v.kind)}</span> {_text(v.reason)}'
+        badge = _element("span", v.kind, f' class="badge {look}"')
+        badge += f" <span{languages.attributes(v.reason)}>{_text(v.reason)}</span>"
         rows.append(
             f'<tr data-kind="{v.kind}"><td><a href="#{where}">{_text(id_)}</a></td>{cells}'
             f"<td>{badge}</td></tr>"
         )
     header = "".join(
-        f"<th scope=col>{words}</th>"
+        _element("th", words, " scope=col")
         for words in ("id", "quantity", "the note", "computed", "verdict")
     )
     return f"""
 <section class="experiment" id="numbers" aria-labelledby="numbers-title">
-<h2 id="numbers-title" tabindex="-1">Which numbers of the note are right?</h2>
-<p>{_text(report.count(verdicts))} An erratum says why the note prints another number.
-The id leads to the experiment.</p>
-<p><button type="button" id="errata" aria-pressed="false">Show the errata only</button></p>
+{_element("h2", "Which numbers of the note are right?", ' id="numbers-title" tabindex="-1"')}
+{_element("p", report.count(verdicts))}
+{_element("p", ERRATA)}
+<p>{_element("button", "Show the errata only", BUTTON)}</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Table: the numbers of the note">
-<table class="verdicts"><caption>The numbers of the note</caption>
+<table class="verdicts">{_element("caption", "The numbers of the note")}
 <thead><tr>{header}</tr></thead>
 <tbody>
 {chr(10).join(rows)}

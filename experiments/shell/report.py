@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -51,17 +52,24 @@ class Expectation(NamedTuple):
 def render(table: Table) -> str:
     """Lays a table out in columns."""
     cells = [[str(cell) for cell in row] for row in (table.header, *table.rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(table.header))]
+    widths = [max(_columns(row[i]) for row in cells) for i in range(len(table.header))]
     numeric = [is_numeric(row[i] for row in table.rows) for i in range(len(table.header))]
     lines = [
         "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
+            " " * (width - _columns(cell)) + cell
+            if right
+            else cell + " " * (width - _columns(cell))
             for cell, width, right in zip(row, widths, numeric, strict=True)
         ).rstrip()
         for row in cells
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([table.title, *lines])
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal a text takes; a Chinese character takes two."""
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
 
 
 def markdown(table: Table) -> str:
@@ -170,15 +178,23 @@ def _clip(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def numbers_table(results: Iterable[Verdict]) -> Table:
-    """The one table: each number of the note, the computed one, and the verdict."""
+def numbers_table(results: Iterable[Verdict], say: Callable[[str], str] = str) -> Table:
+    """The one table: each number of the note, the computed one, and the verdict.
+
+    Args:
+      results: of the numbers.
+      say: puts a text into the reader's language.
+
+    Returns:
+      A table, whose long texts are cut.
+    """
     rows = [
         (
             verdict.record["id"],
-            _clip(verdict.record["quantity"], 50),
+            _clip(say(verdict.record["quantity"]), 50),
             _clip(shown_value(verdict.record["seed_value"]), 24),
             _clip(shown_value(verdict.value), 24),
-            verdict.kind + (f": {verdict.reason}" if verdict.reason else ""),
+            say(verdict.kind) + (f": {say(verdict.reason)}" if verdict.reason else ""),
         )
         for verdict in results
     ]
