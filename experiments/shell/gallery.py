@@ -39,10 +39,9 @@ SIGNS = (
     (r"<=", "≤"),
     (r">=", "≥"),
     (r"\blambda_max\b", "λ_max"),
-    (r"(?<=\d) (?=(?:alpha|beta|lambda)\b)", ""),
-    (r"\balpha\b", "α"),
-    (r"\bbeta\b", "β"),
-    (r"\blambda\b", "λ"),
+    (r"(?:(?<=\d) |\b)alpha\b", "α"),
+    (r"(?:(?<=\d) |\b)beta\b", "β"),
+    (r"(?:(?<=\d) |\b)lambda\b", "λ"),
     (r"\btheta0\b", "θ₀"),
     (r"\btheta1\b", "θ₁"),
 )
