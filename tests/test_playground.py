@@ -572,3 +572,24 @@ def test_a_line_through_data_needs_two_columns(data):
         plots.playground(
             lambda p, *_: p**2, 0.5, *data, learning_rate=0.1, predict_fn=lambda p, x: p * x
         )
+
+
+def test_a_function_alone_becomes_javascript():
+    source = plots.javascript(lambda p, x: {"y": p["w"] * jnp.sin(x), "z": x}, {"w": 2.0}, 0)
+
+    found = json.loads(str(MiniRacer().eval(f"JSON.stringify(({source})(3, 0.5))")))
+    assert found == pytest.approx([3 * np.sin(0.5), 0.5], rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "error", "message"),
+    [
+        (3, (1.0,), TypeError, "fn must be callable"),
+        (jnp.sum, (np.ones(2),), ValueError, "an argument must be a scalar"),
+        (lambda x: x * jnp.ones(2), (1.0,), ValueError, "the results must be numbers"),
+        (lambda x: jnp.fft.fft(jnp.stack([x, x])).real[0], (1.0,), ValueError, "got 'fft'|complex"),
+    ],
+)
+def test_what_cannot_become_javascript_is_refused_by_name(fn, args, error, message):
+    with pytest.raises(error, match=f"^plots.javascript: .*({message})"):
+        plots.javascript(fn, *args)

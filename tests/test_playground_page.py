@@ -365,6 +365,10 @@ def test_the_page_works_within_a_frame_of_another(browser, files):
     frame = page.frame_locator("iframe")
     frame.locator("#step").click()
     assert "x ← x" in frame.locator("#now").inner_text()
+    page.evaluate("frames[0].postMessage({jaxgd: {language: 'zh', theme: 'dark'}}, '*')")
+    frame.locator("body[data-theme=dark]").wait_for()
+    assert frame.locator("#step").inner_text() == "单步"
+    assert not frame.locator("#language").is_visible()
     page.close()
 
 

@@ -12,7 +12,7 @@ from jaxgd.plots._descents import descent_path, loss_band, loss_curve, projected
 from jaxgd.plots._films import animate_descent
 from jaxgd.plots._interactive import interactive_backprop, interactive_descent, interactive_surface
 from jaxgd.plots._neurons import activation_curves, fitted_line, loss_functions, neuron_diagram
-from jaxgd.plots._playground import playground
+from jaxgd.plots._playground import javascript, playground
 from jaxgd.plots._runs import Run, Runs
 from jaxgd.plots._style import COLOURS, PATH_COLOURS
 from jaxgd.plots._surfaces import (
@@ -40,6 +40,7 @@ __all__ = [
     "interactive_backprop",
     "interactive_descent",
     "interactive_surface",
+    "javascript",
     "level_sets",
     "loss_band",
     "loss_curve",

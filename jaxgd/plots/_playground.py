@@ -184,6 +184,41 @@ def playground(
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("html"))
 
 
+def javascript(fn: Callable[..., Any], *args: Any) -> str:
+    """Writes a function of numbers in JavaScript, for a page of one's own.
+
+    It is traced in float64, as ``playground`` does it.
+
+    Args:
+      fn: takes pytrees of numbers and returns one, any function that JAX traces.
+      *args: examples of its arguments: numbers, or pytrees of them.
+
+    Returns:
+      An expression of JavaScript, whole in itself: a function that takes one number per leaf of
+      ``args`` and returns an array of numbers, one per leaf of the result.
+
+    Raises:
+      TypeError: if ``fn`` is not callable.
+      ValueError: if the function holds an operation that cannot be compiled, or an argument or
+        a result is no number.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxgd import plots
+      >>> "Math.sin(" in plots.javascript(lambda x: x * jnp.sin(x), 1.0)
+      True
+    """
+    where = "plots.javascript"
+    _checks.function(where, "fn", fn)
+    for leaf in jax.tree.leaves(args):
+        _checks.scalar(where, "an argument", leaf)
+    try:
+        source = compiler.function(fn, *jax.tree.map(np.float64, args))
+    except ValueError as error:
+        raise ValueError(str(error).replace(WHERE, where)) from None
+    return f"(() => {{\n{_file('math.js')}\nreturn {source};\n}})()"
+
+
 def _float64(leaf: Any) -> Any:
     """A leaf of floating-point numbers in float64; any other as it is, to be refused by name."""
     is_float = isinstance(leaf, float) or getattr(getattr(leaf, "dtype", None), "kind", "") == "f"

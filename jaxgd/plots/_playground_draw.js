@@ -420,6 +420,20 @@ connectHands();
 fit();
 add(MODEL.start);
 speak();
+// A page around this one may choose the language and the theme, and is told the height.
+window.addEventListener("message", ({ data }) => {
+  const wish = data && data.jaxgd;
+  if (!wish) return;
+  if (MODEL.texts[wish.language]) page.language = wish.language;
+  if (wish.theme) setTheme(wish.theme == "dark");
+  speak();
+});
+if (window.parent != window) {
+  byId("language").hidden = byId("theme").hidden = true;
+  new ResizeObserver(() => {
+    window.parent.postMessage({ jaxgd: { height: document.documentElement.scrollHeight } }, "*");
+  }).observe(document.body);
+}
 prefersDark.addEventListener("change", (event) => setTheme(event.matches));
 new ResizeObserver(() => { redrawSurface(); page.isStale = true; }).observe(byId("stage"));
 requestAnimationFrame(tick);
