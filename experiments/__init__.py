@@ -16,6 +16,8 @@ and, where it has them,
 * ``interactive(results) -> dict``: Plotly figures to turn or to play, by title, of
   ``plots.interactive_...``. The gallery shows them above the picture; without Plotly it does
   without them,
+* ``playgrounds() -> dict``: pages to play in, by title, of ``plots.playground``. The gallery has
+  them within it,
 * ``SECONDS``: how long it takes on two cores, compilation included; two numbers, the second of
   them for ``full``,
 * ``large_map(seed, size) -> Map``: what ``python -m experiments sweep`` can compute at any size.

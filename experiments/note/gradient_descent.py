@@ -275,6 +275,21 @@ def _bounces(ax: Axes, points: np.ndarray) -> None:
                 ha="right", fontsize=9)  # fmt: skip
 
 
+def playgrounds() -> dict[str, str]:
+    """The 20 points, descended by hand, with a line through them."""
+
+    def cost(params: dict[str, jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
+        neuron = neurons.Neuron(weights=jnp.stack([params["w"]]), bias=params["b"])
+        return COST(neuron, x[:, None], y)
+
+    page = plots.playground(
+        cost, {"b": 0.0, "w": 0.0}, np.ravel(X), np.ravel(Y), learning_rate=CRITICAL_RATES[0],
+        predict_fn=lambda params, x: params["w"] * x + params["b"], title="The 20 points",
+    )  # fmt: skip
+    low, high = CRITICAL_RATES
+    return {f"By hand: type the rate {low}, then {high}": page}
+
+
 def interactive(results: Results) -> dict[str, Any]:
     """The descent on the cost, to turn and to play; and the rates beside the limit."""
     words: Any = {"axis_names": ("θ₀ (bias)", "θ₁ (weight)"), "value_name": "cost"}

@@ -192,6 +192,16 @@ def draw(figure: Figure, results: Results) -> None:
     panels.letters(left, right)
 
 
+def playgrounds() -> dict[str, str]:
+    """The same question to gradient descent: half the squared error over w and b."""
+    z = chains.compose(*STAGES)
+    page = plots.playground(
+        lambda wb: jnp.square(z(wb) - TARGET) / 2, START, learning_rate=1e-4,
+        axis_names=("w", "b"), domains=((2.0, 4.0), (3.0, 5.0)), title="(z − 150)² / 2",
+    )  # fmt: skip
+    return {"By hand: every start ends on the curve z = 150, each at another point": page}
+
+
 def interactive(results: Results) -> dict[str, Any]:
     """The chain played, and z over (w, b) with the ways to 150."""
     ways = {

@@ -249,6 +249,21 @@ def draw(figure: Figure, results: Results) -> None:
     panels.letters(solid, contour, dots, along_b, along_w)
 
 
+def playgrounds() -> dict[str, str]:
+    """The bowl over (w, b) beside the line that w and b draw through the data."""
+
+    def cost(params: dict[str, jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
+        neuron = neurons.Neuron(weights=jnp.stack([params["w"]]), bias=params["b"])
+        return COST(neuron, x[:, None], y)
+
+    page = plots.playground(
+        cost, {"w": 0.0, "b": 1.0}, np.ravel(X), np.ravel(Y), learning_rate=0.5,
+        predict_fn=lambda params, x: params["w"] * x + params["b"],
+        domains=((0, 5), (-2, 6)), title="One neuron, 50 points",
+    )  # fmt: skip
+    return {"By hand: drag (b, w) and watch the line; paste data of your own": page}
+
+
 def interactive(results: Results) -> dict[str, Any]:
     """The surface to turn: every second point of the published grid each way."""
     w, b = results.near.coordinates

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.shell import panels
+from experiments.shell import playgrounds as playgrounds_
 from experiments.shell.report import Expectation, Table
 from jaxgd import chains, descent, plots, surfaces
 
@@ -190,6 +191,23 @@ def draw(figure: Figure, results: Results) -> None:
     below.set_title("Iteration 1: values forwards; the error back, divided by each derivative",
                     fontsize=11)  # fmt: skip
     panels.letters(left, right, below)
+
+
+def playgrounds() -> dict[str, str]:
+    """The people of the chain at work, and the same question to gradient descent."""
+    f = chains.compose(*STAGES)
+    people = playgrounds_.people(
+        lambda x, target: chains.correct(STAGES, x, target),
+        start=START, target=TARGET, tolerance=TOLERANCE, most=MAX_STEPS,
+    )  # fmt: skip
+    curve = plots.playground(
+        lambda x: jnp.square(f(x) - TARGET) / 2, START, learning_rate=1.0, axis_names=("x",),
+        domains=((1.02, 14.0),), title="(f(x) − 2.13)² / 2",
+    )  # fmt: skip
+    return {
+        "By hand: type x and the target, and watch the table fill; try an x below 1": people,
+        "By hand: gradient descent on the squared error, and Newton's parabola": curve,
+    }
 
 
 def interactive(results: Results) -> dict[str, Any]:
