@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import ConsoleMessage, FrameLocator, Page
 
 from experiments import load
 from experiments.shell import languages, report
@@ -528,3 +528,58 @@ def test_without_plotly_the_page_is_still_made_and_says_how_to_get_the_rest(tmp_
     page.locator("#search").fill("published")
     assert page.locator("#loss_surface tbody tr:visible").count() > 0
     assert len(without.html) < 1_000_000
+
+
+def played_by_hand(page: Page, figure: str) -> FrameLocator:
+    """Waits until a page within the page is open."""
+    page.evaluate("id => document.querySelector(id).scrollIntoView({behavior: 'instant'})", figure)
+    frame = page.frame_locator(f"{figure} iframe")
+    frame.locator("body").wait_for()
+    return frame
+
+
+def test_the_people_of_the_chain_fill_the_notes_table(page, built):
+    people = played_by_hand(page, "#nonlinear_backprop-play-0")
+    people.locator("#all").click()
+
+    results: Any = load("nonlinear_backprop").compute()
+    rows = people.locator("#rows tr").all()
+    forwards = [[float(c) for c in row.locator("td").all_inner_texts()] for row in rows[:4]]
+    steps = int(results.solution.num_steps) + 1
+    wanted = [np.asarray(values)[:steps] for values in results.corrections.primals]
+    np.testing.assert_allclose(forwards, wanted, rtol=1e-4)
+    assert "after 4 updates" in people.locator("#said").inner_text()
+
+
+@pytest.mark.parametrize("start", ["1", "0.5", "0"])
+def test_from_one_or_below_the_people_say_that_there_is_no_way(page, start):
+    people = played_by_hand(page, "#nonlinear_backprop-play-0")
+    people.locator("#start").fill(start)
+    people.locator("#step").click()
+
+    assert "No way from here" in people.locator("#said").inner_text()
+    assert people.locator("#step").is_disabled()
+
+
+def test_the_rates_of_the_note_are_tried_by_hand(page):
+    points = played_by_hand(page, "#gradient_descent-play-0")
+    points.locator("#rate-value").wait_for()
+    ends = {}
+    for rate in ("0.0138", "0.0139"):
+        points.locator("#rate-value").fill(rate)
+        points.locator("#rate-value").press("Enter")
+        ends[rate] = points.locator("body").evaluate(
+            "() => jaxgd.run({rate: Number(document.getElementById('rate-value').value),"
+            " steps: 10000, start: [0, 0]}).status"
+        )
+    assert ends == {"0.0138": "MAX_STEPS", "0.0139": "DIVERGED"}
+
+
+def test_pages_within_the_page_take_its_language_and_its_theme(opened, built):
+    page = opened(built.url)
+    people = played_by_hand(page, "#nonlinear_backprop-play-0")
+    page.click("#language")
+    people.locator("html[lang=zh]").wait_for()
+    assert people.locator("#all").inner_text() == "走完所有步"
+    page.click("#theme")
+    people.locator("body[data-theme=dark]").wait_for()

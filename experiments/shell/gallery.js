@@ -310,8 +310,8 @@ function lower(element) {
 }
 
 function filter() {
-  const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const has = (text) => words.every((word) => text.includes(word));
+  const terms = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const has = (text) => terms.every((word) => text.includes(word));
   let numSections = 0;
   let numRows = 0;
   for (const section of sections) {
@@ -331,7 +331,7 @@ function filter() {
       const folded = area.closest("details");
       if (folded) {
         folded.hidden = area.hidden;
-        folded.open = words.length > 0 && !whole && shown > 0;
+        folded.open = terms.length > 0 && !whole && shown > 0;
       }
       numRows += shown;
       any ||= shown > 0;
@@ -341,7 +341,7 @@ function filter() {
     numSections += any;
     document.querySelector(`nav a[href="#${section.id}"]`).parentElement.hidden = !any;
   }
-  found.textContent = words.length
+  found.textContent = terms.length
     ? (numSections ? words("{} sections, {} rows", numSections, numRows) : words("Nothing found")) : "";
 }
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 import jaxgd
 from experiments.data import THE_NOTE
-from experiments.shell import languages, report
+from experiments.shell import languages, playgrounds, report
 from experiments.shell.report import Table, Verdict, is_numeric, shown_value
 
 HERE = pathlib.Path(__file__).parent
@@ -89,6 +89,7 @@ class Entry(NamedTuple):
       tables: as on the terminal.
       ids: of the note's numbers that it computed.
       figures: by title, JSON for Plotly and what it shows in words; None without Plotly.
+      playgrounds: by title, pages to play in.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Entry(NamedTuple):
     tables: Sequence[Table]
     ids: frozenset[str]
     figures: Mapping[str, tuple[str, Mapping[str, Any]]] | None
+    playgrounds: Mapping[str, str]
 
 
 def entry(
@@ -121,6 +123,7 @@ def entry(
         tables=[*experiment.tables(results), *report.expectations_tables(expectations)],
         ids=frozenset(report.numbers_of(experiment, results)),
         figures=_figures(experiment, results),
+        playgrounds=playgrounds.pages_of(experiment),
     )
 
 
@@ -176,7 +179,7 @@ def page(
         "plotly": f'<script type="text/plain" id="plotly">{_plotly_js()}</script>'
         if moving
         else "",
-        "script": _part("js"),
+        "script": _part("js") + playgrounds.script(),
     }
     parts["made_by"] = _element("p", f"Made by ``{parts['command']}`` with {parts['made']}. This "
                                 "page is one file of {{size}}; it needs no network.")  # fmt: skip
@@ -283,6 +286,7 @@ def _experiment(each: Entry, verdicts: Sequence[Verdict]) -> str:
 <details class="expectation">{_element("summary", "What to expect")}
 {_prose(each.expectation)}</details>
 {"".join(figures)}
+{playgrounds.figures(each.name, each.playgrounds)}
 <figure class="picture">
 <div class="sheet"><img src="data:image/png;base64,{picture}" width="{width}" height="{height}"
 decoding="async" alt="{_text(each.alt)}"></div>

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from experiments.shell import languages
 from jaxgd import plots
 
 HERE = pathlib.Path(__file__).parent
@@ -49,7 +50,7 @@ def figures(name: str, pages: Mapping[str, str]) -> str:
     return "".join(
         f"""
 <figure class="playground" id="{name}-play-{i}" aria-labelledby="{name}-play-{i}-title">
-<h3 id="{name}-play-{i}-title">{html.escape(title)}</h3>
+<h3 id="{name}-play-{i}-title"{languages.attributes(title)}>{html.escape(title)}</h3>
 <iframe title="{html.escape(title)}"></iframe>
 <script type="application/json">{json.dumps(page).replace("<", chr(92) + "u003c")}</script>
 </figure>"""
