@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgd import _checks
+from jaxgd import _checks, _iteration
 from jaxgd.plots import _playground_compiler as compiler
-from jaxgd.types import Array, ArrayLike, LossFn, Params, Status
+from jaxgd.types import Array, ArrayLike, LossFn, Params
 
 WHERE = "plots.playground"
 DIVERGENCE_FACTOR = 1e6
@@ -320,10 +320,11 @@ def _judged(
 ) -> Array:
     """The status of a run at a point, MAX_STEPS if it may go on; no tolerance is NaN."""
     limit = first_loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first_loss), 1)
-    is_finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(size)
-    status = jnp.where(grad_norm <= tolerance, Status.CONVERGED, Status.MAX_STEPS)
-    status = jnp.where(loss > limit, Status.DIVERGED, status)
-    return jnp.where(is_finite, status, Status.NON_FINITE)
+    return _iteration.decide(
+        is_finite=jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(size),
+        has_diverged=loss > limit,
+        has_converged=grad_norm <= tolerance,
+    )
 
 
 def _judged_at_last(
@@ -333,10 +334,11 @@ def _judged_at_last(
     """The status of a run that has taken all its steps."""
     epsilon = jnp.finfo(jnp.float64).eps
     floor = jnp.where(jnp.isnan(tolerance), jnp.sqrt(epsilon) * first_norm, tolerance)
-    has_stood = (2 * num_unchanged_steps >= num_steps) & (last_norm > floor) & (num_steps > 0)
-    is_above = last_loss - first_loss > num_steps * epsilon * jnp.abs(first_loss)
-    status = jnp.where(has_stood, Status.STALLED, Status.MAX_STEPS)
-    return jnp.where(is_above, Status.DIVERGED, status)
+    has_stood = (2 * num_unchanged_steps >= num_steps) & (num_steps > 0)
+    return _iteration.decide(
+        has_diverged=last_loss - first_loss > num_steps * epsilon * jnp.abs(first_loss),
+        is_stalled=has_stood & (last_norm > floor),
+    )
 
 
 def _script(name: str, value: Any) -> str:
