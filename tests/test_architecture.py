@@ -104,6 +104,9 @@ PUBLIC = {
         "adam_preconditioner",
     },
     "planes": {
+        "FilterAxis",
+        "explain_filters",
+        "orthonormalize",
         "Plane",
         "point",
         "project",

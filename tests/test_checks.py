@@ -770,6 +770,47 @@ refuse(
     TypeError,
     r"filter_axis",
 )
+PAIRS = planes.through((SCORES, SCORES), (SCORES, SCORES))
+for axes, error, says in (
+    ((1.5, 0), TypeError, r"filter_axis of 0 must be an int, a tuple of ints or None, got 1\.5"),
+    ((True, 0), TypeError, r"filter_axis of 0 must be an int, a tuple of ints or None, got True"),
+    (
+        ((0, 2), 0),
+        ValueError,
+        r"filter_axis of 0 must be an axis of .* shape \(3, 4\), got 2",
+    ),
+    (
+        {"w": 0},
+        ValueError,
+        r"filter_axis must be an int, a function, or have.*lambda path, l",
+    ),
+    (lambda path, leaf: int(path) + 1, ValueError, r"filter_axis of 1 must be an axis .*got 2"),
+):
+    refuse(
+        planes.filter_normalize,
+        lambda f, axes=axes: f(PAIRS, filter_axis=axes),
+        error,
+        says,
+    )
+    refuse(
+        planes.explain_filters,
+        lambda f, axes=axes: f((SCORES, SCORES), filter_axis=axes),
+        error,
+        says,
+    )
+refuse(
+    planes.filter_normalize,
+    lambda f: f(PLANE, filter_axis=0, is_vector="bias"),
+    TypeError,
+    r"is_vector must be callable, got 'bias'",
+)
+refuse(planes.orthonormalize, lambda f: f(ONES), TypeError, r"plane must be a Plane")
+refuse(
+    planes.orthonormalize,
+    lambda f: f(PLANE._replace(directions=(TREE,))),
+    ValueError,
+    r"plane\.directions\[0\] must have the structure",
+)
 refuse(planes.geometry, lambda f: f(ONES), TypeError, r"plane must be a Plane")
 refuse(
     planes.geometry,

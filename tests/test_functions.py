@@ -117,6 +117,7 @@ def tilted(params, x):
 # at one result.
 DRIVERS = {
     "planes.explain",
+    "planes.explain_filters",
     "sweeps.approximate",
     "sweeps.load",
     "sweeps.run",
@@ -271,6 +272,11 @@ ROWS = [
     Row(
         planes.filter_normalize,
         lambda plane: planes.filter_normalize(plane, filter_axis=-1, vectors="match"),
+        lambda rng: (plane_of_two(rng),),
+    ),
+    Row(
+        planes.orthonormalize,
+        planes.orthonormalize,
         lambda rng: (plane_of_two(rng),),
     ),
     Row(planes.geometry, planes.geometry, lambda rng: (plane_of_two(rng),)),

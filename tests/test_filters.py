@@ -1,0 +1,261 @@
+"""What a filter is, in the params of other libraries: stacked or not, a network is one network."""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import equinox
+import flax.nnx
+import haiku
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from haiku.experimental import layer_stack
+
+from jaxgd import planes, surfaces
+
+X = jax.random.normal(jax.random.key(1), (5, 4))
+NUM_LAYERS = 3
+
+
+class Twins(NamedTuple):
+    """One network written twice: its layers stacked in each array, and apart.
+
+    Attributes:
+      stacked: the params whose arrays have a leading axis of layers.
+      layers: the params of each layer.
+      run_stacked: (stacked params, x) -> what the last layer gives.
+      run_layer: (params of a layer, x) -> what it gives.
+      axis: what counts the output units in the kernel of one layer.
+      axis_of_stacked: (path, leaf) -> the same for the stacked params.
+    """
+
+    stacked: Any
+    layers: list[Any]
+    run_stacked: Callable[[Any, Any], Any]
+    run_layer: Callable[[Any, Any], Any]
+    axis: int
+    axis_of_stacked: Callable[[str, Any], Any]
+
+
+def rows(tree):
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(NUM_LAYERS)]
+
+
+def scanned(run_layer):
+    return lambda params, x: jax.lax.scan(lambda x, p: (run_layer(p, x), None), x, params)[0]
+
+
+def last_of_kernels(path, leaf):
+    return (0, -1) if "kernel" in path or path.endswith("/w") else 0
+
+
+def nnx_layers():
+    class Layer(flax.nnx.Module):
+        def __init__(self, rngs):
+            self.norm = flax.nnx.LayerNorm(4, scale_init=jax.nn.initializers.normal(1), rngs=rngs)
+            self.linear = flax.nnx.Linear(4, 4, bias_init=jax.nn.initializers.normal(1), rngs=rngs)
+
+        def __call__(self, x):
+            return jnp.tanh(self.linear(self.norm(x)))
+
+    @flax.nnx.split_rngs(splits=NUM_LAYERS)
+    @flax.nnx.vmap
+    def make(rngs):
+        return Layer(rngs)
+
+    graph, stacked = flax.nnx.split(make(flax.nnx.Rngs(0)), flax.nnx.Param)
+
+    def run_layer(params, x):
+        return flax.nnx.merge(graph, params)(x)
+
+    return Twins(stacked, rows(stacked), scanned(run_layer), run_layer, -1, last_of_kernels)
+
+
+def haiku_stack():
+    def layer(x):
+        return jnp.tanh(haiku.Linear(4, b_init=haiku.initializers.RandomNormal())(x))
+
+    one = haiku.without_apply_rng(haiku.transform(layer))
+    all_ = haiku.without_apply_rng(
+        haiku.transform(lambda x: layer_stack(NUM_LAYERS)(layer)(x))  # noqa: PLW0108
+    )
+    stacked = all_.init(jax.random.key(0), X)
+    (arrays,) = stacked.values()
+    name = next(iter(one.init(jax.random.key(0), X)))
+    layers = [{name: row} for row in rows(arrays)]
+    return Twins(stacked, layers, all_.apply, one.apply, -1, last_of_kernels)
+
+
+def equinox_vmapped():
+    keys = jax.random.split(jax.random.key(0), NUM_LAYERS)
+    stacked = equinox.filter_vmap(lambda key: equinox.nn.Linear(4, 4, key=key))(keys)
+
+    def run_layer(layer, x):
+        return jnp.tanh(jax.vmap(layer)(x))
+
+    def axis(path, leaf):
+        return (0, 1) if leaf.ndim == 3 else 0
+
+    return Twins(stacked, rows(stacked), scanned(run_layer), run_layer, 0, axis)
+
+
+@pytest.mark.parametrize("vectors", ["zero", "match"])
+@pytest.mark.parametrize("make", [nnx_layers, haiku_stack, equinox_vmapped])
+def test_a_network_gives_one_plane_whether_its_layers_are_stacked_or_not(make, vectors):
+    # Flax broadcasts its biases over the batch, which is rank promotion.
+    with jax.numpy_rank_promotion("allow"):
+        twins = make()
+        plane = planes.random(jax.random.key(3), twins.stacked)
+        apart = planes.Plane(twins.layers, tuple(rows(d) for d in plane.directions))
+        if make is haiku_stack:  # whose module names differ
+            apart = jax.tree.unflatten(
+                jax.tree.structure(planes.Plane(twins.layers, (twins.layers, twins.layers))),
+                jax.tree.leaves(apart),
+            )
+
+        plane = planes.filter_normalize(
+            plane,
+            filter_axis=twins.axis_of_stacked,
+            vectors=vectors,
+            is_vector=lambda path, leaf: leaf.ndim < 3,
+        )
+        apart = planes.filter_normalize(apart, filter_axis=twins.axis, vectors=vectors)
+
+        for stacked, layers in zip(plane.directions, apart.directions, strict=True):
+            wanted = [jax.tree.leaves(row) for row in rows(stacked)]
+            chex.assert_trees_all_close(
+                [jax.tree.leaves(layer) for layer in layers], wanted, atol=1e-6
+            )
+        chex.assert_trees_all_close(planes.geometry(plane), planes.geometry(apart), rtol=1e-5)
+
+        def seen(plane, run):
+            phi = planes.restrict(lambda p, x: jnp.mean(run(p, x) ** 2), plane, X)
+            axes = jnp.array([-0.5, 1.0]), jnp.array([0.0, 0.3, 0.7])
+            return jax.jit(surfaces.sweep)(phi, *axes).values
+
+        def run_layers(layers, x):
+            return functools.reduce(lambda x, p: twins.run_layer(p, x), layers, x)
+
+        surface = seen(plane, twins.run_stacked)
+        np.testing.assert_allclose(surface, seen(apart, run_layers), rtol=1e-5, atol=1e-6)
+        assert np.ptp(surface) > 1e-3
+
+
+def attention_axis(path, leaf):
+    """The filter axes of an nnx transformer: its heads stand beside their features."""
+    return (-2, -1) if path.startswith(("query", "key", "value")) else -1
+
+
+def test_each_head_of_an_attention_kernel_has_filters_of_its_own():
+    model = flax.nnx.MultiHeadAttention(
+        num_heads=2, in_features=6, qkv_features=8, rngs=flax.nnx.Rngs(0)
+    )
+    params = flax.nnx.state(model, flax.nnx.Param)
+    plane = planes.random(jax.random.key(0), params)
+
+    direction = planes.filter_normalize(plane, filter_axis=attention_axis).directions[0]
+
+    for name, inputs in (("query", 6), ("key", 6), ("value", 6), ("out", 8)):
+        theta, d = (
+            np.asarray(tree[name]["kernel"][...]).reshape(inputs, -1)
+            for tree in (params, direction)
+        )
+        np.testing.assert_allclose(
+            np.linalg.norm(d, axis=0), np.linalg.norm(theta, axis=0), rtol=1e-5
+        )
+        assert not np.any(direction[name]["bias"][...])
+    report = planes.explain_filters(params, filter_axis=attention_axis)
+    assert "8 filters of 6 numbers, counted by axes 1, 2\n" in report
+    assert "query/bias" in report
+    marked = planes.explain_filters(params, filter_axis=-1).splitlines()
+    assert [line.split()[0] for line in marked if "sure?" in line] == [
+        "key/kernel/value",
+        "out/kernel/value",
+        "query/kernel/value",
+        "value/kernel/value",
+    ]
+
+
+@pytest.mark.parametrize("vectors", ["zero", "match"])
+def test_a_bias_with_the_axes_of_a_picture_is_a_vector(vectors):
+    layer = equinox.nn.Conv2d(2, 3, kernel_size=2, key=jax.random.key(0))
+    plane = planes.random(jax.random.key(1), layer)
+
+    normalized = planes.filter_normalize(plane, filter_axis=0, vectors=vectors).directions[0]
+
+    kernel, bias = np.asarray(normalized.weight), np.asarray(normalized.bias)
+    theta = np.asarray(layer.weight)
+    lengths = np.linalg.norm(theta.reshape(3, -1), axis=1)
+    np.testing.assert_allclose(np.linalg.norm(kernel.reshape(3, -1), axis=1), lengths, rtol=1e-5)
+    assert bias.shape == (3, 1, 1)
+    assert layer.bias is not None
+    wanted = np.linalg.norm(layer.bias) if vectors == "match" else 0
+    np.testing.assert_allclose(np.linalg.norm(bias), wanted, rtol=1e-5)
+
+
+def test_axes_may_be_a_pytree_or_a_module_of_ints_or_several():
+    layer = equinox.nn.Linear(3, 4, key=jax.random.key(0))
+    plane = planes.random(jax.random.key(1), layer)
+    by_int = planes.filter_normalize(plane, filter_axis=0)
+
+    by_module = planes.filter_normalize(plane, filter_axis=jax.tree.map(lambda _: 0, layer))
+    chex.assert_trees_all_equal(by_module, by_int)
+    pair = (jnp.ones((2, 3)), jnp.ones((3, 2, 4)))
+    by_tuple = planes.filter_normalize(
+        planes.random(jax.random.key(2), pair), filter_axis=(0, (1, 2))
+    )
+    first, second = by_tuple.directions[0]
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), np.full(2, 3**0.5), rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(second, axis=0), np.full((2, 4), 3**0.5), rtol=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="keras is not installed")
+def test_a_keras_model_has_filters_too():
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras
+
+    assert keras.backend.backend() == "jax"
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(2)]
+    )
+    params = [jnp.asarray(variable.value) for variable in model.trainable_variables]
+    with jax.numpy_rank_promotion("allow"):
+        plane = planes.filter_normalize(planes.random(jax.random.key(0), params), filter_axis=-1)
+        phi = planes.restrict(lambda p: jnp.mean(model.stateless_call(p, [], X)[0] ** 2), plane)
+
+        for kernel, bias in ((0, 1), (2, 3)):
+            lengths = np.linalg.norm(params[kernel], axis=0)
+            found = np.linalg.norm(plane.directions[0][kernel], axis=0)
+            np.testing.assert_allclose(found, lengths, rtol=1e-5)
+            assert not np.any(plane.directions[0][bias])
+        np.testing.assert_allclose(phi(0.0, 0.0), np.mean(model(X) ** 2), rtol=1e-5)
+
+
+def test_orthonormal_directions_span_the_same_plane():
+    rng = np.random.default_rng(0)
+    trees = [
+        {"w": rng.normal(size=(2, 3)).astype(np.float32), "b": np.float32(rng.normal())}
+        for _ in range(4)
+    ]
+    tiny = jax.tree.map(lambda leaf: 1e-20 * leaf, trees[3])
+    plane = planes.Plane(trees[0], (trees[1], trees[2], tiny))
+
+    orthonormal = planes.orthonormalize(plane)
+
+    def flat(tree):
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(float)
+
+    old, new = (np.stack([flat(d) for d in p.directions]) for p in (plane, orthonormal))
+    np.testing.assert_allclose(new @ new.T, np.eye(3), atol=1e-6)
+    q, r = np.linalg.qr(old.T)
+    np.testing.assert_allclose(new.T, q * np.sign(np.diag(r)), atol=1e-5)
+    chex.assert_trees_all_equal(orthonormal.origin, plane.origin)
+    again = planes.Plane(trees[0], (trees[1], trees[1]))
+    first, second = planes.orthonormalize(again).directions
+    assert np.isfinite(flat(first)).all()
+    assert np.isnan(flat(second)).all()
