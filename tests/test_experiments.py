@@ -220,31 +220,40 @@ def test_an_experiment_without_its_data_is_left_out_and_says_what_to_install(tmp
     assert 'left out: no sklearn.datasets here: pip install -e ".[experiments]"' in process.stdout
 
 
-def test_a_map_of_any_size_is_swept_drawn_and_resumed(tmp_path):
+def test_a_map_of_any_size_is_swept_drawn_and_resumed(capsys, tmp_path):
     store = tmp_path / "store"
-    command = ("sweep", "--map", "digits", "--size", "9", "--store", str(store), "--seed", "1",
-               "--out", str(tmp_path), "--batch-size", "4")  # fmt: skip
-    first = run(*command)
-    assert first.returncode == 0, first.stderr
-    assert "digits, 9 x 9 points" in first.stdout
-    assert "81.0/81.0" in first.stderr
-    picture = tmp_path / "sweep_digits.png"
+    command = ["sweep", "--map", "trainability", "--size", "9", "--store", str(store), "--seed",
+               "1", "--out", str(tmp_path), "--batch-size", "4"]  # fmt: skip
+    assert main(command) == 0
+    first = capsys.readouterr()
+    assert "trainability, 9 x 9 points" in first.out
+    assert "81.0/81.0" in first.err
+    picture = tmp_path / "sweep_trainability.png"
     assert picture.stat().st_size > 20_000
     picture.unlink()
     lost, *kept = sorted((store / "computed" / "c").glob("*/*"))
     times = [file.stat().st_mtime_ns for file in kept]
     lost.unlink()
 
-    second = run(*command)
+    assert main(command) == 0
 
-    assert second.stdout == first.stdout
+    assert capsys.readouterr().out == first.out
     assert picture.exists()
     assert lost.exists()
     assert [file.stat().st_mtime_ns for file in kept] == times
-    other = run(*command[:-2], "--batch-size", "5")
-    assert other.returncode == 2
-    assert "store must belong to this sweep" in other.stderr
-    assert "its batch_size, 4" in other.stderr
+    assert main([*command[:-1], "5"]) == 2
+    told = capsys.readouterr().err
+    assert "store must belong to this sweep" in told
+    assert "its batch_size, 4" in told
+
+
+def test_the_map_of_the_digits_has_a_loss_and_an_accuracy(capsys, tmp_path):
+    assert main(["sweep", "--map", "digits", "--size", "3", "--out", str(tmp_path)]) == 0
+
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == "digits, 3 x 3 points"
+    assert [line.split()[0] for line in table[3:5]] == ["accuracy", "loss"]
+    assert (tmp_path / "sweep_digits.png").stat().st_size > 20_000
 
 
 @pytest.mark.parametrize(("option", "least"), [("--size", 2), ("--seed", 0)])
