@@ -388,6 +388,10 @@ addEventListener("load", () => {
 addEventListener("resize", () => {
   for (const figure of figures.values()) figure.resize();
 });
+// Plotly watches the window, whose size a full screen may leave as it is.
+document.addEventListener("fullscreenchange", () => requestAnimationFrame(() => {
+  for (const plot of inSight) if (drawn.has(plot)) Plotly.Plots.resize(plot);
+}));
 const wantsDark = matchMedia("(prefers-color-scheme: dark)");
 setTheme(wantsDark.matches);
 wantsDark.addEventListener("change", () => setTheme(wantsDark.matches));
