@@ -172,6 +172,13 @@ def test_what_no_picture_can_show_is_refused_by_name(ax, draw, message):
         draw(ax)
 
 
+RUN_OF_POINTS = WAY, np.ones(6)
+
+
+def played(runs: Any) -> Any:
+    return plots.interactive_descent(GRID, runs)
+
+
 TURN: dict[str, Any] = {
     "interactive_surface": plots.interactive_surface,
     "interactive_descent": plots.interactive_descent,
@@ -197,6 +204,26 @@ TURN: dict[str, Any] = {
 def test_no_figure_takes_for_a_run_what_is_none(painter, runs, message):
     with pytest.raises((TypeError, ValueError), match=rf"plots\.{painter}: .*{message}"):
         TURN[painter](GRID, runs)
+
+
+@pytest.mark.parametrize("painter", [name for name in PAINTERS if name != "common_levels"])
+def test_two_coordinates_have_two_names(ax, painter):
+    named: Any = getattr(plots, painter)
+    args = (GRID, RUN_OF_POINTS) if "descent" in painter else (GRID,)
+    args = args if painter in TURN else (ax, *args)
+    with pytest.raises(ValueError, match=rf"plots\.{painter}: expected 2 axis_names.*got 1"):
+        named(*args, axis_names=("w",))
+
+
+def test_what_is_traced_cannot_be_drawn(ax):
+    with pytest.raises(TypeError, match=r"plots\.surface_contour: .*traced array.*jax\.jit"):
+        jax.jit(lambda values: plots.surface_contour(ax, GRID._replace(values=values)))(GRID.values)
+
+
+def test_losses_that_are_all_lost_leave_the_path():
+    lost = WAY, np.full(6, np.nan)
+    assert len(played({"lost": lost}).frames) == 6
+    assert len(played({"lost": lost, "found": RUN_OF_POINTS}).frames) == 6
 
 
 def test_a_dict_is_drawn_in_the_order_of_the_axes_that_it_names(ax):

@@ -65,6 +65,7 @@ def animate_descent(
     """
     where = "plots.animate_descent"
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
+    _inputs.two_names(where, axis_names)
     tracks = _runs.tracks(where, runs, axis_names)
     steps = _runs.shown_steps(where, tracks, num_frames)
     figure = Figure(figsize=figure_size, layout="constrained")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -48,6 +49,11 @@ def grid(
     )
     some_value(where, values, log)
     return _increasing(axes, values)
+
+
+def two_names(where: str, axis_names: Sequence[str]) -> None:
+    """A name for each of two coordinates."""
+    _checks.length(where, "axis_names", axis_names, 2, "one per coordinate")
 
 
 def captioned(grid: Grid, value_name: str) -> str:
@@ -123,6 +129,10 @@ def axis(where: str, index: int, values: Any) -> np.ndarray:
 
 def numbers(where: str, name: str, values: Any) -> np.ndarray:
     """Real numbers as float64; what is complex or no number is refused."""
+    is_traced = isinstance(values, jax.core.Tracer)
+    cure = "Draw what jax.jit returns, not inside of it."
+    wanted = f"{name} must be known numbers"
+    _checks.that(where, not is_traced, wanted, "a traced array", cure, error=TypeError)
     values = np.asarray(values)
     real = values.dtype.kind in "biuf" or (
         values.dtype.kind == "V" and jnp.issubdtype(values.dtype, jnp.floating)

@@ -61,6 +61,7 @@ def interactive_surface(
     """
     where = "plots.interactive_surface"
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
+    _inputs.two_names(where, axis_names)
     tracks = _runs.tracks(where, runs, axis_names, least=0)
     return _plotly(where).surface(
         grid,
@@ -120,6 +121,7 @@ def interactive_descent(
     """
     where = "plots.interactive_descent"
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
+    _inputs.two_names(where, axis_names)
     tracks = _runs.tracks(where, runs, axis_names)
     steps = _runs.shown_steps(where, tracks, num_frames)
     return _plotly(where).descent(

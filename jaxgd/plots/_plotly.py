@@ -170,7 +170,9 @@ def descent(
     ]
     x_axis, y_axis = (parts.axis(grid, runs, k, axis_names[k]) for k in (0, 1))
     low, high, is_log = _runs.loss_limits(runs)
-    above = [name for name, run in runs.items() if np.nanmax(parts.finite(run.losses)) > high]
+    above = [
+        name for name, run in runs.items() if (run.losses[np.isfinite(run.losses)] > high).any()
+    ]
     ends = np.log10([low, high]) if is_log else np.array([low, high])
     margin = 0.05 * (ends[1] - ends[0]) or 1.0
     # With redraw off, Plotly takes the contours away with the first frame.

@@ -152,7 +152,7 @@ def surface_contour(
     contours = ax.contourf(*grid.axes, shown.T, levels=levels, norm=norm, cmap=cmap, extend=extend)
     if np.nanmin(shown) < np.nanmax(shown):
         ax.contour(*grid.axes, shown.T, levels=levels, colors="white", linewidths=0.4, alpha=0.6)
-    _finish(ax, axis_names, aspect)
+    _finish(ax, where, axis_names, aspect)
     if colorbar:
         _colour_bar(ax, contours, _inputs.captioned(grid, value_name), levels[0], levels[-1], log)
     return contours
@@ -193,14 +193,15 @@ def surface_cells(
         values are not one array of real numbers, or none of them is finite (with ``log``,
         positive).
     """
-    grid = _inputs.grid("plots.surface_cells", surface, 2, log=log, resolution=resolution)
+    where = "plots.surface_cells"
+    grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     shown = _drawable(grid.values, log)
     low, high = _spread(shown, log)
     norm = (LogNorm if log else Normalize)(low, high)
     edges = [_edges(axis, scale) for axis, scale in zip(grid.axes, grid.scales, strict=True)]
     _set_scales(ax, grid)
     cells = ax.pcolormesh(*edges, np.ma.masked_invalid(shown.T), norm=norm, cmap=cmap)
-    _finish(ax, axis_names, aspect)
+    _finish(ax, where, axis_names, aspect)
     if colorbar:
         _colour_bar(ax, cells, _inputs.captioned(grid, value_name), low, high, log)
     return cells
@@ -246,7 +247,7 @@ def level_sets(
     norm = LogNorm(levels[0], levels[-1])
     _set_scales(ax, grid)
     dots = ax.scatter(x[i], y[j], c=nearest, s=4, norm=norm, cmap="viridis")
-    _finish(ax, axis_names, "auto")
+    _finish(ax, where, axis_names, "auto")
     return dots
 
 
@@ -312,6 +313,7 @@ def surface_3d(
         else:
             axis.set_major_locator(MaxNLocator(5))
     ax.zaxis.set_major_locator(MaxNLocator(5))
+    _inputs.two_names(where, axis_names)
     ax.set_xlabel(axis_names[0])
     ax.set_ylabel(axis_names[1])
     ax.set_zlabel(_inputs.captioned(grid, value_name))
@@ -363,7 +365,8 @@ def _set_scales(ax: Axes, grid: _inputs.Grid) -> None:
             set_scale("log")
 
 
-def _finish(ax: Axes, axis_names: Sequence[str], aspect: Aspect) -> None:
+def _finish(ax: Axes, where: str, axis_names: Sequence[str], aspect: Aspect) -> None:
+    _inputs.two_names(where, axis_names)
     ax.set_xlabel(axis_names[0])
     ax.set_ylabel(axis_names[1])
     if aspect == "equal":
