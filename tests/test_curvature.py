@@ -1,6 +1,9 @@
 """How the loss bends, against dense Hessians."""
 
 import itertools
+import os
+import subprocess
+import sys
 from typing import Any
 
 import chex
@@ -737,6 +740,45 @@ def test_no_more_vectors_are_kept_than_promised(function, options, num_vectors):
 
     assert memory is not None
     assert memory.temp_size_in_bytes < 4 * num_vectors * num_params
+
+
+SHARDED = """
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxgd import curvature
+
+mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+sharding = NamedSharding(mesh, PartitionSpec(None, "x")), NamedSharding(mesh, PartitionSpec("x"))
+params = jax.device_put((jnp.ones((48, 640)), jnp.ones((640, 56))), sharding)
+
+def loss_fn(params, x):
+    return jnp.mean((jnp.tanh(x @ params[0]) @ params[1]) ** 2)
+
+def find(params, x):
+    key = jax.random.key(0)
+    return curvature.top_eigenpairs(key, loss_fn, params, x, num_pairs=2, num_iterations=9)
+
+program = jax.jit(find).lower(params, jnp.ones((3, 48))).compile()
+share = 4 * 640 * (48 + 56) / 8
+print(program.memory_analysis().temp_size_in_bytes / share, "all-gather" in program.as_text())
+"""
+
+
+def test_sharded_params_are_never_gathered():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+
+    assert done.returncode == 0, done.stderr
+    num_vectors, gathers = done.stdout.split()
+    assert gathers == "False"
+    assert float(num_vectors) < 1.3 * 12  # of each device's share
 
 
 # The diagonal.
