@@ -133,6 +133,21 @@ def test_what_a_batch_shares_over_all_points_is_computed_once_for_it():
     assert any(np.allclose(leaf, np.tanh(X @ inner), atol=1e-6) for leaf in shared)
 
 
+def test_the_number_of_batches_compiles_nothing_anew():
+    compiled, counts = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    try:
+        for num_batches in (1, 4):
+            compiled.clear()
+            run(in_batches(5, rows=5 * num_batches))
+            counts.append(len(compiled))
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert counts[1] <= counts[0]
+
+
 @pytest.mark.parametrize("num_read", range(1, 6))
 def test_a_run_that_ends_early_goes_on_with_the_next_batch(tmp_path, monkeypatch, num_read):
     def interrupted():
@@ -146,8 +161,8 @@ def test_a_run_that_ends_early_goes_on_with_the_next_batch(tmp_path, monkeypatch
     assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(sweeps.load(store).values))
 
     computed = []
-    parts = _program.parts
-    monkeypatch.setattr(_program, "parts", lambda *args: computed.append(1) or parts(*args))
+    values = _program.values
+    monkeypatch.setattr(_program, "values", lambda *args: computed.append(1) or values(*args))
     surface = run(iter(in_batches()), store=store)
 
     assert len(computed) == 5 - num_read

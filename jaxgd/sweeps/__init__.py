@@ -27,6 +27,7 @@ from jaxgd.types import Array, ArrayLike, Status
 __all__ = ["approximate", "load", "run"]
 
 _FEW_POINTS = 8  # to be computed at once, where there are few
+_MOST_POINTS = 2**12  # of a part, likewise
 _NUM_BLOCKS = 64  # at least, and more for each process of a large job
 
 
@@ -126,7 +127,8 @@ def run(
         batch_size = _checks.count(where, "batch_size", batch_size, least=1)
     path = None if store is None else _store.path_of(where, store)
     source = None if data is None else _data.opened(where, data)
-    program = _program.trace(where, fn, axes, devices, () if source is None else source.specs)
+    batch, num_parts = ((), _program.NUM_PARTS) if source is None else (source.specs, 1)
+    program = _program.trace(where, fn, axes, devices, batch, num_parts=num_parts)
     sweep = None if path is None else _described(where, fn, names, program, source)
 
     def cut(batch_size: int | None) -> _grid.Grid:
@@ -223,7 +225,7 @@ def approximate(
     lattice = _chebyshev.lattice(len(domains), max_degree)
     axes = _axes(where, fn, list(_chebyshev.axes(lattice, intervals)))
     batch = () if data is None else _data.opened(where, _data.readable_again(where, data)).specs
-    program = _program.trace(where, fn, axes, devices, batch)
+    program = _program.trace(where, fn, axes, devices, batch, most_points=_MOST_POINTS)
     is_real = all(dtype.kind not in "c" for dtype in program.dtypes)
     _checks.that(where, is_real, "fn must return real numbers", "complex ones")
     size = batch_size or _program.batch_size(program, most=_FEW_POINTS)

@@ -21,7 +21,7 @@ from jaxgd._affine import hoist
 from jaxgd.sweeps import _grid
 from jaxgd.types import Array
 
-_NUM_PARTS = 64  # of a sweep, at least: the bar moves and a killed run loses by these
+NUM_PARTS = 64  # of a sweep, at least: the bar moves and a killed run loses by these
 _MOST_POINTS = 2**20  # of a part, on a device
 _FIRST_BATCH = 1024  # tried where none is given, and kept if it fits
 _CACHE = 2**24  # bytes for the values of one batch on a CPU: more do not make it faster
@@ -42,6 +42,7 @@ class Program(NamedTuple):
         function lie in shards on several devices, which then compute each point together.
       batch: shapes and dtypes of the first batch of data; empty without data.
       bind: a batch of data -> the function of a point: a pytree, on the devices.
+      num_parts: in how many parts a sweep comes, at least.
       compiled: (function of a point, batch_size) -> the program that evaluates it at many points.
     """
 
@@ -53,6 +54,7 @@ class Program(NamedTuple):
     mesh: Mesh | None
     batch: Sequence[Any]
     bind: Callable[[Sequence[Any]], Any]
+    num_parts: int
     compiled: Callable[[Any, int], "_Compiled"]
 
 
@@ -77,8 +79,21 @@ def trace(
     axes: tuple[Array, ...],
     devices: Sequence[Any] | None,
     batch: Sequence[Any] = (),
+    *,
+    num_parts: int = 1,
+    most_points: int = _MOST_POINTS,
 ) -> Program:
-    """Traces a function of the coordinates, and of a batch of data if there is one."""
+    """Traces a function of the coordinates, and of a batch of data if there is one.
+
+    Args:
+      where: who asks.
+      fn: the function.
+      axes: of the grid.
+      devices: to use.
+      batch: what a batch is like.
+      num_parts: in how many parts a sweep of the whole grid comes, at least.
+      most_points: of a part, on a device.
+    """
     point = [jax.ShapeDtypeStruct((), axis.dtype) for axis in axes]
 
     def value(*args: Any) -> Any:
@@ -102,9 +117,6 @@ def trace(
     def arrays_of(closed: Any) -> list[Any]:
         return [constants[id(c)] if id(c) in constants else placed(c) for c in closed.consts]
 
-    def evaluate(arrays: Any, *point: Array) -> list[Array]:
-        return jex.jaxpr_as_fun(closed.replace(consts=list(arrays)))(*point)
-
     @functools.cache
     def preparing(*signature: Any) -> Callable[[Sequence[Any]], Any]:
         """For batches of one kind: what all points share is computed once for each batch."""
@@ -112,13 +124,15 @@ def trace(
         specs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in kinds]
         closed, _ = traced(jax.tree.unflatten(structure, specs))
         arrays = arrays_of(closed)
+        evaluate = functools.partial(_evaluated, closed)
+        dtypes = {axis.dtype for axis in axes}
+        is_hoisted = len(dtypes) == 1 and jnp.issubdtype(axes[0].dtype, jnp.floating)
 
         def prepare(arrays: Sequence[Any], batch: Sequence[Any]) -> Any:
-            program = jex.jaxpr_as_fun(closed.replace(consts=list(arrays)))
-            dtypes = {axis.dtype for axis in axes}
-            if len(dtypes) == 1 and jnp.issubdtype(axes[0].dtype, jnp.floating):
-                return hoist(lambda *point: program(*point, *batch), len(axes), axes[0].dtype)
-            return jax.tree_util.Partial(lambda batch, *point: program(*point, *batch), batch)
+            if not is_hoisted:
+                return jax.tree_util.Partial(evaluate, arrays, batch)
+            along = functools.partial(evaluate, arrays, batch)
+            return hoist(along, len(axes), axes[0].dtype)
 
         where_to = None if mesh is None else NamedSharding(mesh, _EVERYWHERE)
         prepared = jax.jit(prepare, out_shardings=where_to)
@@ -135,10 +149,10 @@ def trace(
         leaves, structure = jax.tree.flatten(bound)
         key = structure, tuple((a.shape, a.dtype) for a in leaves), batch_size
         if key not in programs:
-            programs[key] = _compile(bound, axes, mesh, batch_size)
+            programs[key] = _compile(bound, axes, mesh, batch_size, num_parts, most_points)
         return programs[key]
 
-    bound = jax.tree_util.Partial(evaluate, arrays_of(closed))
+    bound = jax.tree_util.Partial(functools.partial(_evaluated, closed), arrays_of(closed), [])
     return Program(
         closed=closed,
         outputs=outputs,
@@ -148,8 +162,16 @@ def trace(
         mesh=mesh,
         batch=batch,
         bind=bind if batch else lambda _: bound,
+        num_parts=num_parts,
         compiled=compiled,
     )
+
+
+def _evaluated(
+    closed: Any, arrays: Sequence[Any], batch: Sequence[Any], *point: Array
+) -> list[Array]:
+    """A traced program, with the arrays that it closes over and the batch as arguments."""
+    return jex.jaxpr_as_fun(closed.replace(consts=list(arrays)))(*point, *batch)
 
 
 def _dtype(leaf: Any) -> np.dtype:
@@ -227,15 +249,22 @@ def _apart(mesh: Mesh | None, arrays: Any) -> Any:
     return arrays if mesh is None else jax.device_put(arrays, NamedSharding(mesh, _APART))
 
 
-def _compile(bound: Any, axes: tuple[Array, ...], mesh: Mesh | None, batch_size: int) -> _Compiled:
+def _compile(
+    bound: Any,
+    axes: tuple[Array, ...],
+    mesh: Mesh | None,
+    batch_size: int,
+    num_parts: int,
+    most_points: int,
+) -> _Compiled:
     """The program of a part: up to ``num_slots`` batches per device, of the given points."""
     num_devices = 1 if mesh is None else mesh.size
     shape = [axis.size for axis in axes]
     strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
     num_batches = -(-math.prod(shape) // batch_size)
     # A loop over one slot is no loop to a compiler, which may then round otherwise.
-    num_slots = max(2, -(-num_batches // (_NUM_PARTS * num_devices)))
-    num_slots = min(num_slots, max(2, _MOST_POINTS // batch_size))
+    num_slots = max(2, -(-num_batches // (num_parts * num_devices)))
+    num_slots = min(num_slots, max(2, most_points // batch_size))
     outputs = jax.eval_shape(bound, *(axis[0] for axis in axes))
 
     def of_device(bound: Any, axes: Any, points: Array, count: Array) -> list[Array]:
@@ -272,7 +301,7 @@ def batch_size(program: Program, most: int = _FIRST_BATCH) -> int:
     """A batch whose values fit into fast memory, by what the compiled program says it needs."""
     num_points = math.prod(program.shape)
     # Not so large that a small grid of dear points is done, or lost, all at once.
-    first = min(most, max(1, num_points // _NUM_PARTS))
+    first = min(most, max(1, num_points // NUM_PARTS))
     zeros = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, _dtype(leaf), device=leaf.sharding), program.batch
     )
@@ -323,7 +352,7 @@ def _parts(
     compiled = program.compiled(bound, size)
     num_devices = 1 if program.mesh is None else program.mesh.size
     # As many parts as the batches allow, so that all devices have something to do.
-    per_part = max(-(-num_batches // _NUM_PARTS), num_devices)
+    per_part = max(-(-num_batches // program.num_parts), num_devices)
     per_part = min(per_part, compiled.num_slots * num_devices)
     under_way = None
     for start in range(0, num_batches, per_part):
