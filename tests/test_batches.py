@@ -59,9 +59,18 @@ def groups_of(jaxpr):
 
 
 @pytest.mark.parametrize(
-    "fn", [both_move, kernel_moves, input_moves, in_a_loop, slope, by_depth, no_convolution]
+    ("fn", "batch_size"),
+    [
+        (both_move, None),
+        (both_move, 2),
+        (kernel_moves, 2),
+        (input_moves, None),
+        (in_a_loop, 2),
+        (slope, 2),
+        (by_depth, None),
+        (no_convolution, 2),
+    ],
 )
-@pytest.mark.parametrize("batch_size", [None, 2])
 def test_a_sweep_never_makes_more_groups_and_equals_a_loop(fn, batch_size):
     axis = jnp.array([-0.5, 0.25, 1.5])
 

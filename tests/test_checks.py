@@ -688,7 +688,9 @@ refuse(planes.restrict, lambda f: f(3.0, PLANE), TypeError, r"loss_fn must be ca
 refuse(planes.restrict, lambda f: f(total, ONES), TypeError, r"plane must be a Plane")
 refuse(planes.explain, lambda f: f(3.0, PLANE), TypeError, r"loss_fn must be callable")
 refuse(planes.explain, lambda f: f(total, ONES), TypeError, r"plane must be a Plane")
-refuse(planes.explain, lambda f: f(lambda p: p["w"], PLANE), ValueError, r"loss_fn must return scalars")
+refuse(
+    planes.explain, lambda f: f(lambda p: p["w"], PLANE), ValueError, r"loss_fn must return scalars"
+)
 refuse(
     planes.restrict,
     lambda f: f(lambda p: p["w"], PLANE),
