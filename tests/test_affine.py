@@ -690,7 +690,7 @@ def test_a_restricted_loss_and_its_gradient_are_those_of_the_loss_in_float64(gro
     with jax.enable_x64(True):
         loss_fn = together(names)
         plane, data = drawn_plane(dtype=jnp.float64), drawn_data(jnp.float64)
-        phi = planes.restrict(loss_fn, plane, data)
+        phi: Any = planes.restrict(loss_fn, plane, data)
         assert phi.args[0].func.way == ("leaves" if group < 3 else "arrays")
 
         def total(fn, coordinates):
