@@ -247,7 +247,8 @@ def test_a_map_of_any_size_is_swept_drawn_and_resumed(capsys, tmp_path):
     assert "its batch_size, 4" in told
 
 
-def test_the_map_of_the_digits_has_a_loss_and_an_accuracy(capsys, tmp_path):
+def test_the_map_of_the_digits_has_a_loss_and_an_accuracy(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(load("network_surface"), "NUM_STEPS", 5)
     assert main(["sweep", "--map", "digits", "--size", "3", "--out", str(tmp_path)]) == 0
 
     table = capsys.readouterr().out.splitlines()
@@ -365,35 +366,6 @@ def test_all_forty_published_losses_come_out_of_the_stand_in_data():
         digits = len(printed.split(".")[1])
         assert round(float(results.lines[bias]), digits) == float(printed)
     assert results.largest_difference < 1e-12
-
-
-def test_the_ramp_ignores_the_wrong_labels_that_turn_the_other_losses():
-    experiment = load("loss_functions")
-    with jax.enable_x64(True):
-        for seed in (0, 1):
-            results = experiment.compute(seed)
-            noisy = {name: float(pair[0]) for name, pair in results.accuracies.items()}
-            clean = {name: float(pair[1]) for name, pair in results.accuracies.items()}
-            ramp = noisy.pop("ramp, cut at -1")
-            assert ramp > float(results.best) - 0.02
-            assert all(ramp > accuracy + 0.04 for accuracy in noisy.values())
-            assert min(clean.values()) > float(results.best) - 0.02
-
-
-def test_one_neuron_tells_warm_colours_from_cool_ones():
-    experiment = load("neuron")
-    with jax.enable_x64(True):
-        results = experiment.compute(seed=1)
-    assert results.threshold_holds
-    assert results.accuracies[1] > 0.9
-
-
-def test_the_branches_of_the_trunk_are_the_gradient_of_the_whole():
-    experiment = load("trunk_and_branches")
-    with jax.enable_x64(True):
-        results = experiment.compute(seed=1)
-    assert float(results.largest_difference) < 1e-14
-    assert results.accuracies[1] > 0.9
 
 
 def test_no_colour_is_in_the_training_and_in_the_test_set():

@@ -1,8 +1,8 @@
 """The gallery in a real browser: what it shows is what was computed, and it answers to hands."""
 
+import contextlib
 import io
 import re
-import subprocess
 import sys
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import ConsoleMessage, FrameLocator, Page
 
 from experiments import load
+from experiments.__main__ import main
 from experiments.shell import languages, report
 from experiments.shell.gallery import typeset
 
@@ -33,17 +34,12 @@ class Built(NamedTuple):
     said: str
 
 
-def build(out: Any, *names: str, before: str = "") -> Built:
-    code = (
-        f"import sys\n{before}\nfrom experiments.__main__ import main\nsys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *names, "--gallery", "--out", str(out)],
-        check=False, capture_output=True, text=True, timeout=300, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def build(out: Any, *arguments: str) -> Built:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main([*arguments, "--gallery", "--out", str(out)]) == 0
     page = out / "index.html"
-    return Built(page.as_uri(), page.read_text(encoding="utf-8"), done.stdout)
+    return Built(page.as_uri(), page.read_text(encoding="utf-8"), said.getvalue())
 
 
 @pytest.fixture(scope="session")
@@ -517,8 +513,11 @@ def test_nothing_plays_for_those_who_ask_for_no_motion(opened, built):
     assert page.locator(f"{PLAYED} input[type=range]").is_visible()
 
 
-def test_without_plotly_the_page_is_still_made_and_says_how_to_get_the_rest(tmp_path, opened):
-    without = build(tmp_path, "loss_surface", before="sys.modules['plotly'] = None")
+def test_without_plotly_the_page_is_still_made_and_says_how_to_get_the_rest(
+    monkeypatch, tmp_path, opened
+):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    without = build(tmp_path, "loss_surface")
     page = opened(without.url)
     said = 'pip install -e ".[interactive]"'
     assert said in page.locator(".notice").inner_text()
