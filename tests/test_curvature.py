@@ -16,7 +16,7 @@ import pytest
 from jax.experimental.ode import odeint
 from jax.flatten_util import ravel_pytree
 
-from jaxgd import curvature
+from jaxgd import curvature, losses
 
 KEY = jax.random.key(3)
 NOT_A_FUNCTION: Any = 3
@@ -740,6 +740,28 @@ def test_no_more_vectors_are_kept_than_promised(function, options, num_vectors):
 
     assert memory is not None
     assert memory.temp_size_in_bytes < 4 * num_vectors * num_params
+
+
+def test_products_over_batches_of_rows_hold_one_batch_at_a_time():
+    params = jnp.ones((3, 50)), jnp.ones((50, 2))
+    x, y = jnp.cos(jnp.arange(6e4)).reshape(20_000, 3), jnp.zeros((20_000, 2))
+    memory, values = [], []
+    for batch_size in (None, 100):
+        risk = losses.empirical_risk(
+            lambda p, x: jnp.tanh(x @ p[0]) @ p[1],
+            lambda z, y: jnp.sum((z - y) ** 2, axis=1),
+            batch_size=batch_size,
+        )
+        program = (
+            jax.jit(lambda p, x, y, f=risk: curvature.sharpness(KEY, f, p, x, y, num_iterations=4))
+            .lower(params, x, y)
+            .compile()
+        )
+        memory.append(program.memory_analysis())
+        values.append(float(program(params, x, y)))
+
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
+    assert memory[1].temp_size_in_bytes < 0.2 * memory[0].temp_size_in_bytes
 
 
 SHARDED = """
