@@ -48,6 +48,7 @@ ADDRESSES = (
     "beyond.stability",
     "beyond.optimizers",
     "beyond.batch_noise",
+    "beyond.training",
     "beyond.robust_or_not",
 )
 NAMES = tuple(address.split(".")[1] for address in ADDRESSES)
