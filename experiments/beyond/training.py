@@ -243,9 +243,7 @@ def draw(figure: Figure, results: Results) -> None:
     path.set_title(f"One run of {DRAWN} on its principal plane")
     hidden.plot(steps, results.projection.residuals, color=plots.COLOURS[1])
     hidden.set(xlabel="step", ylabel="distance from the plane")
-    hidden.set_title(
-        f"What the plane hides: {_hidden_share(results):.0%} of the way, in the median"
-    )
+    hidden.set_title(f"The plane hides {_hidden_share(results):.0%} of the way")
 
 
 def _draw_losses(ax: Axes, name: str, run: Any, colour: Any) -> None:
