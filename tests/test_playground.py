@@ -593,3 +593,85 @@ def test_a_function_alone_becomes_javascript():
 def test_what_cannot_become_javascript_is_refused_by_name(fn, args, error, message):
     with pytest.raises(error, match=f"^plots.javascript: .*({message})"):
         plots.javascript(fn, *args)
+
+
+IMAGES = RNG.normal(size=(2, 5, 6, 3))
+TABLE = RNG.normal(size=(6, 4))
+
+
+def pooled(x, y):
+    moved = jnp.tanh(x * IMAGES + y)
+    highest = lax.reduce_window(moved, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    sums = lax.reduce_window(moved, 0.0, lax.add, (1, 3, 3, 1), (1, 1, 2, 1), "SAME")
+    return jnp.sum(highest**2) + jnp.sum(sums**3)
+
+
+def convolved(x, y):
+    names = ("NHWC", "HWIO", "NHWC")
+    kernel = jnp.asarray(TABLE[:3, :2].reshape(1, 1, 3, 2).repeat(3, 0))
+    plain = lax.conv_general_dilated(
+        x * IMAGES, y * kernel, (2, 1), "SAME", dimension_numbers=names
+    )
+    grouped = lax.conv_general_dilated(
+        x * IMAGES, y * jnp.ones((2, 2, 1, 6)), (1, 1), [(1, 0), (0, 1)], lhs_dilation=(2, 1),
+        rhs_dilation=(1, 2), feature_group_count=3, dimension_numbers=names,
+    )  # fmt: skip
+    return jnp.sum(jnp.tanh(plain) ** 2) + jnp.sum(grouped**2)
+
+
+def whole(value):
+    return jnp.floor(value).astype(jnp.int32)
+
+
+OPERATIONS = {
+    "pooling": pooled,
+    "convolutions": convolved,
+    "slices that move": lambda x, y: (
+        lax.dynamic_slice(x * TABLE, (whole(y), jnp.int32(1)), (2, 2)).sum()
+        + lax.dynamic_update_slice(x * TABLE, y * jnp.ones((2, 3)), (whole(2 * x), whole(y))).sum()
+    ),
+    "gathers that move": lambda x, y: (
+        (x * TABLE)[whole(jnp.abs(y) * jnp.arange(3)), jnp.array([1, 0, 2])].sum()
+        + (y * TABLE)[:, jnp.array([0, -1])].sum()
+    ),
+    "scatters that move": lambda x, y: (
+        (x * jnp.arange(5.0)).at[whole(jnp.abs(y) * 2)].multiply(3.0).at[jnp.array([1, 9])].set(y)
+    ).sum(),
+    "places": lambda x, y: (
+        jnp.argmin(jnp.stack([x * TABLE[0], y * TABLE[1]]), axis=1).sum() * x
+        + jnp.argmax(x * TABLE) * y
+    ),
+    "running": lambda x, y: (
+        jnp.cumprod(1 + 0.1 * x * TABLE, axis=1).sum()
+        + lax.cummax(y * X).sum()
+        + lax.cumlogsumexp(x * X, reverse=True).sum()
+    ),
+    "largest two": lambda x, y: (lax.top_k(x * TABLE + y, 2)[0] ** 3).sum(),
+    "sorted columns": lambda x, y: (jnp.sort(x * TABLE + y * TABLE**2, axis=0) * TABLE).sum(),
+    "bits": lambda x, y: x * ((whole(4 * y) & 3) | 1) + y * (whole(9 * x) >> 1) + x * ~whole(5 * x),
+    "signs": lambda x, y: jnp.copysign(x, y) + jnp.fmod(x, 0.7) * y + jnp.rint(2.5 * x) * y,
+    "a loop in a loop": lambda x, y: lax.fori_loop(
+        0, 3, lambda i, c: lax.fori_loop(0, 4, lambda j, d: jnp.sin(d) * x + j * y, c), x
+    ),
+    "a carry that is exchanged": lambda x, y: lax.fori_loop(
+        0, 5, lambda _, c: (c[1], 0.9 * c[0] + c[1]), (x * jnp.ones(3), y * jnp.arange(3.0))
+    )[0].sum(),
+    "rows from the last": lambda x, y: lax.scan(
+        lambda c, row: (jnp.tanh(c * x + row[0]), c * row), y, TABLE, reverse=True
+    )[1].sum(),
+    "no entries": lambda x, y: jnp.sum(x * jnp.zeros((0, 3))) + x * y,
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_values_and_gradients_are_those_of_jax(name):
+    value_and_grad = jax.value_and_grad(OPERATIONS[name], (0, 1))
+    source = plots.javascript(value_and_grad, 0.5, 0.5)
+    machine = MiniRacer()
+    machine.eval(f"globalThis.f = {source}; 0")
+
+    for x, y in ((0.7, 0.3), (1.9, 0.9), (-0.4, 1.3)):
+        wanted = jax.tree.leaves(value_and_grad(jnp.float64(x), jnp.float64(y)))
+        found = json.loads(str(machine.eval(f"JSON.stringify(f({x}, {y}))")))
+        np.testing.assert_allclose(found, [float(v) for v in wanted], rtol=1e-12, atol=1e-12)

@@ -215,6 +215,8 @@ def javascript(fn: Callable[..., Any], *args: Any) -> str:
     try:
         source = compiler.function(fn, *jax.tree.map(np.float64, args))
     except ValueError as error:
+        if not str(error).startswith(WHERE):
+            raise
         raise ValueError(str(error).replace(WHERE, where)) from None
     return f"(() => {{\n{_file('math.js')}\nreturn {source};\n}})()"
 
