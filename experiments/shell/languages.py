@@ -36,7 +36,8 @@ def catalogue(language: str) -> Catalogue:
     if language == "en":
         return Catalogue({}, ())
     texts = json.loads((FOLDER / f"texts.{language}.json").read_text(encoding="utf-8"))
-    gaps = sorted((key for key in texts if "{}" in key), key=len, reverse=True)
+    templates = (key for key in texts if "{}" in key)
+    gaps = sorted(templates, key=lambda key: len(key.replace("{}", "")), reverse=True)
     patterns = ("(.+?)".join(re.escape(part) for part in key.split("{}")) for key in gaps)
     templates = tuple(
         (re.compile(pattern, re.DOTALL), texts[key])
