@@ -104,46 +104,47 @@ def equinox_vmapped():
     return Twins(stacked, rows(stacked), scanned(run_layer), run_layer, 0, axis)
 
 
-@pytest.mark.parametrize("vectors", ["zero", "match"])
 @pytest.mark.parametrize("make", [nnx_layers, haiku_stack, equinox_vmapped])
-def test_a_network_gives_one_plane_whether_its_layers_are_stacked_or_not(make, vectors):
+def test_a_network_gives_one_plane_whether_its_layers_are_stacked_or_not(make):
     # Flax broadcasts its biases over the batch, which is rank promotion.
     with jax.numpy_rank_promotion("allow"):
         twins = make()
         plane = planes.random(jax.random.key(3), twins.stacked)
-        apart = planes.Plane(twins.layers, tuple(rows(d) for d in plane.directions))
-        if make is haiku_stack:  # whose module names differ
-            apart = jax.tree.unflatten(
-                jax.tree.structure(planes.Plane(twins.layers, (twins.layers, twins.layers))),
-                jax.tree.leaves(apart),
-            )
+        # Module names may differ, the order of the arrays does not.
+        structure = jax.tree.structure(planes.Plane(twins.layers, (twins.layers, twins.layers)))
+        together = planes.Plane(rows(plane.origin), tuple(rows(d) for d in plane.directions))
+        apart = jax.tree.unflatten(structure, jax.tree.leaves(together))
+        axes = jnp.array([-0.5, 1.0]), jnp.array([0.0, 0.3, 0.7])
 
-        plane = planes.filter_normalize(
-            plane,
-            filter_axis=twins.axis_of_stacked,
-            vectors=vectors,
-            is_vector=lambda path, leaf: leaf.ndim < 3,
-        )
-        apart = planes.filter_normalize(apart, filter_axis=twins.axis, vectors=vectors)
-
-        for stacked, layers in zip(plane.directions, apart.directions, strict=True):
-            wanted = [jax.tree.leaves(row) for row in rows(stacked)]
-            chex.assert_trees_all_close(
-                [jax.tree.leaves(layer) for layer in layers], wanted, atol=1e-6
-            )
-        chex.assert_trees_all_close(planes.geometry(plane), planes.geometry(apart), rtol=1e-5)
-
-        def seen(plane, run):
-            phi = planes.restrict(lambda p, x: jnp.mean(run(p, x) ** 2), plane, X)
-            axes = jnp.array([-0.5, 1.0]), jnp.array([0.0, 0.3, 0.7])
-            return jax.jit(surfaces.sweep)(phi, *axes).values
+        def seen(plane, run, options):
+            """Directions and geometry, for each way with vectors, and a surface."""
+            ways = [
+                planes.filter_normalize(plane, vectors=vectors, **options)
+                for vectors in ("zero", "match")
+            ]
+            values = surfaces.sweep(
+                lambda a, b: jnp.mean(run(planes.point(ways[1], a, b), X) ** 2), *axes
+            ).values
+            return [way.directions for way in ways], list(map(planes.geometry, ways)), values
 
         def run_layers(layers, x):
             return functools.reduce(lambda x, p: twins.run_layer(p, x), layers, x)
 
-        surface = seen(plane, twins.run_stacked)
-        np.testing.assert_allclose(surface, seen(apart, run_layers), rtol=1e-5, atol=1e-6)
-        assert np.ptp(surface) > 1e-3
+        options = {
+            "filter_axis": twins.axis_of_stacked,
+            "is_vector": lambda path, leaf: leaf.ndim < 3,
+        }
+        stacked = jax.jit(lambda plane: seen(plane, twins.run_stacked, options))(plane)
+        layered = jax.jit(lambda plane: seen(plane, run_layers, {"filter_axis": twins.axis}))(apart)
+
+        for ways, layered_ways in zip(stacked[0], layered[0], strict=True):
+            for direction, layers in zip(ways, layered_ways, strict=True):
+                wanted = [jax.tree.leaves(row) for row in rows(direction)]
+                found = [jax.tree.leaves(layer) for layer in layers]
+                chex.assert_trees_all_close(found, wanted, atol=1e-6)
+        chex.assert_trees_all_close(stacked[1], layered[1], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(stacked[2], layered[2], rtol=1e-5, atol=1e-6)
+        assert np.ptp(stacked[2]) > 1e-3
 
 
 def attention_axis(path, leaf):

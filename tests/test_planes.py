@@ -14,6 +14,11 @@ from jax.flatten_util import ravel_pytree
 
 from jaxgd import curvature, descent, neurons, planes, surfaces
 
+# One program each: operation by operation they would compile a hundred.
+jitted_point, jitted_project = jax.jit(planes.point), jax.jit(planes.project)
+jitted_project_path, jitted_geometry = jax.jit(planes.project_path), jax.jit(planes.geometry)
+jitted_principal = jax.jit(planes.principal, static_argnames="num_directions")
+
 # Shapes of params whose entries suffice for three independent directions.
 TREES = st.recursive(
     st.sampled_from([(), (1,), (2,), (3, 2), (2, 1, 3)]),
@@ -61,8 +66,8 @@ def conditioned(plane):
 def test_projecting_a_point_of_a_plane_gives_its_coordinates_back(drawn_values):
     plane, coordinates, _ = drawn_values
     with jax.enable_x64(True):
-        params = planes.point(plane, *coordinates)
-        recovered = planes.project(plane, params)
+        params = jitted_point(plane, *coordinates)
+        recovered = jitted_project(plane, params)
 
     chex.assert_trees_all_equal_structs(params, plane.origin)
     expected = flat(plane.origin)
@@ -78,8 +83,8 @@ def test_projecting_a_point_of_a_plane_gives_its_coordinates_back(drawn_values):
 def test_what_a_projection_loses_is_orthogonal_to_the_plane(drawn_values):
     plane, _, params = drawn_values
     with jax.enable_x64(True):
-        coordinates = planes.project(plane, params)
-        nearest = planes.point(plane, *coordinates)
+        coordinates = jitted_project(plane, params)
+        nearest = jitted_point(plane, *coordinates)
 
     columns = np.stack([flat(d) for d in plane.directions], axis=1)
     tolerance = 1e-10 * conditioned(plane)
@@ -221,7 +226,7 @@ def test_random_directions_are_gaussian_and_all_but_orthogonal():
         assert abs(entries.mean()) < 0.05  # a uniform direction on [0, 1] would have 0.5
         assert abs(entries.std() - 1) < 0.05
         assert (entries < 0).any()
-    cosines = np.asarray(planes.geometry(plane).cosines)
+    cosines = np.asarray(jitted_geometry(plane).cosines)
     assert (np.abs(cosines[~np.eye(3, dtype=bool)]) < 0.05).all()
 
 
@@ -242,20 +247,20 @@ def test_a_plane_through_points_has_them_at_its_unit_coordinates():
 
 
 def test_the_principal_plane_is_that_of_a_singular_value_decomposition():
-    plane = planes.principal(PATH, num_directions=3)
+    plane = jitted_principal(PATH, num_directions=3)
 
     centred = rows(PATH) - rows(PATH).mean(axis=0)
     _, _, components = np.linalg.svd(centred, full_matrices=False)
     for direction, component in zip(plane.directions, components, strict=False):
         np.testing.assert_allclose(abs(flat(direction) @ component), 1, rtol=1e-4)
     chex.assert_trees_all_equal(plane.origin, jax.tree.map(lambda leaf: leaf[-1], PATH))
-    geometry = planes.geometry(plane)
+    geometry = jitted_geometry(plane)
     chex.assert_trees_all_close(geometry.norms, jnp.ones(3), rtol=1e-4)
     chex.assert_trees_all_close(geometry.cosines, jnp.eye(3), atol=1e-4)
 
 
 def test_the_sign_of_a_principal_direction_is_fixed():
-    for direction in planes.principal(PATH).directions:
+    for direction in jitted_principal(PATH).directions:
         scores = (rows(PATH) - rows(PATH).mean(axis=0)) @ flat(direction)
         assert scores[np.abs(scores).argmax()] > 0
 
@@ -265,12 +270,12 @@ def test_a_path_within_a_plane_is_hidden_by_nothing_and_one_across_it_by_all():
     coordinates = jax.random.normal(jax.random.key(4), (6, 2))
     within = jax.vmap(lambda c: planes.point(plane, *c))(coordinates)
 
-    projection = planes.project_path(plane, within)
+    projection = jitted_project_path(plane, within)
 
     chex.assert_trees_all_close(projection.coordinates, coordinates, atol=1e-5)
     assert projection.residuals.max() < 1e-4
     line = planes.Plane(origin=jnp.zeros(2), directions=(jnp.array([1.0, 0.0]),))
-    across = planes.project_path(line, jnp.array([[0.0, 0.0], [0.0, 5.0], [3.0, 4.0]]))
+    across = jitted_project_path(line, jnp.array([[0.0, 0.0], [0.0, 5.0], [3.0, 4.0]]))
     chex.assert_trees_all_close(across.residuals, jnp.array([0.0, 1.0, 0.8]))
 
 
@@ -330,7 +335,7 @@ def test_a_filter_of_zeros_stays_where_it_is():
 
 def test_the_geometry_of_a_plane_tells_lengths_and_angles():
     directions = (jnp.array([2.0, 0.0]), jnp.array([1.0, 1.0]), jnp.array([0.0, -3.0]))
-    geometry = planes.geometry(planes.Plane(jnp.zeros(2), directions))
+    geometry = jitted_geometry(planes.Plane(jnp.zeros(2), directions))
     chex.assert_trees_all_close(geometry.norms, jnp.array([2, 2**0.5, 3]))
     half = 0.5**0.5
     wanted = jnp.array([[1, half, 0], [half, 1, -half], [0, -half, 1]])
@@ -367,7 +372,7 @@ def matrix_of(plane):
 def test_a_path_that_hardly_bends_has_its_principal_plane_all_the_same(amplitude, num_entries):
     path, lengths, vectors = spread_along(amplitude, num_entries)
 
-    found = matrix_of(planes.principal(jnp.array(path)))
+    found = matrix_of(jitted_principal(jnp.array(path)))
 
     np.testing.assert_allclose(found @ found.T, np.eye(2), atol=3e-7)
     angles = np.abs((found * vectors[:2]).sum(axis=1))
@@ -383,11 +388,11 @@ def test_what_a_path_has_below_its_own_rounding_is_no_direction(factor, num_step
     shrinking = 0.8 ** jnp.arange(num_steps)
     straight = jnp.outer(shrinking, start)
 
-    first, second = planes.principal(straight).directions
+    first, second = jitted_principal(straight).directions
 
     np.testing.assert_allclose(np.abs(first), np.array([1, 2, 3]) / 14**0.5, rtol=1e-6)
     assert np.isnan(second).all()
-    assert np.isnan(matrix_of(planes.principal(jnp.ones((5, 3))))).all()  # no way at all
+    assert np.isnan(matrix_of(jitted_principal(jnp.ones((5, 3))))).all()  # no way at all
 
 
 def test_a_principal_plane_needs_the_memory_of_a_few_paths():
@@ -406,11 +411,11 @@ def test_a_run_may_stand_for_its_path():
         num_steps=4,
     )
 
-    plane = planes.principal(run)
+    plane = jitted_principal(run)
 
-    chex.assert_trees_all_equal(plane, planes.principal(run.path))
-    projection = planes.project_path(plane, run.path)
-    chex.assert_trees_all_equal(planes.project_path(plane, run), projection)
+    chex.assert_trees_all_equal(plane, jitted_principal(run.path))
+    projection = jitted_project_path(plane, run.path)
+    chex.assert_trees_all_equal(jitted_project_path(plane, run), projection)
 
 
 def test_eigenvectors_span_a_plane():
@@ -429,7 +434,7 @@ def test_eigenvectors_span_a_plane():
     first, second = plane.directions
     np.testing.assert_allclose(np.abs(flat(first)), [1, 0, 0], atol=1e-5)  # b, of -10
     np.testing.assert_allclose(flat(second)[0], 0, atol=1e-5)  # w, of 6
-    np.testing.assert_allclose(planes.geometry(plane).cosines, np.eye(2), atol=1e-5)
+    np.testing.assert_allclose(jitted_geometry(plane).cosines, np.eye(2), atol=1e-5)
 
 
 HALVES = [jnp.float16, jnp.bfloat16]
@@ -440,7 +445,7 @@ def test_lengths_and_angles_in_half_precision_are_those_in_double(dtype):
     origin = jnp.full((300, 300), 300.0, dtype)
     plane = planes.random(jax.random.key(0), origin)
 
-    geometry = planes.geometry(planes.filter_normalize(plane, filter_axis=-1))
+    geometry = jitted_geometry(planes.filter_normalize(plane, filter_axis=-1))
     widened = planes.Plane(
         np.asarray(plane.origin, np.float32),
         tuple(np.asarray(d, np.float32) for d in plane.directions),
@@ -462,7 +467,7 @@ def test_projections_in_half_precision_are_those_in_double(dtype):
     plane = planes.Plane(origin, tuple(directions))
     path = jnp.array(np.asarray(origin, float) + rng.normal(size=(4, 500)), dtype)
 
-    projection = planes.project_path(plane, path)
+    projection = jitted_project_path(plane, path)
 
     columns = matrix_of(plane).T
     offsets = np.asarray(path, float) - flat(origin)
@@ -480,7 +485,7 @@ def test_planes_from_points_in_half_precision_are_made_in_single(dtype):
 
     line = planes.through(first, second)
     path = jnp.stack([first, second, 2 * first])
-    principal = matrix_of(planes.principal(path))
+    principal = matrix_of(jitted_principal(path))
 
     np.testing.assert_allclose(flat(line.directions[0]), flat(second) - flat(first), rtol=1e-7)
     chex.assert_trees_all_equal(planes.point(line, 1.0), second)
@@ -501,8 +506,8 @@ def test_sizes_whose_squares_leave_float32_are_no_trouble(factor):
     line = planes.Plane(origin=jnp.zeros(2), directions=(factor * jnp.array([2.0, 0.0]),))
     path = factor * jnp.array([[3.0, 4.0], [0.0, 0.0], [5.0, 0.0]])
 
-    projection = planes.project_path(line, path)
-    geometry = planes.geometry(planes.Plane(path[0], (path[0], factor * jnp.array([4.0, 3.0]))))
+    projection = jitted_project_path(line, path)
+    geometry = jitted_geometry(planes.Plane(path[0], (path[0], factor * jnp.array([4.0, 3.0]))))
     normalized = planes.filter_normalize(
         planes.Plane(factor * jnp.array([[3.0], [4.0]]), (jnp.ones((2, 1)),)), filter_axis=-1
     )
@@ -520,7 +525,7 @@ def test_sizes_whose_squares_leave_float32_are_no_trouble(factor):
 def test_a_point_that_is_not_finite_is_on_no_plane(lost):
     line = planes.Plane(origin=jnp.zeros(2), directions=(jnp.array([1.0, 0.0]),))
 
-    residuals = planes.project_path(line, jnp.array([[3.0, lost], [3.0, 4.0]])).residuals
+    residuals = jitted_project_path(line, jnp.array([[3.0, lost], [3.0, 4.0]])).residuals
 
     assert np.isnan(residuals[0])
     np.testing.assert_allclose(residuals[1], 0.8, rtol=1e-6)
@@ -531,7 +536,7 @@ def test_a_direction_has_the_cosine_1_with_itself_and_no_more_with_another():
     for _ in range(20):
         direction = jnp.array(rng.normal(size=9), jnp.bfloat16)
         plane = planes.Plane(direction, (direction, direction, -direction))
-        cosines = planes.geometry(plane).cosines
+        cosines = jitted_geometry(plane).cosines
         np.testing.assert_array_equal(jnp.diag(cosines), 1)
         assert (jnp.abs(cosines) <= 1).all()
         np.testing.assert_allclose(cosines[0], [1, 1, -1], rtol=1e-6)
