@@ -52,9 +52,16 @@ def fit(name):
     return (0.1, 0.2), by_steps, x, 2 * x + noise, (1.9, -0.2)
 
 
-@pytest.mark.parametrize("is_traced", [False, True])
 @pytest.mark.parametrize(
-    "name", ["a few", "ten thousand", "an origin far away", "noise far away", "nothing far away"]
+    ("name", "is_traced"),
+    [
+        ("a few", False),
+        ("a few", True),
+        ("ten thousand", False),
+        ("an origin far away", True),
+        ("noise far away", False),
+        ("nothing far away", True),
+    ],
 )
 def test_squares_are_as_exact_as_the_loss_wherever_the_origin_is(name, is_traced):
     origin, plane_of, x, y, least = fit(name)
