@@ -123,6 +123,16 @@ PUBLIC = {
         "explain",
         "restrict",
     },
+    "curves": {
+        "Barrier",
+        "Connection",
+        "Curve",
+        "align",
+        "barrier",
+        "connect",
+        "groups_of",
+        "point",
+    },
     "surfaces": {"Approximation", "Surface", "evaluate", "select", "sweep"},
     "sweeps": {"approximate", "load", "run"},
 }

@@ -14,7 +14,7 @@ import pandas
 import pytest
 
 import jaxgd
-from jaxgd import chains, curvature, descent, losses, neurons, planes, surfaces, sweeps
+from jaxgd import chains, curvature, curves, descent, losses, neurons, planes, surfaces, sweeps
 
 ONES = jnp.ones(3)
 INTS = jnp.arange(3)
@@ -1005,6 +1005,107 @@ refuse(
     lambda f: jax.jit(lambda n: f(KEY, total, ONES, num_samples=n))(2),
     TypeError,
     r"num_samples must be a static int",
+)
+
+# curves
+
+for function, options in (
+    (curves.barrier, {}),
+    (curves.connect, {"optimizer": SGD, "num_steps": 2, "key": KEY}),
+):
+    for arguments, error, says in (
+        ((3.0, ONES, ONES), TypeError, r"loss_fn must be callable, got 3\.0"),
+        ((total, INTS, ONES), TypeError, r"first must be floating-point"),
+        ((total, ONES, INTS), TypeError, r"last must be floating-point"),
+        ((total, ONES, jnp.ones(4)), ValueError, r"last must have the shape of first.*\(4,\)"),
+        ((total, ONES, (ONES,)), ValueError, r"last must have the structure of first"),
+        ((square, ONES, ONES), ValueError, r"loss_fn must return a scalar, got shape \(3,\)"),
+    ):
+        refuse(
+            function,
+            lambda f, arguments=arguments, options=options: f(*arguments, **options),
+            error,
+            says,
+        )
+
+
+def joined(f, **options):
+    usual = {"optimizer": SGD, "num_steps": 2, "key": KEY}
+    return f(total, ONES, ONES, **(usual | options))
+
+
+refuse(
+    curves.barrier,
+    lambda f: f(total, ONES, ONES, num_points=1),
+    ValueError,
+    r"num_points must be at least 2, got 1",
+)
+refuse(
+    curves.barrier,
+    lambda f: f(total, ONES, ONES, num_points=2.0),
+    TypeError,
+    r"num_points must be an int.*Write int\(",
+)
+for options, error, says in (
+    ({"optimizer": optax.sgd}, TypeError, r"optimizer must be .*Call it: optax\.sgd\(0\.1\)"),
+    ({"num_steps": 0}, ValueError, r"num_steps must be at least 1, got 0"),
+    ({"num_controls": 0}, ValueError, r"num_controls must be at least 1, got 0"),
+    ({"num_controls": 1.0}, TypeError, r"num_controls must be an int"),
+    ({"key": 0}, TypeError, r"key must be one PRNG key, got 0\. Write jax\.random\.key"),
+):
+    refuse(curves.connect, lambda f, options=options: joined(f, **options), error, says)
+refuse(curves.point, lambda f: f(ONES, 0.5), TypeError, r"curve must be a Curve, got an array")
+refuse(
+    curves.point,
+    lambda f: f(curves.Curve(INTS), 0.5),
+    TypeError,
+    r"curve\.controls must be floating-point",
+)
+for controls in (jnp.ones(1), jnp.array(1.0), (ONES, jnp.ones(2))):
+    refuse(
+        curves.point,
+        lambda f, controls=controls: f(curves.Curve(controls), 0.5),
+        ValueError,
+        r"the arrays of curve\.controls must share a leading axis of at least 2.*jnp\.stack",
+    )
+refuse(
+    curves.point,
+    lambda f: f(curves.Curve(ONES), ONES),
+    ValueError,
+    r"t must be a scalar, got shape \(3,\)\. For many points: jax\.vmap",
+)
+for groups, error, says in (
+    (3, TypeError, r"groups must be a sequence, got 3"),
+    ([3], TypeError, r"groups\[0\] must be a sequence, got 3"),
+    ([("w", 1)], TypeError, r"groups\[0\] must hold pairs \(path, axis\), got 'w'.*list of lists"),
+    ([[("w", 1.0)]], TypeError, r"the axis of 'w' in groups\[0\] must be an int, got 1\.0"),
+    ([[("v", 1)]], ValueError, r"groups\[0\] must name arrays, got 'v'\. Known: b, w"),
+    ([[("w", 2)]], ValueError, r"groups\[0\] must name an axis of 'w', of shape \(2, 3\), got 2"),
+    (
+        [[("w", 0), ("w", 1)]],
+        ValueError,
+        r"the axes of groups\[0\] must hold equally many.*\[2, 3\]",
+    ),
+    ([[("w", 1)], [("w", -1)]], ValueError, r"groups\[1\] must name an axis that is in no group"),
+    ([[]], ValueError, r"the axes of groups\[0\] must hold equally many units, at least one"),
+    ([[("w", 1, (2, 1))]], ValueError, r"axis 1 of 'w' must be a multiple of its blocks"),
+    ([[("w", 1, 2)]], TypeError, r"the blocks of 'w' in groups\[0\] must be two whole numbers"),
+):
+    refuse(curves.align, lambda f, groups=groups: f(TREE, TREE, groups), error, says)
+refuse(curves.align, lambda f: f(INTS, INTS, []), TypeError, r"params must be floating-point")
+refuse(
+    curves.align,
+    lambda f: f(TREE, {"w": ONES}, []),
+    ValueError,
+    r"reference must have the structure of params",
+)
+refuse(curves.groups_of, lambda f: f(1, ONES, ONES), TypeError, r"predict_fn must be callable")
+refuse(curves.groups_of, lambda f: f(square, INTS, ONES), TypeError, r"params must be floating")
+refuse(
+    curves.groups_of,
+    lambda f: f(lambda w, x: jnp.sort(x @ w).sum(), jnp.ones((3, 4)), ONES),
+    ValueError,
+    r"hidden units must go through operations .*got sort after axis 1 of ''.*by hand",
 )
 
 # surfaces

@@ -13,7 +13,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jaxgd
-from jaxgd import chains, curvature, descent, losses, neurons, planes, surfaces
+from jaxgd import chains, curvature, curves, descent, losses, neurons, planes, surfaces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +116,7 @@ def tilted(params, x):
 # What returns words, and what runs on the host: drivers that compile for themselves, and what looks
 # at one result.
 DRIVERS = {
+    "curves.groups_of",
     "planes.explain",
     "planes.explain_filters",
     "sweeps.approximate",
@@ -280,6 +281,37 @@ ROWS = [
         lambda rng: (plane_of_two(rng),),
     ),
     Row(planes.geometry, planes.geometry, lambda rng: (plane_of_two(rng),)),
+    Row(
+        curves.barrier,
+        lambda a, b, x: curves.barrier(tilted, a, b, x, num_points=4),
+        lambda rng: (*(plane_of_two(rng).origin for _ in range(2)), rng.normal(size=(5, 2))),
+        (0, 1, 2),
+    ),
+    Row(
+        curves.point,
+        lambda w, b, t: curves.point(curves.Curve({"w": w, "b": b}), t),
+        normal((4, 2, 3), (4,), ()),
+        (0, 1, 2),
+    ),
+    Row(
+        curves.connect,
+        lambda key, a, b, x: curves.connect(
+            tilted, a, b, x, optimizer=optax.sgd(0.1), num_steps=3, key=key, num_controls=2
+        ),
+        lambda rng: (
+            jax.random.key(rng.integers(9)),
+            *(plane_of_two(rng).origin for _ in range(2)),
+            rng.normal(size=(5, 2)),
+        ),
+        (1, 2, 3),
+    ),
+    Row(
+        curves.align,
+        lambda params, reference: curves.align(
+            params, reference, [[("0/weights", 1), ("0/bias", 0), ("1/weights", 0)]]
+        ),
+        lambda rng: tuple(network_and_inputs(rng)[0] for _ in range(2)),
+    ),
     Row(
         curvature.hvp,
         lambda params, vector: curvature.hvp(bent, params)(vector),

@@ -73,7 +73,16 @@ def test_every_picture_of_the_readme_is_there_and_small(picture):
     assert path.stat().st_size < most
 
 
-ROOMS_IN_FULL = ("neurons", "chains", "descent", "curvature", "planes", "surfaces", "sweeps")
+ROOMS_IN_FULL = (
+    "neurons",
+    "chains",
+    "descent",
+    "curvature",
+    "planes",
+    "curves",
+    "surfaces",
+    "sweeps",
+)
 
 
 @pytest.mark.parametrize("room", ROOMS_IN_FULL)

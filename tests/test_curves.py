@@ -1,0 +1,291 @@
+"""Curves between minima: barriers, Bezier curves, and units matched."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxgd import curves, neurons
+
+
+def ring(x):
+    return (jnp.sum(x**2) - 1) ** 2
+
+
+# Networks, each with the shapes of its params and its inputs.
+
+
+def mlp(params, x):
+    return neurons.apply_network(params, x, activation=jnp.tanh)
+
+
+def mlp_params(rng):
+    widths = (3, 6, 5, 2)
+    return tuple(
+        neurons.Neuron(rng.normal(size=(i, o)).astype("f"), rng.normal(size=o).astype("f"))
+        for i, o in itertools.pairwise(widths)
+    )
+
+
+def cnn(params, x):
+    """Two convolutions with a pooling between them, flattened into a dense layer."""
+    for kernel, bias in zip(params["kernels"], params["biases"], strict=True):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+        x = jax.nn.relu(x + bias.reshape(1, 1, 1, -1))
+        x = jax.lax.reduce_window(x, 0.0, jax.lax.max, (1, 2, 1, 1), (1, 2, 1, 1), "VALID")
+    return x.reshape(x.shape[0], -1) @ params["head"]
+
+
+def cnn_params(rng):
+    kernels = [(3, 3, 1, 4), (3, 3, 4, 5)]
+    return {
+        "kernels": [rng.normal(size=shape).astype("f") for shape in kernels],
+        "biases": [rng.normal(size=shape[-1]).astype("f") for shape in kernels],
+        "head": rng.normal(size=(2 * 3 * 5, 3)).astype("f"),
+    }
+
+
+def residual(params, x):
+    """A stream of seven units, normalized, with two blocks that add to it."""
+    x = x @ params["stem"]
+    for into, out in params["blocks"]:
+        normal = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-3)
+        x = x + jax.nn.gelu(normal @ into) @ out
+    return jax.nn.log_softmax(x @ params["head"])
+
+
+def residual_params(rng):
+    shapes = {"stem": (3, 7), "blocks": [((7, 5), (5, 7)), ((7, 6), (6, 7))], "head": (7, 2)}
+    is_shape = lambda node: isinstance(node, tuple) and isinstance(node[0], int)  # noqa: E731
+    return jax.tree.map(lambda s: rng.normal(size=s).astype("f"), shapes, is_leaf=is_shape)
+
+
+NETWORKS = {
+    "mlp": (mlp, mlp_params, (4, 3)),
+    "cnn": (cnn, cnn_params, (2, 8, 3, 1)),
+    "residual": (residual, residual_params, (4, 3)),
+}
+MLP_GROUPS = [
+    [("0/weights", 1), ("0/bias", 0), ("1/weights", 0)],
+    [("1/weights", 1), ("1/bias", 0), ("2/weights", 0)],
+]
+GROUPS = {
+    "mlp": MLP_GROUPS,
+    "cnn": [
+        [("biases/0", 0), ("kernels/0", 3), ("kernels/1", 2)],
+        [("biases/1", 0), ("head", 0, (6, 1)), ("kernels/1", 3)],
+    ],
+    "residual": [
+        [
+            ("blocks/0/0", 0),
+            ("blocks/0/1", 1),
+            ("blocks/1/0", 0),
+            ("blocks/1/1", 1),
+            ("head", 0),
+            ("stem", 1),
+        ],
+        [("blocks/0/0", 1), ("blocks/0/1", 0)],
+        [("blocks/1/0", 1), ("blocks/1/1", 0)],
+    ],
+}
+by_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+def shuffled(rng, params, groups):
+    """The same network with its units in a random order, by NumPy alone."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    arrays = {jax.tree_util.keystr(p, simple=True, separator="/"): np.array(a) for p, a in leaves}
+    for group in groups:
+        order = None
+        for path, axis, *blocks in group:
+            before, after = blocks[0] if blocks else (1, 1)
+            length = arrays[path].shape[axis]
+            order = rng.permutation(length // (before * after)) if order is None else order
+            places = np.arange(length).reshape(before, -1, after)[:, order].ravel()
+            arrays[path] = np.take(arrays[path], places, axis)
+    return jax.tree.unflatten(structure, list(arrays.values()))
+
+
+@by_network
+def test_the_groups_of_a_network_are_read_off_its_program(name):
+    predict, draw, shape = NETWORKS[name]
+
+    groups = curves.groups_of(predict, draw(np.random.default_rng(0)), jnp.ones(shape))
+
+    assert sorted(map(sorted, groups)) == sorted(map(sorted, GROUPS[name]))
+
+
+def distance(params, reference):
+    pairs = zip(jax.tree.leaves(params), jax.tree.leaves(reference), strict=True)
+    return sum(float(np.sum((p - r) ** 2)) for p, r in pairs)
+
+
+@by_network
+def test_a_planted_order_is_undone_and_any_other_brought_nearer_with_the_same_outputs(name):
+    predict, draw, shape = NETWORKS[name]
+    aligned = jax.jit(lambda params, reference: curves.align(params, reference, GROUPS[name]))
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=shape).astype("f")
+
+    for _ in range(12):
+        reference = draw(rng)
+        other = shuffled(rng, reference, GROUPS[name])
+        assert distance(other, reference) > 0
+        jax.tree.map(np.testing.assert_array_equal, aligned(other, reference), reference)
+
+    params, reference = draw(rng), draw(rng)
+    nearer = aligned(params, reference)
+    with jax.enable_x64(True):
+        wide = [jax.tree.map(lambda a: jnp.asarray(a, float), tree) for tree in (nearer, params)]
+        outputs = [predict(tree, jnp.asarray(x, float)) for tree in wide]
+        np.testing.assert_allclose(*outputs, rtol=1e-6, atol=1e-6)
+    assert distance(nearer, reference) < distance(params, reference)
+    again = aligned(nearer, reference)
+    assert distance(again, reference) <= distance(nearer, reference) * (1 + 1e-6)
+
+
+def test_one_hidden_layer_is_matched_as_by_scipy():
+    optimize = pytest.importorskip("scipy.optimize")
+    rng = np.random.default_rng(2)
+    (a, b), (c, d) = ((rng.normal(size=(3, 8)), rng.normal(size=(8, 2))) for _ in range(2))
+
+    aligned = curves.align((a, b), (c, d), [[("0", 1), ("1", -2)]])
+
+    _, order = optimize.linear_sum_assignment(c.T @ a + d @ b.T, maximize=True)
+    np.testing.assert_allclose(aligned[0], a[:, order].astype("f"))
+    np.testing.assert_allclose(aligned[1], b[order].astype("f"))
+
+
+def test_params_that_are_not_finite_do_not_hold_the_matching_up():
+    params = (jnp.full((2, 3), jnp.nan), jnp.ones((3, 1)))
+
+    assert jnp.isnan(curves.align(params, params, [[("0", 1), ("1", 0)]])[0]).all()
+
+
+def test_nothing_is_reordered_without_groups():
+    params = {"w": jnp.arange(3.0)}
+
+    np.testing.assert_array_equal(curves.align(params, params, [])["w"], params["w"])
+
+
+def test_axes_of_inputs_and_outputs_are_in_no_group():
+    assert curves.groups_of(lambda w, x: x @ w, jnp.ones((3, 4)), jnp.ones((2, 3))) == []
+    assert curves.groups_of(lambda w, x: (x @ w)[:, 0], jnp.ones((3, 4)), jnp.ones((2, 3))) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        (lambda h: jnp.sort(h, axis=-1), "sort"),
+        (lambda h: jnp.cumsum(h, axis=-1), "cumsum"),
+        (lambda h: jnp.concatenate([h, h], axis=-1), "concatenate"),
+        (lambda h: h[:, ::2], "slice"),
+        (lambda h: h.reshape(8, 2), "reshape"),
+        (lambda h: jax.lax.scan(lambda c, _: (c, c), h, None, 2)[0], "scan"),
+    ],
+)
+def test_units_whose_order_is_lost_on_the_way_are_refused_by_name(operation, name):
+    def predict(params, x):
+        hidden = operation(jnp.tanh(x @ params[0]))
+        return hidden @ jnp.ones((hidden.shape[-1], 3))
+
+    with pytest.raises(ValueError, match=rf"curves\.groups_of: hidden units .* got {name} after"):
+        curves.groups_of(predict, (jnp.ones((3, 8)),), jnp.ones((2, 3)))
+
+
+@pytest.mark.parametrize("num_points", [2, 25])
+def test_a_barrier_equals_a_loop_over_the_line(num_points):
+    rng = np.random.default_rng(3)
+    a, b = ({"w": rng.normal(size=(3, 2)), "b": rng.normal(size=2)} for _ in range(2))
+    x = rng.normal(size=(7, 3))
+
+    def loss(params, x):
+        return jnp.mean(jnp.tanh(x @ params["w"] + params["b"][None]) ** 2)
+
+    with jax.enable_x64(True):
+        found = curves.barrier(loss, a, b, x, num_points=num_points)
+
+    ts = np.linspace(0, 1, num_points)
+    lost = []
+    for t in ts:
+        w, bias = ((1 - t) * a[k] + t * b[k] for k in ("w", "b"))
+        lost.append(np.mean(np.tanh(x @ w + bias) ** 2))
+    rises = [loss - (1 - t) * lost[0] - t * lost[-1] for t, loss in zip(ts, lost, strict=True)]
+    np.testing.assert_allclose(found.coordinates, ts)
+    np.testing.assert_allclose(found.losses, lost, rtol=1e-10)
+    np.testing.assert_allclose(found.height, max(rises), rtol=1e-9, atol=1e-12)
+
+
+def test_a_bowl_has_no_barrier_and_a_ring_one_of_height_one():
+    left, right = jnp.array([-1.0, 0.0]), jnp.array([1.0, 0.0])
+
+    assert curves.barrier(lambda x: jnp.sum(x**2), left, 3 * right).height == 0
+    np.testing.assert_allclose(curves.barrier(ring, left, right).height, 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_controls", [2, 3, 6])
+def test_a_point_of_a_curve_is_that_of_de_casteljau(num_controls):
+    rng = np.random.default_rng(num_controls)
+    controls = {"w": rng.normal(size=(num_controls, 2, 3)), "b": rng.normal(size=num_controls)}
+
+    for t in (0.0, 0.3, 1.0):
+        found = curves.point(curves.Curve(controls), t)
+        for name, rows in controls.items():
+            while len(rows) > 1:
+                rows = (1 - t) * rows[:-1] + t * rows[1:]
+            np.testing.assert_allclose(found[name], rows[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_curve_in_half_precision_is_rounded_once():
+    controls = jnp.array([1.0, 1.5, 2.0], jnp.bfloat16)
+
+    found = curves.point(curves.Curve(controls), 0.3)
+
+    assert found.dtype == jnp.bfloat16
+    assert found == jnp.bfloat16(1.3)
+
+
+def test_the_best_curve_between_two_points_of_a_ring_is_found():
+    with jax.enable_x64(True):
+        first, last = jnp.array([-1.0, 0.0]), jnp.array([1.0, 0.0])
+        num_steps = 20_000
+        rate = lambda s: 0.5 / (1 + s / 40)  # noqa: E731
+        found = curves.connect(
+            ring, first, last, optimizer=optax.sgd(rate), num_steps=num_steps, key=jax.random.key(0)
+        )
+        control = found.curve.controls[1]
+        ts = jnp.linspace(0, 1, 4001)
+        lost = jax.vmap(lambda t: ring(curves.point(found.curve, t)))(ts)
+        nodes, weights = np.polynomial.legendre.leggauss(9)
+        at_nodes = jax.vmap(lambda t: ring(curves.point(found.curve, t)))((nodes + 1) / 2)
+
+        np.testing.assert_array_equal(found.curve.controls[0], first)
+        np.testing.assert_array_equal(found.curve.controls[2], last)
+        np.testing.assert_allclose(jnp.abs(control), [0, 3 / np.sqrt(2)], atol=1e-4)
+        np.testing.assert_allclose(at_nodes @ weights / 2, 2 / 105, atol=1e-4)
+        np.testing.assert_allclose(lost.max(), 4 / 81, atol=1e-4)
+        assert found.trajectory.losses.shape == (num_steps + 1,)
+
+
+def test_several_control_points_are_trained_and_the_ends_stay():
+    first, last = {"x": jnp.array([-1.0, 0.0])}, {"x": jnp.array([1.0, 0.0])}
+    found = curves.connect(
+        lambda p, scale: scale * ring(p["x"]),
+        first,
+        last,
+        jnp.array(1.0),
+        optimizer=optax.adam(0.05),
+        num_steps=400,
+        key=jax.random.key(1),
+        num_controls=3,
+    )
+
+    controls = found.curve.controls["x"]
+    assert controls.shape == (5, 2)
+    np.testing.assert_array_equal(controls[jnp.array([0, -1])], jnp.stack([first["x"], last["x"]]))
+    lost = jax.vmap(lambda t: ring(curves.point(found.curve, t)["x"]))(jnp.linspace(0, 1, 21))
+    assert lost.max() < 0.05
