@@ -85,3 +85,10 @@ def x64() -> Iterator[None]:
 def _nothing_leaks() -> Iterator[None]:
     yield
     assert jnp.result_type(float) == jnp.float32
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_programs_are_dropped() -> Iterator[None]:
+    """What one file compiled is of no use to the next, and would fill the memory of a worker."""
+    yield
+    jax.clear_caches()
