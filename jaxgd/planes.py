@@ -120,9 +120,10 @@ def point(plane: Plane, *coordinates: ArrayLike) -> Params:
 
     def moved(leaf: Array, *steps: Array) -> Array:
         # In float32 at least, and rounded once: a bfloat16 sum would lose every small step.
-        total = leaf.astype(jnp.result_type(jnp.float32, leaf))
+        dtype = _wide(leaf)
+        total = leaf.astype(dtype)
         for scalar, step in zip(scalars, steps, strict=True):
-            total = total + scalar * step
+            total = total + scalar.astype(dtype) * step.astype(dtype)
         return total.astype(leaf.dtype)
 
     return jax.tree.map(moved, origin, *directions)
@@ -570,10 +571,10 @@ def filter_normalize(
         makes it 0, as Li et al. do; "match" gives it the length of the vector; "keep" leaves
         it.
       is_vector: a function of path and array that says which arrays ``vectors`` is for. None:
-        those of fewer than two axes, and those called "bias", as convolutions and attention
-        have them with two axes and more. With "match", ``filter_axis`` says which axes of a
-        vector count vectors: 0 for a norm scale stacked over layers. If that leaves a bias one
-        number, it is one vector.
+        those of fewer than two axes, and those called a bias ("bias", "bias_hh", "b", "beta"),
+        which convolutions and attention have with two axes and more. With "match",
+        ``filter_axis`` says which axes of a vector count vectors: 0 for a norm scale stacked
+        over layers. If that leaves a bias one number, it is one vector.
 
     Returns:
       A Plane with the same origin.
@@ -705,8 +706,9 @@ def _filter_rules(
         axes, jax.tree_util.tree_leaves_with_path(params), strict=True
     ):
         path = _path(key_path)
-        # Flax nnx holds the array of a bias as "bias/value".
-        vector = leaf.ndim < 2 or path.removesuffix("/value").split("/")[-1] == "bias"
+        # Flax nnx holds the array of a bias as "bias/value", Haiku calls it "b".
+        name = path.removesuffix("/value").split("/")[-1].lower()
+        vector = leaf.ndim < 2 or name in ("b", "beta") or "bias" in name
         if is_vector is not None:
             vector = bool(is_vector(path, leaf))
         counted = _counted(where, f"filter_axis of {path or 'params'}", axis, leaf)
@@ -825,12 +827,14 @@ def geometry(plane: Plane) -> PlaneGeometry:
         jax.tree.map(lambda leaf, s=s: leaf.astype(dtype) / s, d)
         for d, s in zip(directions, scales, strict=True)
     ]
-    lengths = jnp.stack([_norm(*jax.tree.leaves(d)) for d in scaled])
+    # Not of what is scaled: two divisions in a row become one, by what may be out of range.
+    norms = jnp.stack([_norm(*optax.tree.cast(jax.tree.leaves(d), dtype)) for d in directions])
+    lengths = norms / scales
     products = jnp.array([[_inner(d, e) for e in scaled] for d in scaled])
     cosines = jnp.clip(products / jnp.outer(lengths, lengths), -1, 1)
     own = jnp.where(lengths > 0, 1, jnp.nan)
     cosines = jnp.where(jnp.eye(len(directions), dtype=bool), own, cosines)
-    return PlaneGeometry(norms=scales * lengths, cosines=cosines)
+    return PlaneGeometry(norms=norms, cosines=cosines)
 
 
 def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[..., Any]:
@@ -893,7 +897,7 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     along, num_directions, watched = _along(where, loss_fn, origin, directions, still, data)
     shapes = jax.tree.map(_shape_of, (origin, directions, data))
     remake = (_along_zeros, (where, loss_fn, still, *shapes))
-    hoisted = _affine.hoist(along, num_directions, _dtype_of(origin), watched, remake)
+    hoisted = _affine.hoist(along, num_directions, _wide(origin), watched, remake)
     return jax.tree_util.Partial(_restricted, hoisted)
 
 
@@ -930,7 +934,7 @@ def explain(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> str:
     origin, directions = _checked(where, plane)
     still = _still(origin, directions)
     along, num_directions, _ = _along(where, loss_fn, origin, directions, still, data)
-    return _affine.explain(along, num_directions, _dtype_of(origin))
+    return _affine.explain(along, num_directions, _wide(origin))
 
 
 def _still(origin: Params, directions: Sequence[Params]) -> list[frozenset[int]]:
@@ -996,12 +1000,6 @@ def _shape_of(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=is_weak)
 
 
-def _dtype_of(origin: Params) -> Any:
-    """The dtype of the coordinates."""
-    is_double = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(origin))
-    return np.dtype(np.float64 if is_double else np.float32)
-
-
 def _restricted(hoisted: Any, *coordinates: ArrayLike) -> Any:
     """A restricted loss at a point, once its coordinates are found to be right."""
     where, num_directions = "planes.restrict", hoisted.func.num_coordinates
@@ -1013,7 +1011,8 @@ def _restricted(hoisted: Any, *coordinates: ArrayLike) -> Any:
 
 def _wide(*trees: Any) -> Any:
     """The dtype to compute with: float32, or the widest of the arrays where that is wider."""
-    return jnp.result_type(jnp.float32, *jax.tree.leaves(trees))
+    is_double = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(trees))
+    return np.dtype(np.float64 if is_double else np.float32)
 
 
 def _scale(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:
@@ -1031,7 +1030,7 @@ def _scale(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:
     usual = jnp.isfinite(magnitude) & (magnitude > 0)
     _, exponent = jnp.frexp(jnp.where(usual, magnitude, 1))
     least = jnp.finfo(dtype).minexp
-    return jnp.ldexp(jnp.ones_like(magnitude), jnp.maximum(exponent - 1, least))
+    return jnp.ldexp(jnp.ones_like(magnitude), jnp.clip(exponent - 1, least, -least))
 
 
 def _norm(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:

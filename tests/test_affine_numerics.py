@@ -189,6 +189,9 @@ def squares_of(w):
 
 
 LOOKALIKES = {
+    "a gather that fills": lambda w: jnp.sum(
+        jnp.take(2 * w, jnp.array([9, 1]), mode="fill", fill_value=7.0)
+    ),
     "a scatter by a function": lambda w: jnp.sum((2 * w).at[PLACE].apply(jnp.sin)),
     "a scatter that multiplies": lambda w: jnp.sum((2 * w).at[PLACE].multiply(w[0])),
     "a scatter of what moves into data": lambda w: jnp.sum(jnp.sin(X[0].at[PLACE].set(w[2]))),

@@ -182,6 +182,17 @@ def test_each_head_of_an_attention_kernel_has_filters_of_its_own():
     ]
 
 
+@pytest.mark.parametrize("name", ["b", "beta", "Bias", "bias_hh"])
+def test_a_bias_of_two_axes_is_known_by_its_name(name):
+    params = {"layer": {name: jnp.ones((1, 4)), "kernel": jnp.ones((3, 4))}}
+    plane = planes.random(jax.random.key(1), params)
+
+    direction = planes.filter_normalize(plane, filter_axis=-1).directions[0]["layer"]
+
+    assert not np.any(direction[name])
+    assert np.all(direction["kernel"])
+
+
 @pytest.mark.parametrize("vectors", ["zero", "match"])
 def test_a_bias_with_the_axes_of_a_picture_is_a_vector(vectors):
     layer = equinox.nn.Conv2d(2, 3, kernel_size=2, key=jax.random.key(0))

@@ -501,7 +501,7 @@ def test_a_point_in_half_precision_is_rounded_once():
     assert planes.point(plane, 0.003, 0.0) == 1.0
 
 
-@pytest.mark.parametrize("factor", [1e-25, 1e25])
+@pytest.mark.parametrize("factor", [1e-25, 1e25, 5e37])
 def test_sizes_whose_squares_leave_float32_are_no_trouble(factor):
     line = planes.Plane(origin=jnp.zeros(2), directions=(factor * jnp.array([2.0, 0.0]),))
     path = factor * jnp.array([[3.0, 4.0], [0.0, 0.0], [5.0, 0.0]])

@@ -449,6 +449,10 @@ def test_a_lost_or_damaged_axis_is_restored(copied, tmp_path, harm):
     else:
         zarr.open_array(tmp_path / "store" / "w")[:] = 0
 
+    with pytest.raises(
+        OSError, match=r"^sweeps\.load: the coordinates in .* are lost or damaged\."
+    ):
+        sweeps.load(tmp_path / "store")
     assert_equal(run(store=tmp_path / "store"), surface)
 
     with xarray.open_zarr(tmp_path / "store") as dataset:

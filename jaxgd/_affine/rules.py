@@ -150,6 +150,12 @@ def sums_own_products(equation: Equation) -> bool:
     return by_itself(equation) and sums_products(equation)
 
 
+def fills_with_zeros(equation: Equation) -> bool:
+    """Whether an index outside reads 0, NaN or the border: another number would be added up."""
+    fill = equation.source.params["fill_value"]
+    return fill is None or fill == 0
+
+
 class Rule(NamedTuple):
     """All that is known of a primitive.
 
@@ -234,7 +240,7 @@ RULES = {
     primitives.dynamic_slice_p: Rule(linear_in=_FIRST),
     primitives.dynamic_update_slice_p: Rule(linear_in=slice(2)),
     primitives.eq_p: Rule(price=cheap),
-    primitives.gather_p: Rule(linear_in=_FIRST, price=written),
+    primitives.gather_p: Rule(linear_in=_FIRST, accepts=fills_with_zeros, price=written),
     primitives.integer_pow_p: Rule(price=cheap, is_square=is_power_of_two),
     primitives.iota_p: Rule(price=free),
     primitives.mul_p: Rule(

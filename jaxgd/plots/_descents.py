@@ -187,7 +187,8 @@ def projected_paths(
         label = f"{text}: loss {true_losses[-1]:.2g}, up to {np.nanmax(hidden):.0%} off the plane"
         (line,) = ax.plot(*path.T, color=colour, lw=1.4, label=label)
         outline(line)
-        faded = to_rgba_array([colour] * len(path), alpha=np.clip(1 - hidden, 0.08, 1))
+        visible = np.nan_to_num(np.clip(1 - hidden, 0.08, 1), nan=0.08)
+        faded = to_rgba_array([colour] * len(path), alpha=visible)
         ax.scatter(*path.T, s=14, color=faded, lw=0, zorder=3)
         ax.plot(*path[-1], "*", color=colour, ms=13, mec="black", mew=0.6, zorder=4)
         lines.append(line)

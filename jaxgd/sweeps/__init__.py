@@ -261,7 +261,7 @@ def load(store: str | os.PathLike[str]) -> Surface:
     Raises:
       TypeError: if ``store`` is no path.
       ValueError: if ``store`` is not the folder of a sweep.
-      OSError: if a block of it cannot be read.
+      OSError: if a block of it or its coordinates cannot be read.
       ModuleNotFoundError: if zarr is not installed.
 
     Example:
@@ -289,7 +289,7 @@ def load(store: str | os.PathLike[str]) -> Surface:
                 leaf[_grid.place(target.grid, block)] = np.nan
     leaves = [jnp.asarray(leaf.reshape(target.grid.shape)) for leaf in values]
     named = dict(zip(target.attributes["values"], leaves, strict=True))
-    axes = tuple(jnp.asarray(axis) for axis in _store.coordinates(where, target))
+    axes = tuple(map(jnp.asarray, _store.coordinates(where, target)))
     return Surface(axes, _names.restored(target.attributes["structure"], named))
 
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd.sweeps import _grid
+from jaxgd.sweeps import _fingerprint, _grid
 from jaxgd.sweeps._names import COMPUTED
 
 _ANY = "any"  # as the fingerprint of a program: its user says that it is the same
@@ -177,9 +177,16 @@ def axis_names(target: Target) -> tuple[str, ...]:
 
 
 def coordinates(where: str, target: Target) -> list[np.ndarray]:
-    """The axes of a store."""
+    """The axes of a store, if they are those it was made with."""
     group = _zarr(where).open_group(target.path, mode="r")
-    return [np.asarray(group[name][:]) for name in axis_names(target)]
+    try:
+        axes = [np.asarray(group[name][:]) for name in axis_names(target)]
+    except Exception:  # of whatever decodes the files
+        axes = []
+    if _fingerprint.digest(*axes) != target.attributes["fingerprint"]["coordinates"]:
+        cure = "Call sweeps.run with this store again: it restores them."
+        raise OSError(f"{where}: the coordinates in {target.path} are lost or damaged. {cure}")
+    return axes
 
 
 @contextlib.contextmanager
