@@ -922,12 +922,13 @@ def explain(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> str:
       >>> import jax.numpy as jnp
       >>> from jaxgd import planes
       >>> line = planes.Plane(origin=jnp.zeros(2), directions=(jnp.ones(2),))
-      >>> print(planes.explain(lambda w, x: jnp.sum((x @ w) ** 2), line, jnp.ones((50, 2))))
+      >>> loss = lambda w, x: jnp.sum((x @ w) ** 2)
+      >>> print(planes.explain(loss, line, jnp.ones((50, 2))))  # doctest: +ELLIPSIS
       Computed once, and read at each point:
         1 x a sum of squares, as an R factor
-      Left at each point, 0 of 6 operations:
+      Left at each point, 0 of ... operations:
         none
-      By estimate, a point takes 0.9% of the work of the loss.
+      By estimate, a point takes ...% of the work of the loss.
     """
     where = "planes.explain"
     _checks.function(where, "loss_fn", loss_fn)

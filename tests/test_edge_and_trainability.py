@@ -176,7 +176,7 @@ def test_the_map_has_the_first_rate_along_its_first_axis():
     assert len(np.unique(looped)) == 6
 
 
-def test_memory_does_not_grow_with_the_number_of_steps():
+def test_memory_grows_by_two_numbers_a_step_and_run():
     def bytes_used(num_steps):
         fn = jax.vmap(outcome(jax.random.key(0), width=2, num_steps=num_steps))
         compiled = jax.jit(fn).lower(jnp.zeros(16), jnp.zeros(16)).compile()
@@ -184,7 +184,8 @@ def test_memory_does_not_grow_with_the_number_of_steps():
         assert usage is not None
         return usage.temp_size_in_bytes
 
-    assert bytes_used(5000) == bytes_used(50)
+    losses_and_norms = 2 * 16 * (5000 - 50) * np.dtype(np.float64).itemsize
+    assert bytes_used(5000) - bytes_used(50) <= losses_and_norms
 
 
 def test_the_border_is_where_the_next_cell_has_the_other_sign():

@@ -534,7 +534,7 @@ def loss(params, data, rows):
 
 train = jax.jit(lambda params, data: descent.optimize(
     loss, params, data, optimizer=optax.adam(0.1), num_steps=6, per_step=rows, record_every=3))
-data = jnp.ones((64, 24)) / 24
+data = jnp.ones((64, 24)) / 12
 program = train.lower(start, data).compile()
 text = program.as_text()
 run = train(start, data)

@@ -143,6 +143,7 @@ function workOnSurface(milliseconds = MILLISECONDS) {
 
 function* surfaceJob() {
   const f = frame();
+  if (f.width <= 0 || f.height <= 0) return; // out of sight: drawn once it has room
   for (const pixels of PASSES) {
     const [nx, ny] = [Math.ceil(f.width / pixels) + 1, Math.ceil(f.height / pixels) + 1];
     const values = new Float64Array(nx * ny);
