@@ -828,7 +828,9 @@ def geometry(plane: Plane) -> PlaneGeometry:
         for d, s in zip(directions, scales, strict=True)
     ]
     # Not of what is scaled: two divisions in a row become one, by what may be out of range.
-    norms = jnp.stack([_norm(*optax.tree.cast(jax.tree.leaves(d), dtype)) for d in directions])
+    norms = jnp.stack(
+        [_norm(*(leaf.astype(dtype) for leaf in jax.tree.leaves(d))) for d in directions]
+    )
     lengths = norms / scales
     products = jnp.array([[_inner(d, e) for e in scaled] for d in scaled])
     cosines = jnp.clip(products / jnp.outer(lengths, lengths), -1, 1)

@@ -229,7 +229,7 @@ def test_axes_may_be_a_pytree_or_a_module_of_ints_or_several():
 @pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="keras is not installed")
 def test_a_keras_model_has_filters_too():
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    import keras
+    keras = importlib.import_module("keras")
 
     assert keras.backend.backend() == "jax"
     model = keras.Sequential(

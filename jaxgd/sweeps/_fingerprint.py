@@ -56,6 +56,11 @@ def has_callback(closed: Any) -> bool:
     )
 
 
+def _is_closed(value: Any) -> bool:
+    """Whether a value is a program with its constants."""
+    return hasattr(value, "jaxpr") and hasattr(value, "consts")
+
+
 def _equations(jaxpr: Any) -> Iterator[Any]:
     for eqn in jaxpr.eqns:
         yield eqn
@@ -65,8 +70,8 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 
 def _programs_in(value: Any) -> Iterator[Any]:
     """The programs among the parameters of an operation."""
-    if isinstance(value, (jex.ClosedJaxpr, jex.Jaxpr)):
-        yield value.jaxpr if isinstance(value, jex.ClosedJaxpr) else value
+    if _is_closed(value) or isinstance(value, jex.Jaxpr):
+        yield value.jaxpr if _is_closed(value) else value
     elif isinstance(value, Mapping):
         yield from _programs_in(list(value.values()))
     elif isinstance(value, (list, tuple)):
@@ -91,7 +96,7 @@ def _lines(
         if eqn.primitive.name in _CALLS:
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             consts = [_text(const) for const in getattr(inner, "consts", ())]
-            inner = inner.jaxpr if isinstance(inner, jex.ClosedJaxpr) else inner
+            inner = inner.jaxpr if _is_closed(inner) else inner
             called, results = _lines(inner, [*consts, *given], numbers)
             lines += called
         elif eqn.primitive.name in _NO_VALUES:
@@ -121,7 +126,7 @@ def _whole(jaxpr: Any) -> str:
 
 def _text(value: Any) -> str:
     """A parameter."""
-    if isinstance(value, jex.ClosedJaxpr):
+    if _is_closed(value):
         arrays = f" with {digest(*value.consts)}" if value.consts else ""
         return f"{{{_whole(value.jaxpr)}{arrays}}}"
     if isinstance(value, jex.Jaxpr):
