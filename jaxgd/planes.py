@@ -114,9 +114,7 @@ def point(plane: Plane, *coordinates: ArrayLike) -> Params:
     """
     where = "planes.point"
     origin, directions = _checked(where, plane)
-    _checks.length(where, "coordinates", coordinates, len(directions), "one per direction")
-    cure = "For a grid of them use surfaces.sweep."
-    scalars = [_checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)]
+    scalars = _scalars(where, coordinates, len(directions))
 
     def moved(leaf: Array, *steps: Array) -> Array:
         # In float32 at least, and rounded once: a bfloat16 sum would lose every small step.
@@ -1005,11 +1003,14 @@ def _shape_of(leaf: Any) -> Any:
 
 def _restricted(hoisted: Any, *coordinates: ArrayLike) -> Any:
     """A restricted loss at a point, once its coordinates are found to be right."""
-    where, num_directions = "planes.restrict", hoisted.func.num_coordinates
+    return hoisted(*_scalars("planes.restrict", coordinates, hoisted.func.num_coordinates))
+
+
+def _scalars(where: str, coordinates: Sequence[ArrayLike], num_directions: int) -> list[Array]:
+    """The coordinates of one point, as many as there are directions."""
     _checks.length(where, "coordinates", coordinates, num_directions, "one per direction")
     cure = "For a grid of them use surfaces.sweep."
-    scalars = [_checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)]
-    return hoisted(*scalars)
+    return [_checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)]
 
 
 def _wide(*trees: Any) -> Any:
