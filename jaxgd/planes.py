@@ -569,8 +569,8 @@ def filter_normalize(
         makes it 0, as Li et al. do; "match" gives it the length of the vector; "keep" leaves
         it.
       is_vector: a function of path and array that says which arrays ``vectors`` is for. None:
-        those of fewer than two axes, and those called a bias ("bias", "bias_hh", "b", "beta"),
-        which convolutions and attention have with two axes and more. With "match",
+        those of fewer than two axes, and those called a bias ("bias", "bias_hh"; "b" or "beta"
+        with one axis longer than 1), as convolutions and attention have them. With "match",
         ``filter_axis`` says which axes of a vector count vectors: 0 for a norm scale stacked
         over layers. If that leaves a bias one number, it is one vector.
 
@@ -706,7 +706,8 @@ def _filter_rules(
         path = _path(key_path)
         # Flax nnx holds the array of a bias as "bias/value", Haiku calls it "b".
         name = path.removesuffix("/value").split("/")[-1].lower()
-        vector = leaf.ndim < 2 or name in ("b", "beta") or "bias" in name
+        is_row = max(leaf.shape, default=1) == leaf.size
+        vector = leaf.ndim < 2 or "bias" in name or (name in ("b", "beta") and is_row)
         if is_vector is not None:
             vector = bool(is_vector(path, leaf))
         counted = _counted(where, f"filter_axis of {path or 'params'}", axis, leaf)
