@@ -200,6 +200,16 @@ def test_what_restrict_does_is_explained():
     assert 0 < share[1] < share[0] < 50
 
 
+def operations(jaxpr):
+    """The names of a program's operations, those of jitted parts included: newer versions of JAX
+    inline these only when they compile."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "jit":
+            yield from operations(eqn.params["jaxpr"])
+        else:
+            yield eqn.primitive.name
+
+
 def test_where_nothing_is_gained_a_restricted_loss_is_the_loss():
     plane = planes.Plane(jnp.ones((3, 4)), (jnp.ones((3, 4)),))
     loss_fn = lambda w, x: jnp.mean(jnp.sin(jnp.sin(w)) @ x)  # noqa: E731
@@ -209,6 +219,5 @@ def test_where_nothing_is_gained_a_restricted_loss_is_the_loss():
 
     assert planes.explain(loss_fn, plane, x).startswith("Nothing is worth computing once")
     plain = jax.make_jaxpr(lambda c: loss_fn(planes.point(plane, c), x))(0.5)
-    found = [str(eqn.primitive) for eqn in jax.make_jaxpr(phi)(0.5).eqns]
-    assert sorted(found) == sorted(str(eqn.primitive) for eqn in plain.eqns)
+    assert sorted(operations(jax.make_jaxpr(phi)(0.5))) == sorted(operations(plain))
     np.testing.assert_array_equal(phi(0.5), loss_fn(planes.point(plane, 0.5), x))
