@@ -1,0 +1,26 @@
+"""What the functions of this folder ask of params."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgd import _checks
+from jaxgd.types import Params
+
+
+def path_name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def wide_dtype(tree: Any) -> Any:
+    """The dtype to compute with: float32, or the widest of the arrays where that is wider."""
+    return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
+
+
+def ends(where: str, loss_fn: Any, first: Params, last: Params) -> tuple[Params, Params]:
+    _checks.function(where, "loss_fn", loss_fn)
+    first = _checks.params(where, "first", first)
+    last = _checks.params(where, "last", last)
+    _checks.like(where, "last", last, "first", first)
+    return first, last
