@@ -19,6 +19,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import curvature, descent, losses, neurons, plots
 from jaxgd.types import Array, Params, PRNGKey
@@ -169,19 +170,21 @@ def draw(figure: Figure, results: Results) -> None:
     left, middle, right = figure.subplots(1, 3)
     steps = NUM_WARM_UP + STRIDE * np.arange(NUM_STEPS // STRIDE)
     for i, lane in enumerate(LANES):
-        style = {"color": plots.COLOURS[i], "label": f"rate {lane.rate:g}, beta {lane.beta:g}"}
+        style = {"color": plots.COLOURS[i], "label": f"rate {lane.rate:g}, β {lane.beta:g}"}
         left.semilogy(steps, results.preconditioned[i], **style)
         left.axhline(bound(lane), color=plots.COLOURS[i], ls="--", lw=1)
         middle.plot(steps, results.sharpness[i], **style)
         right.semilogy(steps, results.losses[i], **style)
     off = np.abs(_levels(results) - 1).max()
-    left.set_title(
-        f"Preconditioned sharpness: within {off:.1%} of its bounds (dashed)", fontsize=10
-    )
+    left.set_title(f"Preconditioned: within {off:.1%} of its bounds (dashed)", fontsize=10)
     grown = np.asarray(results.sharpness)[:, -1] / np.asarray(results.sharpness)[:, 1]
     middle.set_title(f"Sharpness: grows {grown.min():.1f} to {grown.max():.1f} times", fontsize=10)
     right.set_title("Loss", fontsize=10)
     for ax in (left, middle, right):
         ax.set_xlabel("step")
+    left.set_ylabel("largest eigenvalue of $P^{-1/2} H P^{-1/2}$")
+    middle.set_ylabel("largest eigenvalue of $H$")
+    right.set_ylabel("loss")
     middle.set_ylim(0, None)
     middle.legend()
+    letters(left, middle, right)

@@ -257,7 +257,7 @@ def draw(figure: Figure, results: Results) -> None:
     curve.set_title(f"Batches of 1: {hovers:.2g} at last, {arrives:.2g} if the rate decays")
     level.set(xscale="log", yscale="log", xlabel="learning rate / batch size",
               ylabel="mean cost above the minimum, at rest")  # fmt: skip
-    level.legend(title="lines: exact, dots: measured", fontsize=8)
+    level.legend(title="lines: exact, dots: measured", fontsize=8, title_fontsize=9)
     off = np.abs(np.asarray(results.excess).mean(-1) / results.exact - 1).max()
     level.set_title(f"At rest: at most {off:.1%} from the exact excess")
     letters(contour, curve, level)

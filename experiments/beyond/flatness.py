@@ -23,6 +23,7 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import curvature, descent, losses, neurons, planes, plots
 from jaxgd.types import Array, ArrayLike, Params
@@ -192,8 +193,8 @@ def draw(figure: Figure, results: Results) -> None:
         left.loglog(FACTORS, relative, "o-", color=plots.COLOURS[i], label=name)
     ratios = measures[-1] / measures[0]
     left.set_title(
-        f"Layers rescaled by {FACTORS[-1]:g}: the sharpness becomes\n{ratios[0]:.0f} times as "
-        f"large, the filter-normalized curvature {ratios[2]:.3g} times",
+        f"The same function, layers rescaled by {FACTORS[-1]:g}: sharpness × {ratios[0]:.0f},\n"
+        f"filter-normalized curvature × {ratios[2]:.3g}",
         fontsize=11,
     )
     left.set_xlabel("factor between the layers")
@@ -215,3 +216,4 @@ def draw(figure: Figure, results: Results) -> None:
     right.set_xlabel("radius")
     right.set_ylabel("rise of the loss")
     right.legend()
+    letters(left, right)

@@ -269,12 +269,13 @@ def draw(figure: Figure, results: Results) -> None:
 def _map(ax: Axes, axes: Any, values: np.ndarray, levels: np.ndarray, colours: str) -> Any:
     """One map over (α, β); what diverges by theory stays grey, up to the exact border."""
     alphas, betas = (np.asarray(axis) for axis in axes)
-    # Contours stop at the last point that converges: they go on to the border, which is exact.
+    # In the last cell before the border the rate may jump to 1, which no grid shows as a line:
+    # contours are carried from the cell before it to the border, which is exact.
     filled = values.copy()
     for column in filled.T:
         finite = np.flatnonzero(np.isfinite(column))
-        if finite.size:
-            column[finite[-1] :] = column[finite[-1]]
+        if finite.size > 1:
+            column[finite[-1] :] = column[finite[-2]]
     contours = ax.contourf(alphas, betas, filled.T, levels=levels, cmap=colours)
     border = 2 * (1 + betas) / EIGENVALUES[1]
     ax.fill_betweenx(betas, border, alphas[-1], color="0.85", lw=0)

@@ -22,7 +22,7 @@ from experiments.shell.report import Expectation, Table
 from experiments.shell.sweep import Map
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
-FIGURE_SIZE = (14, 8.4)
+FIGURE_SIZE = (14, 7.5)
 SECONDS = 25
 SIZES = (64, 32, 10)
 OPTIMIZERS = {
@@ -210,7 +210,7 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """Loss and accuracy on the random plane, the valley walls, and the paths."""
-    rows = figure.add_gridspec(2, 1, height_ratios=(1.35, 1))
+    rows = figure.add_gridspec(2, 1, height_ratios=(1.25, 1))
     above, below = (figure.add_subfigure(row) for row in rows)
     random, accuracy, walls = above.subplots(1, 3)
     own, joint, curve = below.subplots(1, 3, width_ratios=(1.55, 1.15, 0.8))
@@ -229,7 +229,7 @@ def draw(figure: Figure, results: Results) -> None:
     values = results.eigenpairs.values
     names = (f"eigenvector of λ = {values[0]:.2f}", f"eigenvector of λ = {values[1]:.2f}")
     plots.surface_contour(walls, part["Hessian", "loss"], axis_names=names, **look)
-    walls.set_title("Loss on the plane of the steepest walls")
+    walls.set_title("Loss between the steepest walls")
 
     run_losses = {name: results.descents[name].losses for name in OPTIMIZERS}
     titles = {
@@ -242,8 +242,9 @@ def draw(figure: Figure, results: Results) -> None:
         paths = {name: results.projections[view][name] for name in OPTIMIZERS}
         plots.projected_paths(ax, paths, run_losses)
         ax.set_title(title)
-    for name, colour in zip(OPTIMIZERS, plots.PATH_COLOURS, strict=False):
-        plots.loss_curve(curve, results.descents[name], color=colour, label=name, lw=2)
+    for name in OPTIMIZERS:
+        look = {"color": panels.colour_of_rule(name), "label": name, "lw": 2}
+        plots.loss_curve(curve, results.descents[name], **look)
     curve.set_yscale("log")
     curve.set_ylabel("loss, nats")
     curve.legend()

@@ -23,7 +23,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from experiments.shell.panels import END, START, letters
+from experiments.shell.panels import END, START, colour_of_rule, letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, plots, surfaces
 
@@ -32,8 +32,8 @@ SECONDS = 15
 OPTIMIZERS = {
     "SGD": optax.sgd,
     "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
-    "Nesterov": lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
     "Adam": optax.adam,
+    "Nesterov": lambda rate: optax.sgd(rate, momentum=0.9, nesterov=True),
     "RMSProp": optax.rmsprop,
     "L-BFGS": lambda _: optax.lbfgs(),  # its line search finds the step
 }
@@ -326,11 +326,11 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """Paths from one start, three optimizers in a panel; their losses; Himmelblau's basins."""
-    rows = figure.add_gridspec(2, 1, height_ratios=(10.5, 3))
+    rows = figure.add_gridspec(2, 1, height_ratios=(10.3, 3.25))
     top, bottom = (figure.add_subfigure(row) for row in rows)
     above, below, lowest = top.subplots(3, len(LANDSCAPES), height_ratios=(1, 1, 0.85))
-    colours = dict(zip(OPTIMIZERS, plots.PATH_COLOURS, strict=True))
-    trios = tuple(OPTIMIZERS)[:3], tuple(OPTIMIZERS)[3:]
+    colours = {key: colour_of_rule(key) for key in OPTIMIZERS}
+    trios = ("SGD", "momentum", "Nesterov"), ("Adam", "RMSProp", "L-BFGS")
     for column, (name, landscape) in enumerate(LANDSCAPES.items()):
         surface, contours = results.surfaces[name], []
         surface = surface._replace(values=np.maximum(surface.values, 1e-3))
@@ -358,6 +358,7 @@ def draw(figure: Figure, results: Results) -> None:
         ticks = [10.0**k for k in range(-3, 6) if lowest_level <= 10.0**k <= highest_level]
         bar.set_ticks(ticks)
         bar.set_ticks([], minor=True)
+        bar.ax.set_title("loss", fontsize=9)
         for key in OPTIMIZERS:
             run = results.trajectories[name][key]
             plots.loss_curve(lowest[column], run, color=colours[key], lw=2, label=key)
@@ -381,7 +382,7 @@ def _basins(figure: Any, results: Results) -> None:
         ax.plot(*known.T, "*", color=END, mec="black", ms=11)
         missing = np.mean(basin < 0)
         ax.set_title(key + (f", {missing:.0%} unfinished" if missing else ""), fontsize=11)
-        ax.set_xlabel("x of the start")
+        ax.set(xlabel="x of the start", xticks=(-4, -2, 0, 2, 4), yticks=(-4, -2, 0, 2, 4))
     panels[0].set_ylabel("y of the start")
     figure.suptitle("Which minimum of Himmelblau (stars) a start leads to; grey: none in time")
 

@@ -31,6 +31,7 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments.data.digits import load_digits
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import curvature, descent, losses, neurons, plots
 from jaxgd.types import Array, Params
@@ -240,7 +241,7 @@ def draw(figure: Figure, results: Results) -> None:
     layers, values, trace = panels[1]
     plots.spectrum(layers, {f"layer {layer}": d for layer, d in results.layers.items()})
     sharpest = max(results.layers, key=lambda layer: float(results.layers[layer].nodes.max()))
-    layers.set_title(f"Blocks at step {LOOKED_AT[1]}: layer {sharpest} is the sharper")
+    layers.set_title(f"Blocks at step {LOOKED_AT[1]}: layer {sharpest} is the sharper", fontsize=11)
     order = np.arange(1, NUM_PAIRS + 1)
     for i, step in enumerate(LOOKED_AT):
         values.semilogy(
@@ -253,11 +254,12 @@ def draw(figure: Figure, results: Results) -> None:
         )
     gap = widest_gap(largest_of(_at(results.hessian, 1)))
     values.axvline(gap + 0.5, color="0.6", ls="--")
-    values.set_title(f"The largest eigenvalues: the widest gap at step {LOOKED_AT[1]} after {gap}")
-    values.set_xlabel("rank")
+    values.set_title(f"The widest gap at step {LOOKED_AT[1]}: after rank {gap}", fontsize=11)
+    values.set(xlabel="rank", ylabel="eigenvalue")
     values.legend()
     trace.semilogy(results.losses, color=plots.COLOURS[0])
     for step in LOOKED_AT:
         trace.axvline(step, color="0.6", ls="--", lw=1)
-    trace.set_title("The loss, and where the spectra were taken")
-    trace.set_xlabel("step")
+    trace.set_title("The loss, and where the spectra were taken", fontsize=11)
+    trace.set(xlabel="step", ylabel="loss")
+    letters(*panels.flat)

@@ -20,11 +20,12 @@ import numpy as np
 import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from experiments.data import points
-from experiments.shell.panels import letters
+from experiments.shell.panels import colour_of_rule, letters
 from experiments.shell.report import Expectation, Table
-from jaxgd import descent, losses, neurons, plots, surfaces
+from jaxgd import descent, losses, neurons, surfaces
 
 FIGURE_SIZE = (14, 5.2)
 METHODS = {
@@ -36,6 +37,11 @@ BOUNDS = {
     "gradient descent": lambda beta: 2 + 0 * beta,
     "heavy ball": lambda beta: 2 + 2 * beta,
     "Nesterov": lambda beta: (2 + 2 * beta) / (1 + 2 * beta),
+}
+COLOURS = {
+    "gradient descent": colour_of_rule("SGD"),
+    "heavy ball": colour_of_rule("momentum"),
+    "Nesterov": colour_of_rule("Nesterov"),
 }
 CURVATURES = (0.5, 7.0, 100.0)
 MOMENTA = (0.0, 0.3, 0.6, 0.9)
@@ -267,39 +273,39 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """The outcomes over rate and momentum with the curves of theory, and the bounds found."""
-    *panels, right = figure.subplots(1, 3, sharey=True)
+    *panels, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.95))
     found = scaled(results)
     for ax, method in zip(panels, ("heavy ball", "Nesterov"), strict=True):
         _outcomes(ax, results.maps[method])
         betas = np.asarray(results.maps[method].coordinates[1])
-        ax.plot(BOUNDS[method](betas), betas, color=plots.COLOURS[1], lw=3, label="theory")
+        (line,) = ax.plot(BOUNDS[method](betas), betas, color=COLOURS[method], lw=3, label="theory")
+        line.set_path_effects([withStroke(linewidth=5, foreground="white")])
         ax.set_ylim(betas[0], betas[-1])
         times = found[method][0, -1] / found["gradient descent"][0, 0]
-        ax.set_title(f"{method}: {times:.2f} times the plain step at β = {MOMENTA[-1]:g}")
+        ax.set_title(f"{method}: at β = {MOMENTA[-1]:g}\n{times:.2f} times the plain step")
         ax.legend(loc="lower right", fontsize=9)
     bar = figure.colorbar(panels[0].images[0], ax=panels, pad=0.02, aspect=40)
-    bar.set_label(f"steps to |gradient| ≤ {TOLERANCE:g}".replace("1e-06", "10⁻⁶"))
+    bar.ax.set_title("steps", fontsize=10)
     panels[0].set_ylabel("momentum β")
+    panels[1].set_yticklabels([])
 
     betas = np.linspace(0, 1, 101)
-    looks = zip(METHODS, (6, 0, 1), found.values(), strict=True)
-    for method, colour, values in looks:
-        look: Any = {"color": plots.COLOURS[colour]}
+    for method, values in found.items():
+        look: Any = {"color": COLOURS[method]}
         right.plot(BOUNDS[method](betas), betas, lw=2, label=f"{method}: theory", **look)
         # All four lie on one spot of the curve: they are drawn one above the other.
         for marker, rates, lift in zip("o^s*", values, (-0.03, -0.01, 0.01, 0.03), strict=True):
             height = np.asarray(MOMENTA) + lift
-            right.plot(
-                rates, height, marker, ms=6, mfc="white", mew=1.3, ls="none", clip_on=False, **look
-            )
+            right.plot(rates, height, marker, ms=6, mfc="white", mew=1.3, ls="none", **look)
     names = [f"λ = {curvature:g}" for curvature in CURVATURES] + ["20 points"]
     for marker, name in zip("o^s*", names, strict=True):
         look = {"ms": 6, "mfc": "white", "color": "0.3", "ls": "none", "label": f"found, {name}"}
         right.plot([], [], marker, **look)
     right.set_xlabel("largest rate times λ")
-    right.set_xlim(1, 5.6)
+    right.set_ylabel("momentum β")
+    right.set(xlim=(1, 5.6), ylim=(-0.06, 1))
     right.legend(fontsize=9, loc="lower right")
-    right.set_title(f"Bounds found, at most {_largest_error(found):.2%} off the curves")
+    right.set_title(f"Bounds found, at most\n{_largest_error(found):.2%} off the curves")
     letters(*panels, right)
 
 
@@ -314,6 +320,6 @@ def _outcomes(ax: Axes, surface: surfaces.Surface) -> None:
     ax.imshow(steps.T, cmap="viridis", norm="log", **look)
     gone = np.isin(status, [descent.Status.DIVERGED, descent.Status.NON_FINITE])
     ax.imshow(np.where(gone, 1.0, np.nan).T, cmap="gray_r", vmin=0, vmax=6.0, **look)
-    for name, grey in (("unfinished", "1.0"), ("runs away", "0.86")):
+    for name, grey in ((f"more than {MAP_STEPS}", "1.0"), ("runs away", "0.86")):
         ax.plot([], [], "s", color=grey, mec="black", ms=9, label=name)
     ax.set_xlabel("rate times λ")

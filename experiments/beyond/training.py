@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.data.digits import load_digits
+from experiments.shell import panels
 from experiments.shell.report import Expectation, Table
 from jaxgd import curvature, descent, losses, planes, plots, surfaces
 from jaxgd.types import Array, Params, PRNGKey
@@ -216,11 +217,12 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """Losses and accuracies with their spread, the noise, one path and what its plane hides."""
-    grid = figure.add_gridspec(2, 3)
-    loss, accuracy, noise = (figure.add_subplot(grid[0, column]) for column in range(3))
-    path, hidden = figure.add_subplot(grid[1, :2]), figure.add_subplot(grid[1, 2])
+    above, below = (figure.add_subfigure(row) for row in figure.add_gridspec(2, 1))
+    loss, accuracy, noise = above.subplots(1, 3)
+    path, hidden = below.subplots(1, 2, width_ratios=(2, 1))
     steps = np.arange(0, NUM_STEPS + 1, STRIDE)
-    for (name, run), colour in zip(results.runs.items(), plots.COLOURS, strict=False):
+    for name, run in results.runs.items():
+        colour = panels.colour_of_rule(name)
         _draw_losses(loss, name, run, colour)
         shares = np.asarray(run.path[1])
         accuracy.plot(steps, np.median(shares, axis=0), color=colour, label=name)
@@ -234,16 +236,19 @@ def draw(figure: Figure, results: Results) -> None:
     accuracy.set_title("Accuracy: medians and full range over seeds")
     growth = min(noise_growth(scales) for scales in results.noise.values())
     noise.set(xlabel="step", ylabel=f"noise scale, digits, median of {NUM_PROBED} runs")
-    noise.set_title(f"The noise scale grows {growth:.1f}-fold or more")
+    noise.set_title(
+        f"Noise: the median of the last five points\nis {growth:.1f} times the start or more"
+    )
     for ax in (loss, accuracy, noise):
         ax.legend()
     plots.surface_contour(path, results.surface, axis_names=("first component", "second component"),
                           value_name="training loss", log=True)  # fmt: skip
     plots.descent_path(path, np.asarray(results.projection.coordinates), color="white", ms=3)
     path.set_title(f"One run of {DRAWN} on its principal plane")
-    hidden.plot(steps, results.projection.residuals, color=plots.COLOURS[1])
+    hidden.plot(steps, results.projection.residuals, color=panels.colour_of_rule(DRAWN))
     hidden.set(xlabel="step", ylabel="distance from the plane")
     hidden.set_title(f"The plane hides {_hidden_share(results):.0%} of the way")
+    panels.letters(loss, accuracy, noise, path, hidden)
 
 
 def _draw_losses(ax: Axes, name: str, run: Any, colour: Any) -> None:

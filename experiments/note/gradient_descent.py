@@ -259,7 +259,7 @@ def _draw_rates(figure: SubFigure, results: Results) -> list[Axes]:
         ax.set_xlim(-2.3, 4.3)
         ax.set_ylim(-0.3, 10.5)
         end = float(lane_path[last, 0])
-        ax.set_title(f"rate {rate}: {last} updates, x = {end:.3g}", fontsize=11)
+        ax.set_title(f"rate {rate}: {last} updates, x = {end:.3g}", fontsize=10)
     rates[0].set_ylabel("J = (x - 1)² + 0.1")
     return list(rates)
 

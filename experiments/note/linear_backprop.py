@@ -176,7 +176,8 @@ def draw(figure: Figure, results: Results) -> None:
     room_x, room_y = 0.6 * (x_high - x_low), 0.6 * (y_high - y_low)
     inset.set(xlim=(x_low - room_x, x_high + room_x), ylim=(y_low - room_y, y_high + room_y))
     inset.set(xticks=[], yticks=[])
-    inset.set_title("where the runs in w and b end", fontsize=8, color="white", pad=3)
+    inset.text(0.04, 0.95, "where the runs\nin w and b end", fontsize=8, va="top",
+               transform=inset.transAxes)  # fmt: skip
     left.indicate_inset_zoom(inset, edgecolor="black")
     left.set_xlim(float(w[0]), float(w[-1]))
     left.set_title("The steps, on z(w, b)")

@@ -188,7 +188,7 @@ def draw(figure: Figure, results: Results) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
     for line in plots.loss_functions(left, results.curves):
         line.set_color(panels.colour_of_loss(str(line.get_label())))
-    left.legend(fontsize=9)
+    left.legend(fontsize=9, handlelength=3.6)
     left.set_ylim(-0.15, 6)
     left.set_title("Only the ramp stops counting")
 
@@ -213,7 +213,7 @@ def draw(figure: Figure, results: Results) -> None:
     right.set_ylim(*height)
     right.set_xlabel("$x_1$")
     right.set_ylabel("$x_2$")
-    right.legend(fontsize=8, loc="lower right")
+    right.legend(fontsize=8, loc="lower right", handlelength=3.6)
     right.set_title(f"Boundaries found; the best there is: {results.best:.1%}")
     panels.letters(left, right)
 

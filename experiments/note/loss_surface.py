@@ -229,9 +229,10 @@ def draw(figure: Figure, results: Results) -> None:
     solid.set_zticks([0, 1, 2, 3, 4])
     solid.set(xticks=[0, 1, 2, 3, 4], yticks=[1, 2, 3, 4, 5])
     solid.view_init(elev=24, azim=-52)
-    solid.set_zlabel("J", labelpad=0)
-    solid.set_box_aspect((1, 1, 0.95), zoom=1.04)
-    solid.set_title("The loss over (w, b), and its contours on the floor")
+    solid.set_zlabel("")
+    solid.text(w[-1], b[-1], 1.1 * values.max(), "J", fontsize=11)
+    solid.set_box_aspect((1, 1, 0.95), zoom=1.08)
+    solid.set_title("The loss over (w, b), and its contours on the floor", y=1.04)
 
     plots.surface_contour(contour, results.near, axis_names=names, value_name="J", log=True)
     contour.plot(*results.least_squares, "*", color=plots.COLOURS[1], ms=13, mec="black",

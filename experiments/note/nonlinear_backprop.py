@@ -179,11 +179,11 @@ def draw(figure: Figure, results: Results) -> None:
     right.annotate(f"stop: |c − y| < {TOLERANCE:g}", (0, TOLERANCE), xytext=(2, 4),
                    textcoords="offset points", fontsize=8, color="0.3")  # fmt: skip
     right.set_ylabel("error")
-    right.set_title(f"At the stop c is off by {residual:.1e}, x by {errors[-1]:.1e}")
+    right.set_title(f"At the stop c is off by {residual:.5f}, x by {errors[-1]:.4f}")
     right.legend(fontsize=9)
     first = jax.tree.map(lambda rows: rows[0], results.corrections)
     x, a, _, c = (float(value) for value in first.primals)
-    local = [f"÷ 2x = {2 * x:.4g}", f"÷ 1/a = {1 / a:.4g}", f"÷ 1/(2c) = {1 / (2 * c):.4g}"]
+    local = [f"÷ 2x = {2 * x:.4g}", f"÷ 1/a = {1 / a:.4g}", f"÷ 1/(2c) = {1 / (2 * c):.3g}"]
     plots.backprop_trace(
         below, first, names=("x", "a", "b", "c"), stage_names=("a = x²", "b = ln a", "c = √b"),
         derivatives=local,

@@ -27,6 +27,12 @@ def ends(ax: Axes, points: Any, **labels: str) -> None:
     ax.plot(*points[-1], "*", color=END, ms=13, label=labels.get("end"), **mark)
 
 
+def colour_of_rule(name: str) -> str:
+    """One colour for one way of descending in every picture: that of its place among the runs."""
+    names = ("SGD", "momentum", "Adam", "Nesterov", "RMSProp", "L-BFGS")
+    return plots.PATH_COLOURS[names.index(name)]
+
+
 def colour_of_loss(name: str) -> str:
     """One colour for one loss function in every picture."""
     names = ("hinge", "squared hinge", "logistic", "ramp")

@@ -66,8 +66,15 @@ def backprop_trace(
         if i + 1 < count:
             forth = ((2 * i + 0.36, 0.1), (2 * i + 1.64, 0.1))
             back = ((2 * i + 1.64, -0.1), (2 * i + 0.36, -0.1))
-            ax.text(2 * i + 1, 0.17, stage_names[i], ha="center", va="bottom", color=COLOURS[0])
-            ax.text(2 * i + 1, -0.17, derivatives[i], ha="center", va="top", color=COLOURS[1])
+            for words, height, va, colour in (
+                (stage_names[i], 0.17, "bottom", COLOURS[0]),
+                (derivatives[i], -0.17, "top", COLOURS[1]),
+            ):
+                size = (
+                    10 if len(words) <= 14 else 140 / len(words)
+                )  # long words keep off the circles
+                place = (2 * i + 1, height)
+                ax.text(*place, words, ha="center", va=va, color=colour, fontsize=size)
             ax.add_patch(FancyArrowPatch(*forth, color=COLOURS[0], **arrow))
             ax.add_patch(FancyArrowPatch(*back, color=COLOURS[1], **arrow))
         if i < len(branches) and jax.tree.leaves(branches[i]):

@@ -59,7 +59,7 @@ def neuron_diagram(
 
     def node(at: tuple[float, float], text: str, colour: str) -> None:
         circles.append(ax.add_patch(Circle(at, 0.27, facecolor="white", edgecolor=colour, lw=2)))
-        size = 11 if len(text) <= 4 else 44 / len(text)  # a long number keeps off its circle
+        size = 11 if len(text) <= 3 else 40 / len(text)  # a long number keeps off its circle
         ax.text(*at, text, ha="center", va="center", fontsize=size)
 
     def arrow(start: tuple[float, float], end: tuple[float, float], width: float = 1.5) -> None:
