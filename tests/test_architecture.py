@@ -133,7 +133,17 @@ PUBLIC = {
         "groups_of",
         "point",
     },
-    "surfaces": {"Approximation", "Surface", "evaluate", "select", "sweep"},
+    "surfaces": {
+        "Approximation",
+        "CriticalPoints",
+        "Persistence",
+        "Surface",
+        "critical_points",
+        "evaluate",
+        "persistence",
+        "select",
+        "sweep",
+    },
     "sweeps": {"approximate", "load", "run"},
 }
 WITH_OUTSIDE = {"sweeps", "plots"}  # the rooms that may touch files, clocks and terminals

@@ -1007,6 +1007,62 @@ refuse(
     r"num_samples must be a static int",
 )
 
+# surfaces: what is read off them
+
+GRID = surfaces.Surface((jnp.arange(2.0), jnp.arange(3.0)), jnp.ones((2, 3)))
+for surface, error, says in (
+    (ONES, TypeError, r"surface must be a Surface, got an array"),
+    (
+        GRID._replace(coordinates=GRID[0][:1]),
+        ValueError,
+        r"surface must have two coordinates, got 1",
+    ),
+    (
+        GRID._replace(values={"a": ONES}),
+        ValueError,
+        r".*one array of values, got a dict\. Pick one",
+    ),
+    (
+        GRID._replace(values=jnp.ones((3, 2))),
+        ValueError,
+        r".*shape \(2, 3\), got \(3, 2\)\. Write .*\.T",
+    ),
+    (GRID._replace(values=jnp.ones(3)), ValueError, r".*one value per point .*, got \(3,\)\.$"),
+    (GRID._replace(values=jnp.ones((2, 3), complex)), TypeError, r"surface\.values must be real"),
+    (GRID._replace(coordinates=(ONES, jnp.ones((3, 1)))), ValueError, r"coordinate 1 must be 1-D"),
+):
+    refuse(surfaces.persistence, lambda f, surface=surface: f(surface), error, says)
+refuse(
+    surfaces.persistence,
+    lambda f: jax.jit(lambda values: f(GRID._replace(values=values)))(GRID.values),
+    TypeError,
+    r"surface must hold known numbers, got a traced array\. It runs on the host",
+)
+CONSTANT = surfaces.Approximation(
+    jnp.zeros((2, 2)), jnp.ones((2, 3)), jnp.array(0.0), jnp.array(6), jnp.array(1)
+)
+for series, error, says in (
+    (GRID, TypeError, r"approximation must be an Approximation, got a Surface"),
+    (
+        CONSTANT._replace(coefficients={"a": ONES}),
+        ValueError,
+        r".*one array of coefficients, got a dict",
+    ),
+    (CONSTANT._replace(coefficients=INTS), TypeError, r".*coefficients must be floating-point"),
+    (
+        CONSTANT._replace(domains=jnp.zeros((1, 2))),
+        ValueError,
+        r".*a row for each axis .*\(1, 2\) and \(2",
+    ),
+):
+    refuse(surfaces.critical_points, lambda f, series=series: f(series), error, says)
+refuse(
+    surfaces.critical_points,
+    lambda f: jax.jit(lambda c: f(CONSTANT._replace(coefficients=c)))(CONSTANT.coefficients),
+    TypeError,
+    r"approximation must hold known numbers, got a traced array\. It runs on the host",
+)
+
 # curves
 
 for function, options in (

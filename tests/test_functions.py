@@ -119,6 +119,8 @@ DRIVERS = {
     "curves.groups_of",
     "planes.explain",
     "planes.explain_filters",
+    "surfaces.critical_points",
+    "surfaces.persistence",
     "sweeps.approximate",
     "sweeps.load",
     "sweeps.run",
