@@ -330,11 +330,22 @@ def trainable(where: str, name: str, fn: Callable[..., Any]) -> Callable[..., Ar
     """``fn`` with its output held to be one floating-point number, while it is traced."""
 
     def checked(*args: Any) -> Array:
-        with traceable(where, name):
+        with calling(where, name, fn, args, "params and data"):
             output = fn(*args)
         return scalar_output(where, name, output)
 
     return checked
+
+
+@contextlib.contextmanager
+def calling(
+    where: str, name: str, fn: Callable[..., Any], arguments: Sequence[Any], what: str
+) -> Iterator[None]:
+    """A call of a user's function while tracing, which is to take so many arguments."""
+    count = len(arguments)
+    described = f"{count} argument{'s' * (count != 1)} ({what})"
+    with traceable(where, name), taking(where, name, fn, arguments, described):
+        yield
 
 
 @contextlib.contextmanager

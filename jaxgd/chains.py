@@ -99,7 +99,7 @@ def compose(*stages: Stage) -> Stage:
 
 def _composed(where: str, stages: Sequence[Stage], x: Any) -> Any:
     for index, stage in enumerate(stages):
-        with _checks.traceable(where, f"stages[{index}]"):
+        with _checks.calling(where, f"stages[{index}]", stage, (x,), "a value"):
             x = stage(x)
     return x
 
@@ -144,7 +144,7 @@ def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any]
     pullbacks = []
     if params is None:
         for index, stage in enumerate(stages):
-            with _checks.traceable(where, f"stages[{index}]"):
+            with _checks.calling(where, f"stages[{index}]", stage, (x,), "a value, no params"):
                 primal, pullback = jax.vjp(stage, primals[-1])
             primals.append(primal)
             pullbacks.append(pullback)
@@ -154,7 +154,7 @@ def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any]
         for index, (stage, p) in enumerate(zip(stages, params, strict=True)):
             if jax.tree.leaves(p):
                 p = _checks.params(where, f"params[{index}]", p)
-            with _checks.traceable(where, f"stages[{index}]"):
+            with _checks.calling(where, f"stages[{index}]", stage, (p, x), "params and a value"):
                 primal, pullback = jax.vjp(stage, p, primals[-1])
             primals.append(primal)
             pullbacks.append(pullback)
@@ -199,7 +199,7 @@ def local_derivatives(stages: Sequence[Stage], x: Any) -> tuple[Any, ...]:
     x = _checks.params(where, "x", x)
     jacobians = []
     for index, stage in enumerate(stages):
-        with _checks.traceable(where, f"stages[{index}]"):
+        with _checks.calling(where, f"stages[{index}]", stage, (x,), "a value"):
             jacobians.append(jax.jacrev(stage)(x))
             x = stage(x)
     return tuple(jacobians)

@@ -436,8 +436,10 @@ def empirical_risk(
         batch_size = _checks.count(where, "batch_size", batch_size, least=1)
 
     def per_example(params: Params, inputs: Any, targets: Any) -> Array:
-        with _checks.traceable(where, "predict_fn or loss"):
-            values = loss(predict_fn(params, inputs), targets)
+        with _checks.calling(where, "predict_fn", predict_fn, (params, inputs), "params, inputs"):
+            predictions = predict_fn(params, inputs)
+        with _checks.calling(where, "loss", loss, (predictions, targets), "predictions, targets"):
+            values = loss(predictions, targets)
         return _one_per_example(where, values, targets)
 
     def risk(params: Params, inputs: Any, targets: Any) -> Array:

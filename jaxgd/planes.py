@@ -966,8 +966,9 @@ def _along(
             moving = [index for index in range(len(steps)) if index not in still[place]]
             own = Plane(leaf, tuple(steps[index][place] for index in moving))
             moved.append(point(own, *(coordinates[i] for i in moving)) if moving else leaf)
-        with _checks.traceable(where, "loss_fn"):
-            values = loss_fn(jax.tree.unflatten(structure, moved), *data)
+        arguments = (jax.tree.unflatten(structure, moved), *data)
+        with _checks.calling(where, "loss_fn", loss_fn, arguments, "params and data"):
+            values = loss_fn(*arguments)
         _checks.scalar_outputs(where, "loss_fn", values)
         return values
 

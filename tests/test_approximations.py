@@ -42,6 +42,8 @@ CASES = {
     "runge": (lambda a: 1 / (1 + 25 * a**2), 1e-3, 128),
     "waves": (lambda a: np.sin(40 * a), 1e-3, 128),
     "small waves": (lambda a: np.sin(a) + 1e-4 * np.sin(300 * a), 1e-4, 128),
+    "a Chebyshev polynomial": (lambda a: np.cos(128 * np.arccos(a)), 1e-3, 128),
+    "one of too high a degree": (lambda a: np.cos(64 * np.arccos(a)), 1e-3, 32),
     "spike": (lambda a: np.exp(-2000 * (a - 0.123) ** 2), 1e-3, 128),
     "kink": (lambda a: np.abs(a - 0.3), 1e-2, 64),
     "two kinks": (lambda a: np.maximum(a, 0.1) + np.maximum(-a, 0.5), 1e-4, 64),
@@ -143,6 +145,14 @@ def test_outside_of_its_domains_a_series_says_nothing(waves):
     assert np.isfinite(
         surfaces.evaluate(waves, np.nextafter(np.float32(1), np.float32(2)), 2.0)["sine"]
     )
+
+
+def test_a_place_may_be_an_integer_of_few_bits():
+    square = surfaces.Approximation(  # 100^2 (1 + x)^2, x from -1 to 1
+        jnp.array([[0.0, 200.0]]), jnp.array([15e3, 2e4, 5e3]), 0.0, jnp.int32(3), jnp.int32(0)
+    )
+    for place in (jnp.int8(100), np.uint8(200), jnp.int32(7), True):
+        assert float(surfaces.evaluate(square, place)) == pytest.approx(int(place) ** 2, rel=1e-4)
 
 
 def test_every_point_is_computed_once(monkeypatch):

@@ -36,6 +36,10 @@ def total(x):
     return jnp.sum(x**2)
 
 
+def joint(x, y):
+    return x + y
+
+
 class Case(NamedTuple):
     """A call that must be refused, and what the refusal says after the function's name."""
 
@@ -975,6 +979,12 @@ refuse(
     ValueError,
     r"state must hold one optax\.ScaleByAdamState, got 2",
 )
+refuse(
+    curvature.adam_preconditioner,
+    lambda f: f(jax.vmap(optax.adam(0.1).init)(jnp.ones((3, 3)))),
+    ValueError,
+    r"state must be that of one run, .*got shape \(3,\)\. Of several runs: jax\.vmap",
+)
 for arguments, error, says in (
     ((3.0, jnp.square, ONES, ONES, ONES), TypeError, r"predict_fn must be callable"),
     ((jnp.multiply, 3.0, ONES, ONES, ONES), TypeError, r"loss must be callable"),
@@ -1163,6 +1173,34 @@ refuse(
     ValueError,
     r"hidden units must go through operations .*got sort after axis 1 of ''.*by hand",
 )
+
+# functions that do not take their arguments
+
+for function, call, says in (
+    (surfaces.sweep, lambda f: f(joint, ONES), r"fn must take 1 argument \(one per coordinate\)"),
+    (surfaces.sweep, lambda f: f(jnp.sin, ONES, ONES), r"fn must take 2 arguments"),
+    (sweeps.run, lambda f: f(lambda a: a, ONES, ONES), r"fn must take 2 .*got a function of \(a\)"),
+    (
+        sweeps.run,
+        lambda f: f(lambda a: a, ONES, data=[(np.ones(2),)]),
+        r"fn must take 2 arguments \(one per coordinate, and the arrays of a batch\)",
+    ),
+    (sweeps.approximate, lambda f: f(joint, (0, 1), tolerance=0.1), r"fn must take 1 argument"),
+    (planes.restrict, lambda f: f(total, PLANE, ONES), r"loss_fn must take 2 arguments \(params a"),
+    (planes.explain, lambda f: f(lambda p, x: x, PLANE), r"loss_fn must take 1 argument"),
+    (curvature.hvp, lambda f: f(total, ONES, ONES), r"loss_fn must take 2 arguments"),
+    (
+        curvature.batch_sharpness,
+        lambda f: f(total, ONES, per_step=ONES),
+        r"loss_fn must take 2 arguments",
+    ),
+    (chains.compose, lambda f: f(joint)(1.0), r"stages\[0\] must take 1 argument \(a value\)"),
+    (chains.backprop, lambda f: f([joint], 1.0), r"stages\[0\] must take 1 .*no params"),
+    (chains.backprop, lambda f: f([jnp.sin], 1.0, params=[1.0]), r"stages\[0\] must take 2 arg"),
+    (losses.empirical_risk, lambda f: f(total, jnp.subtract)(ONES, ONES, ONES), r"predict_fn must"),
+    (losses.empirical_risk, lambda f: f(joint, total)(ONES, ONES, ONES), r"loss must take 2 arg"),
+):
+    refuse(function, call, TypeError, says)
 
 # surfaces
 

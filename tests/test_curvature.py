@@ -1,5 +1,6 @@
 """How the loss bends, against dense Hessians."""
 
+import functools
 import itertools
 import os
 import subprocess
@@ -972,6 +973,23 @@ def test_the_critical_sharpness_says_what_it_found_where_there_is_no_parabola(
 ):
     found = curvature.critical_sharpness(loss_fn, 1.0, direction)
     assert float(found) == pytest.approx(wanted, rel=1e-5, nan_ok=True)
+
+
+def test_the_critical_sharpness_is_right_where_a_doubled_step_meets_it_and_at_any_scale():
+    point = jnp.array([0.1, 0.2, 0.3])
+    factors, scales = jnp.array([1.0, 2.0, 0.37, 3.0]), jnp.array([1e-25, 1.0, 1e25])
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    @functools.partial(jax.vmap, in_axes=(None, 0))
+    def found(factor, scale):
+        return curvature.critical_sharpness(
+            lambda x: scale * jnp.sum(x**2), point, factor * scale * point
+        )
+
+    # After a step the loss is (1 - factor scale step)^2 of what it was.
+    wanted = jnp.outer(factors, scales)
+    np.testing.assert_allclose(found(factors, scales), wanted, rtol=1e-5)
 
 
 def test_the_critical_sharpness_takes_few_losses():

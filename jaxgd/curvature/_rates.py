@@ -210,7 +210,8 @@ def adam_preconditioner(
       ``optax.MaskedNode()``, as in the state.
 
     Raises:
-      ValueError: if ``state`` holds no ``optax.ScaleByAdamState``, or several.
+      ValueError: if ``state`` holds no ``optax.ScaleByAdamState``, or several, or those of
+        several runs.
 
     Example:
       >>> import jax.numpy as jnp
@@ -236,6 +237,9 @@ def adam_preconditioner(
         options |= {name: v for name, v in injected.hyperparams.items() if name in options}
     options |= {name: v for name, v in (("b2", b2), ("eps", eps)) if v is not None}
     (adam,) = adams
+    cure = "Of several runs: jax.vmap(curvature.adam_preconditioner)(state)."
+    wanted = "state must be that of one run, its count a scalar"
+    _checks.that(caller, jnp.ndim(adam.count) == 0, wanted, f"shape {jnp.shape(adam.count)}", cure)
     correction = 1 - jnp.asarray(options["b2"], jnp.float32) ** adam.count
     correction = jnp.where(adam.count == 0, 1, correction)
 
@@ -314,7 +318,8 @@ def critical_sharpness(
     first = jnp.clip(jnp.maximum(small, jnp.where(slope < 0, visible, 0)), smallest, largest)
 
     def measured(step: Array) -> _Step:
-        return _Step(step, (loss_after(step) - start) / step)
+        # In units of the first step: the rise over a step of 1e20 would underflow.
+        return _Step(step, (loss_after(step) - start) / (step / first))
 
     # Only what falls or stays counts as no rise: NaN and inf are rises, too.
     doubled = jax.lax.while_loop(
@@ -347,6 +352,7 @@ class _Bracket(NamedTuple):
     high: _Step
     best: Array
     was_low: Array
+    is_met: Array
     num_rounds: Array
 
 
@@ -354,7 +360,9 @@ def _crossing(measured: Callable[[Array], _Step], low: _Step, high: _Step) -> Ar
     """Where the rise changes its sign: at once on a parabola, where its slope is a line.
 
     The Illinois method: the secant of the slopes, an end that stays twice losing half of its
-    weight; or the middle, where the secant leads nowhere.
+    weight; or the middle, where the secant leads nowhere. Where the first bracket begins with a
+    step that leaves the loss as it is, that is the crossing, or the loss is flat: a step a little
+    longer tells.
     """
     eps = jnp.finfo(low.step.dtype).eps
 
@@ -363,8 +371,11 @@ def _crossing(measured: Callable[[Array], _Step], low: _Step, high: _Step) -> Ar
         width = high.step - low.step
         secant = low.step - low.slope * width / (high.slope - low.slope)
         is_inside = (secant > low.step) & (secant < high.step)
-        found = measured(jnp.where(is_inside, secant, low.step + width / 2))
+        is_beside = (low.slope == 0) & (bracket.num_rounds == 0)
+        longer = low.step + jnp.where(is_beside, 64 * eps * low.step, width / 2)
+        found = measured(jnp.where(is_inside, secant, longer))
         is_low = found.slope <= 0
+        is_crossing = is_beside & ~is_low
         is_repeated = is_low == bracket.was_low
         weight = jnp.where(is_repeated, 0.5, 1).astype(eps.dtype)
         kept_low, kept_high = (
@@ -374,16 +385,16 @@ def _crossing(measured: Callable[[Array], _Step], low: _Step, high: _Step) -> Ar
         return _Bracket(
             low=jax.tree.map(lambda a, b: jnp.where(is_low, a, b), found, kept_low),
             high=jax.tree.map(lambda a, b: jnp.where(is_low, a, b), kept_high, found),
-            best=found.step,
+            best=jnp.where(is_crossing, low.step, found.step),
             was_low=is_low,
+            is_met=is_crossing | (is_inside & (found.slope == 0)),
             num_rounds=bracket.num_rounds + 1,
         )
 
     def goes_on(bracket: _Bracket) -> Array:
         is_wide = bracket.high.step - bracket.low.step > 4 * eps * bracket.high.step
-        is_met = (bracket.low.slope == 0) & (bracket.num_rounds > 0)
-        return is_wide & ~is_met & (bracket.num_rounds < 60)
+        return is_wide & ~bracket.is_met & (bracket.num_rounds < 60)
 
-    nothing = jnp.zeros((), int)
-    start = _Bracket(low, high, low.step + (high.step - low.step) / 2, jnp.array(False), nothing)
+    middle, no = low.step + (high.step - low.step) / 2, jnp.array(False)
+    start = _Bracket(low, high, middle, no, no, num_rounds=jnp.zeros((), int))
     return jax.lax.while_loop(goes_on, narrower, start).best

@@ -107,7 +107,7 @@ def sweep(
     axes = _checks.axes(where, coordinates)
 
     def value(*point: Array) -> Any:
-        with _checks.traceable(where, "fn"):
+        with _checks.calling(where, "fn", fn, point, "one per coordinate"):
             values = fn(*point)
         _checks.scalar_outputs(where, "fn", values)
         return values

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _NUM_CHECKS = 24  # per coordinate, half of them where the error is likely to be large
+_NUM_ANYWHERE = 4  # per coordinate, besides
 _NUM_CANDIDATES = 4096
 _FIRST_DEGREES = (8, 4, 4)  # for one coordinate, two, and more
 _FINENESS = (64, 16, 4)  # of the lattice, in parts of the finest grid's distances, likewise
@@ -116,7 +117,11 @@ def tails(coefficients: np.ndarray) -> np.ndarray:
 def checks(
     lattice: Lattice, degrees: Sequence[int], coefficients: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Points that a grid does not have: some anywhere, some where its last orders are large."""
+    """Points that a grid does not have: some anywhere, some where its last orders are large.
+
+    Most are those of the next grid, which it uses again. But an oscillation may look alike on
+    both (so does a Chebyshev polynomial of their degree): a few are any of the lattice.
+    """
     rng = np.random.default_rng(0)
     strides = [lattice.size // (2 * degree) for degree in degrees]
     steps = [rng.integers(0, 2 * degree + 1, _NUM_CANDIDATES) for degree in degrees]
@@ -124,7 +129,12 @@ def checks(
     is_new = np.any([step % 2 == 1 for step in steps], axis=0)
     points = np.unique(_numbers(lattice, indices[is_new]))
     num_checks = min(_NUM_CHECKS * lattice.num_axes // 2, points.size)
-    chosen = [rng.choice(points, num_checks, replace=False)]
+    everywhere = rng.integers(0, lattice.size + 1, (_NUM_ANYWHERE * len(degrees), len(degrees)))
+    on_grid = [i % (lattice.size // n) == 0 for i, n in zip(everywhere.T, degrees, strict=True)]
+    chosen = [
+        rng.choice(points, num_checks, replace=False),
+        _numbers(lattice, everywhere[~np.all(on_grid, axis=0)]),
+    ]
     for leaf in coefficients:
         last_orders = leaf.copy()
         last_orders[tuple(slice(n // 2 + 1) for n in leaf.shape)] = 0

@@ -96,8 +96,10 @@ def trace(
     """
     point = [jax.ShapeDtypeStruct((), axis.dtype) for axis in axes]
 
+    what = "one per coordinate" + ", and the arrays of a batch" * bool(batch)
+
     def value(*args: Any) -> Any:
-        with _checks.traceable(where, "fn"):
+        with _checks.calling(where, "fn", fn, args, what):
             values = fn(*args)
         _check_outputs(where, values, is_mean=bool(batch))
         return jax.tree.map(jnp.asarray, values)
