@@ -19,7 +19,7 @@ import xarray
 import zarr
 
 from jaxgd import planes, surfaces, sweeps
-from jaxgd.sweeps import _fingerprint, _program, _store
+from jaxgd.sweeps import _batch_size, _fingerprint, _program, _store
 
 W, B = jnp.linspace(-1, 1, 7), jnp.linspace(0, 2, 5)
 HOLES = ("loss", "half", "count", "right")
@@ -147,6 +147,8 @@ def test_the_batch_size_follows_from_the_memory_of_the_program(tmp_path, monkeyp
     def interrupt(*_):
         raise KeyboardInterrupt  # the store is made, and that is enough
 
+    # Nothing takes any time: nothing is searched.
+    monkeypatch.setattr(_batch_size, "_seconds_per_point", lambda *_: 0.0)
     sizes = []
     many = jnp.linspace(0, 1, 2**16)
     for name, fn, axis in (
@@ -164,6 +166,64 @@ def test_the_batch_size_follows_from_the_memory_of_the_program(tmp_path, monkeyp
     assert heavy_size == 1
     assert few == 4
     assert light == 1024
+
+
+SECONDS_PER_POINT = {  # by size
+    "falls": (lambda size: size, [1024, 256, 64, 16, 4, 1], 1),
+    "has a valley": (lambda size: 1 + abs(np.log2(size / 64)), [1024, 256, 64, 16], 64),
+    "is flat": (lambda size: 1.0 + 1e-3 * size / 1024, [1024, 256], 256),
+    "rises": (lambda size: 1 / size, [1024, 256], 1024),
+}
+
+
+@pytest.mark.parametrize("name", SECONDS_PER_POINT)
+def test_without_a_batch_size_smaller_ones_are_timed_as_long_as_they_are_faster(
+    tmp_path, monkeypatch, name
+):
+    seconds_of, wanted, best = SECONDS_PER_POINT[name]
+    timed = []
+
+    def seconds_per_point(program, bound, size):
+        timed.append(size)
+        return seconds_of(size)
+
+    monkeypatch.setattr(_batch_size, "_seconds_per_point", seconds_per_point)
+    axis, store = jnp.linspace(0, 1, 2**16), tmp_path / "store"
+
+    surface = run(jnp.sin, axis, batch_size=None, store=store)
+
+    assert timed == wanted
+    assert xarray.open_zarr(store).attrs["batch_size"] == best
+    assert_equal(run(jnp.sin, axis, batch_size=best), surface)
+    timed.clear()
+    run(jnp.sin, axis, batch_size=None, store=store)
+    assert not timed  # the store has its size
+
+
+def test_no_size_is_tried_that_would_cost_more_than_a_tenth_of_the_sweep():
+    first = {64: 0.01}  # seconds per point
+    assert _batch_size.next_size(first, compiling=3.0, left=3.4) == 16
+    assert _batch_size.next_size(first, compiling=3.0, left=3.2) is None
+    assert _batch_size.next_size(first | {16: 0.009}, compiling=3.0, left=3.2) == 4
+    assert _batch_size.next_size(first | {16: 0.0099}, compiling=3.0, left=9.0) is None
+    assert _batch_size.next_size({1: 0.01}, compiling=3.0, left=3.4) == 2
+    assert _batch_size.next_size({1: 0.01, 2: 0.001}, compiling=0.0, left=9.0) is None
+    assert _batch_size.next_size({2: 0.01, 1: 0.001}, compiling=0.0, left=9.0) is None
+
+
+def test_the_clock_times_the_program_at_points_of_the_grid():
+    axes = jnp.linspace(1, 2, 50), jnp.linspace(1, 2, 20)
+    program = _program.trace("sweeps.run", lambda a, b: a * b, axes, None)
+    real, seen = program.compiled(program.bind(()), 4), []
+
+    def compute(bound, points, counts):
+        seen.append(points)
+        return real.compute(bound, points, counts)
+
+    watched = program._replace(compiled=lambda *_: real._replace(compute=compute))
+    assert _batch_size._seconds_per_point(watched, program.bind(()), 4) > 0
+    assert seen[0].shape == (1, 250, 4)
+    np.testing.assert_array_equal(np.sort(seen[0].ravel()), np.arange(1000))
 
 
 def test_a_bar_tells_points_per_second_and_the_time_left_unless_it_shall_not(capsys):

@@ -21,7 +21,17 @@ from tqdm.auto import tqdm
 
 from jaxgd import _checks
 from jaxgd.surfaces import Approximation, Surface, evaluate
-from jaxgd.sweeps import _chebyshev, _data, _fingerprint, _grid, _job, _names, _program, _store
+from jaxgd.sweeps import (
+    _batch_size,
+    _chebyshev,
+    _data,
+    _fingerprint,
+    _grid,
+    _job,
+    _names,
+    _program,
+    _store,
+)
 from jaxgd.types import Array, ArrayLike, Status
 
 __all__ = ["approximate", "load", "run"]
@@ -87,10 +97,14 @@ def run(
         ``numpy.asarray``), or of pytrees of them, whose first axes are its rows.
       axis_names: what a store calls the axes; None takes the names of the parameters of ``fn``,
         if it has them.
-      batch_size: how many points (not rows) a device computes at once, at least 1. None takes a
-        size whose memory, according to the compiled program, fits the cache of a CPU or a quarter
-        of an accelerator's memory, and compiles a second time if the first size tried does not;
-        with a store, the size it was made with.
+      batch_size: how many points (not rows) a device computes at once, at least 1. None takes,
+        with a store that is there, the size it was made with. Otherwise it starts from a size
+        whose memory, according to the compiled program, fits the cache of a CPU or a quarter of
+        an accelerator's memory; a long sweep in one process then also compiles and times smaller
+        sizes at some points, as long as they are faster, and takes the fastest. That ends within
+        a tenth of the time that the whole sweep takes, by estimate, and is not begun where it
+        would take more, nor below two seconds. What the clock says may differ from call to call:
+        where the last bits of a long sweep matter, give a ``batch_size``.
       devices: the devices of this process to use; None takes all of them.
       store: where to keep what is done: the path of a folder on this machine. None keeps nothing.
       progress: whether to show a bar, with points per second and the time left.
@@ -132,7 +146,7 @@ def run(
     sweep = None if path is None else _described(where, fn, names, program, source)
 
     def cut(batch_size: int | None) -> _grid.Grid:
-        size = batch_size or _program.batch_size(program)
+        size = batch_size or _batch_size.fastest(program)
         return _grid.of(program.shape, size, max(_NUM_BLOCKS, 4 * jax.process_count()))
 
     def opened() -> _store.Target:
@@ -228,7 +242,7 @@ def approximate(
     program = _program.trace(where, fn, axes, devices, batch, most_points=_MOST_POINTS)
     is_real = all(dtype.kind not in "c" for dtype in program.dtypes)
     _checks.that(where, is_real, "fn must return real numbers", "complex ones")
-    size = batch_size or _program.batch_size(program, most=_FEW_POINTS)
+    size = batch_size or _batch_size.fitting(program, most=_FEW_POINTS)
 
     def values_at(points: np.ndarray) -> list[np.ndarray]:
         if data is None:

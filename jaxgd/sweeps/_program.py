@@ -6,6 +6,7 @@ gives the values there. It is the same for all parts of a sweep, whatever is sti
 
 import functools
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,9 +24,6 @@ from jaxgd.types import Array
 
 NUM_PARTS = 64  # of a sweep, at least: the bar moves and a killed run loses by these
 _MOST_POINTS = 2**20  # of a part, on a device
-_FIRST_BATCH = 1024  # tried where none is given, and kept if it fits
-_CACHE = 2**24  # bytes for the values of one batch on a CPU: more do not make it faster
-_SHARE = 0.25  # of an accelerator's memory, for the same
 _EVERYWHERE, _APART = PartitionSpec(), PartitionSpec("points")
 
 
@@ -66,11 +64,13 @@ class _Compiled(NamedTuple):
         ``num_slots`` batches.
       num_slots: how many batches a device gets at most.
       num_bytes: what it needs beside its arguments and results.
+      num_seconds: how long it took to compile.
     """
 
     compute: Callable[[Any, np.ndarray, np.ndarray], list[Array]]
     num_slots: int
     num_bytes: int
+    num_seconds: float
 
 
 def trace(
@@ -290,31 +290,16 @@ def _compile(
         )
     points = np.zeros((num_devices, num_slots, batch_size), np.int32)
     numbers = _apart(mesh, (points, points[:, 0, 0]))
+    start = time.perf_counter()
     compiled = part.lower(bound, axes, *numbers).compile()
+    num_seconds = time.perf_counter() - start
     memory = compiled.memory_analysis()
 
     def compute(bound: Any, points: np.ndarray, counts: np.ndarray) -> list[Array]:
         return compiled(bound, axes, *_apart(mesh, (points, counts)))
 
-    return _Compiled(compute, num_slots, getattr(memory, "temp_size_in_bytes", 0))
-
-
-def batch_size(program: Program, most: int = _FIRST_BATCH) -> int:
-    """A batch whose values fit into fast memory, by what the compiled program says it needs."""
-    num_points = math.prod(program.shape)
-    # Not so large that a small grid of dear points is done, or lost, all at once.
-    first = min(most, max(1, num_points // NUM_PARTS))
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, _dtype(leaf), device=leaf.sharding), program.batch
-    )
-    needed = program.compiled(program.bind(zeros), first).num_bytes
-    device = next(iter(program.axes[0].devices()))
-    limit = None if device.platform == "cpu" else (device.memory_stats() or {}).get("bytes_limit")
-    budget = _CACHE if limit is None else int(_SHARE * limit)
-    if needed <= budget:
-        return first
-    fitting = max(1, budget * first // needed)
-    return 2 ** (fitting.bit_length() - 1)
+    num_bytes = getattr(memory, "temp_size_in_bytes", 0)
+    return _Compiled(compute, num_slots, num_bytes, num_seconds)
 
 
 def compute(
