@@ -240,10 +240,11 @@ def _recorded(
     if keep_every == 1:
         kept = rule.keep(position)
     else:
+        like = jax.eval_shape(rule.keep, position)  # the rows themselves, sliced, lose their mesh
         kept = jax.lax.cond(
             (t % keep_every == 0) | is_last,
             rule.keep,
-            lambda _: jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), rows.kept),
+            lambda _: jax.tree.map(_zeros, like),
             position,
         )
     return Rows(put(rows.each, row, t), put(rows.kept, kept, _kept_row(t, keep_every)))

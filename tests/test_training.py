@@ -548,12 +548,7 @@ print("held")
 """
 
 
-EXPLICIT = pytest.mark.skipif(
-    jax.__version_info__ >= (0, 11), reason="rows of explicitly sharded params need jax 0.10"
-)
-
-
-@pytest.mark.parametrize("kind", ["", pytest.param("explicit", marks=EXPLICIT)])
+@pytest.mark.parametrize("kind", ["", "explicit"])
 def test_sharded_params_are_gathered_by_nothing(kind):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"
