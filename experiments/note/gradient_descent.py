@@ -5,6 +5,13 @@ The note sets up a line through 20 points and never descends. Expect the publish
 the largest eigenvalue of the Hessian: 0.0138 converges, 0.0139 runs away. On y = x^2, on
 x^2 + sin^2 y and on (x - 1)^2 + 0.1 the error shrinks at each step by the factor that the
 second derivative and the learning rate give.
+
+Why did yours diverge? Most often the columns of its data differ in size: an input a hundred
+times as large as another makes the loss ten thousand times as strongly curved along its weight.
+Of an area in square metres beside a number of rooms, the area alone sets the largest rate that
+holds, near 1.5e-4, and at that rate the bias hardly moves in 10,000 steps. A smaller rate only
+ends the divergence. Scale the inputs instead, to mean 0 and size 1: a rate of 0.5 then needs
+ten steps.
 """
 
 import itertools
