@@ -709,7 +709,8 @@ def _filter_rules(
         is_row = max(leaf.shape, default=1) == leaf.size
         vector = leaf.ndim < 2 or "bias" in name or (name in ("b", "beta") and is_row)
         if is_vector is not None:
-            vector = bool(is_vector(path, leaf))
+            with _checks.calling(where, "is_vector", is_vector, (path, leaf), "path, array"):
+                vector = bool(is_vector(path, leaf))
         counted = _counted(where, f"filter_axis of {path or 'params'}", axis, leaf)
         if vector:
             numbers = [size for i, size in enumerate(leaf.shape) if i not in counted]
@@ -729,7 +730,12 @@ def _axis_per_leaf(where: str, filter_axis: Any, params: Params) -> list[Any]:
     except (TypeError, ValueError):
         axes = [filter_axis]
     if callable(filter_axis) and axes == [filter_axis]:
-        return [filter_axis(_path(path), leaf) for path, leaf in leaves]
+        answers = []
+        for path, leaf in leaves:
+            arguments = (_path(path), leaf)
+            with _checks.calling(where, "filter_axis", filter_axis, arguments, "path, array"):
+                answers.append(filter_axis(*arguments))
+        return answers
     wanted = "filter_axis must be an int, a function, or have the structure of the params"
     cure = "For several axes in each array write filter_axis=lambda path, leaf: (-2, -1)."
     _checks.that(where, len(axes) == len(leaves), f"{wanted}, {structure}", repr(filter_axis), cure)
@@ -764,7 +770,7 @@ def orthonormalize(plane: Plane) -> Plane:
 
     Returns:
       A Plane with the same origin and k orthonormal directions in float32 or wider. One that
-      depends on those before it, to rounding, becomes NaN.
+      is zero or depends on those before it, to rounding, becomes NaN.
 
     Raises:
       TypeError: if ``plane`` is not a Plane of floating-point params.
@@ -787,7 +793,8 @@ def orthonormalize(plane: Plane) -> Plane:
     for direction in directions:
         parts = [part.ravel().astype(dtype) for part in jax.tree.leaves(direction)]
         new, left = _orthogonal(parts, found)
-        factor = jnp.where(left > 16 * jnp.finfo(dtype).eps, 1, jnp.nan)
+        is_new = (left > 16 * jnp.finfo(dtype).eps) & (_norm(*parts) > 0)
+        factor = jnp.where(is_new, 1, jnp.nan)
         found.append([factor * part for part in new])
     return Plane(
         origin=origin,

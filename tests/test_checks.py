@@ -1197,6 +1197,21 @@ for function, call, says in (
     (chains.compose, lambda f: f(joint)(1.0), r"stages\[0\] must take 1 argument \(a value\)"),
     (chains.backprop, lambda f: f([joint], 1.0), r"stages\[0\] must take 1 .*no params"),
     (chains.backprop, lambda f: f([jnp.sin], 1.0, params=[1.0]), r"stages\[0\] must take 2 arg"),
+    (
+        planes.filter_normalize,
+        lambda f: f(PLANE, filter_axis=lambda path: -1),
+        r"filter_axis must take 2 arguments \(path, array\), got a function of \(path\)",
+    ),
+    (
+        planes.filter_normalize,
+        lambda f: f(PLANE, filter_axis=-1, is_vector=lambda path: True),
+        r"is_vector must take 2 arguments",
+    ),
+    (
+        curvature.hvp,
+        lambda f: f(total, ONES, where=lambda path: True),
+        r"where must take 2 arguments",
+    ),
     (losses.empirical_risk, lambda f: f(total, jnp.subtract)(ONES, ONES, ONES), r"predict_fn must"),
     (losses.empirical_risk, lambda f: f(joint, total)(ONES, ONES, ONES), r"loss must take 2 arg"),
 ):

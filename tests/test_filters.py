@@ -268,6 +268,9 @@ def test_orthonormal_directions_span_the_same_plane():
     np.testing.assert_allclose(new.T, q * np.sign(np.diag(r)), atol=1e-5)
     chex.assert_trees_all_equal(orthonormal.origin, plane.origin)
     again = planes.Plane(trees[0], (trees[1], trees[1]))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape)), trees[0])
     first, second = planes.orthonormalize(again).directions
     assert np.isfinite(flat(first)).all()
     assert np.isnan(flat(second)).all()
+    (nowhere,) = planes.orthonormalize(planes.along(trees[0], zeros)).directions
+    assert np.isnan(flat(nowhere)).all()

@@ -1,5 +1,6 @@
 """What a picture is made from: refused by name where it cannot be drawn, never drawn wrongly."""
 
+import inspect
 from typing import Any
 
 import chex
@@ -204,6 +205,64 @@ TURN: dict[str, Any] = {
 def test_no_figure_takes_for_a_run_what_is_none(painter, runs, message):
     with pytest.raises((TypeError, ValueError), match=rf"plots\.{painter}: .*{message}"):
         TURN[painter](GRID, runs)
+
+
+@pytest.mark.parametrize(
+    ("place", "cure"),
+    [
+        (None, r"plt\.subplots\(\)"),
+        (Figure(), r"plt\.subplots\(\)"),
+        (Figure().subplots(1, 2), r"axes\[0\] of a row"),
+    ],
+    ids=["None", "figure", "several"],
+)
+def test_what_are_no_axes_is_refused_by_every_painter_that_takes_them(place, cure):
+    paints_on_axes = {
+        name: parameters
+        for name in plots.__all__
+        if callable(getattr(plots, name))
+        and "ax" in (parameters := inspect.signature(getattr(plots, name)).parameters)
+    }
+    assert len(paints_on_axes) > 18
+    for name, parameters in paints_on_axes.items():
+        needed = [p for p in parameters if parameters[p].default is inspect.Parameter.empty]
+        arguments = {p: place for p in needed if not p.endswith("kwargs")}
+        with pytest.raises(TypeError, match=rf"^plots\.{name}: ax must be an Axes.*"):
+            getattr(plots, name)(**arguments)
+    with pytest.raises(TypeError, match=cure):
+        plots.loss_curve(place, RUN)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"aspect": "equl"}, r"aspect must be 'auto' or 'equal', got 'equl'"),
+        (
+            {"cmap": "viridus"},
+            r"cmap must be the name of a colour map of Matplotlib, got 'viridus'",
+        ),
+    ],
+)
+def test_a_word_that_no_picture_knows_is_refused(ax, words, message):
+    for painter in (plots.surface_contour, plots.surface_cells):
+        with pytest.raises(ValueError, match=message):
+            painter(ax, GRID, **words)
+    if "aspect" in words:
+        for painter in (
+            plots.interactive_surface,
+            plots.interactive_descent,
+            plots.animate_descent,
+        ):
+            with pytest.raises(ValueError, match=message):
+                painter(GRID, RUN, **words)
+
+
+def test_a_range_that_overflows_is_refused(ax):
+    values = np.where(np.arange(24).reshape(4, 6) % 2, 1e308, -1e308)
+    with pytest.raises(
+        ValueError, match=r"the range of the values must be a number, got one that o"
+    ):
+        plots.surface_contour(ax, GRID._replace(values=values))
 
 
 @pytest.mark.parametrize("painter", [name for name in PAINTERS if name != "common_levels"])

@@ -42,7 +42,9 @@ def block_of(caller: str, params: Params, where: Where) -> Block:
     chosen = list(range(len(leaves)))
     if where is not None:
         _checks.function(caller, "where", where)
-        answers = [where(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
+        arguments = list(zip(paths, leaves, strict=True))
+        with _checks.calling(caller, "where", where, arguments[0], "path, array"):
+            answers = [where(path, leaf) for path, leaf in arguments]
         for path, answer in zip(paths, answers, strict=True):
             is_answer = isinstance(answer, (bool, np.bool_))
             wanted = f"where({path!r}, ...) must be True or False"

@@ -44,6 +44,7 @@ def backprop_trace(
       ValueError: if there are not as many words as said.
     """
     where = "plots.backprop_trace"
+    _inputs.flat_axes(where, ax)
     _checks.instance(where, "result", result, (Trace, Correction))
     backwards, symbol = (
         (result.adjoints, "adjoint") if isinstance(result, Trace) else (result.deltas, "delta")
@@ -111,6 +112,7 @@ def newton_path(ax: Axes, surface: Surface, solution: Solution, target: float) -
         solution is of several runs.
     """
     where = "plots.newton_path"
+    _inputs.flat_axes(where, ax)
     grid = _inputs.grid(where, surface, 1)
     num_steps = _one_solve(where, solution)
     x = _inputs.numbers(where, "solution.path", solution.path)
@@ -154,6 +156,7 @@ def residual_curve(ax: Axes, solution: Solution, **line_kwargs: Any) -> list[Lin
       ValueError: if it is of several runs, or its residuals are not real numbers.
     """
     where = "plots.residual_curve"
+    _inputs.flat_axes(where, ax)
     num_steps = _one_solve(where, solution)
     residuals = np.abs(_inputs.numbers(where, "solution.residuals", solution.residuals))
     residuals = residuals[: num_steps + 1]

@@ -61,6 +61,7 @@ def spectrum(
       'density, smoothed over 0.1'
     """
     where = "plots.spectrum"
+    _inputs.flat_axes(where, ax)
     several = isinstance(density, Mapping)
     named: Mapping[str, Any] = density if several else {"density": density}
     _checks.that(where, bool(named), "there must be a density", "none")

@@ -76,6 +76,7 @@ def barrier(ax: Axes, barrier: Barrier | Mapping[str, Barrier]) -> list[Line2D]:
       'barrier 1'
     """
     where = "plots.barrier"
+    _inputs.flat_axes(where, ax)
     several = isinstance(barrier, Mapping)
     named: Mapping[str, Any] = barrier if several else {"": barrier}
     _checks.that(where, bool(named), "there must be a barrier", "none")
@@ -131,6 +132,7 @@ def curve_path(ax: Axes, projection: Projection, **line_kwargs: Any) -> list[Lin
       ValueError: if the plane has not two directions.
     """
     where = "plots.curve_path"
+    _inputs.flat_axes(where, ax)
     _checks.instance(where, "projection", projection, Projection)
     points = _inputs.numbers(where, "projection.coordinates", projection.coordinates)
     fits = points.ndim == 2 and points.shape[1] == 2 and len(points) >= 2
@@ -164,6 +166,7 @@ def persistence_diagram(ax: Axes, persistence: Persistence) -> PathCollection:
       ValueError: if these are not of one shape (P,), or no birth is finite.
     """
     where = "plots.persistence_diagram"
+    _inputs.flat_axes(where, ax)
     has_all = hasattr(persistence, "births") and hasattr(persistence, "deaths")
     wanted = "persistence must be a Persistence"
     _checks.that(where, has_all, wanted, _checks.kind(persistence), error=TypeError)

@@ -32,6 +32,7 @@ def loss_curve(ax: Axes, trajectory: Trajectory, **line_kwargs: Any) -> list[Lin
       TypeError: if ``trajectory`` is not a Trajectory.
       ValueError: if it is of several runs, or no loss is finite.
     """
+    _inputs.flat_axes("plots.loss_curve", ax)
     losses = _runs.one_run("plots.loss_curve", "trajectory", trajectory)
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
@@ -76,6 +77,7 @@ def loss_band(
       '5 starts'
     """
     where = "plots.loss_band"
+    _inputs.flat_axes(where, ax)
     _checks.instance(where, "trajectory", trajectory, Trajectory)
     losses = _inputs.numbers(where, "trajectory.losses", trajectory.losses)
     got = f"losses of shape {losses.shape}"
@@ -128,6 +130,7 @@ def descent_path(ax: Axes, path: Any, **line_kwargs: Any) -> list[Line2D]:
       (10, 2)
     """
     where = "plots.descent_path"
+    _inputs.flat_axes(where, ax)
     axis_names = ax.get_xlabel(), ax.get_ylabel()
     if isinstance(path, Trajectory):
         points = _runs.track(where, "path", path, axis_names).points
@@ -164,8 +167,10 @@ def projected_paths(
         per point.
     """
     where = "plots.projected_paths"
+    _inputs.flat_axes(where, ax)
     for name, value in (("projections", projections), ("losses", losses)):
-        _checks.instance(where, name, value, Mapping)
+        cure = f"Give the one you have a name: {{'run': {name}}}."
+        _checks.instance(where, name, value, Mapping, cure)
     got = f"{list(projections)} and {list(losses)}"
     same = set(projections) == set(losses)
     _checks.that(where, same, "projections and losses must have the same names", got)

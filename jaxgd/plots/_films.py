@@ -64,6 +64,7 @@ def animate_descent(
       >>> film.save(getfixture("tmp_path") / "x.gif", writer="pillow", dpi=30)
     """
     where = "plots.animate_descent"
+    _inputs.a_look(where, aspect)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     _inputs.two_names(where, axis_names)
     tracks = _runs.tracks(where, runs, axis_names)

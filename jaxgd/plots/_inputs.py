@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 import jax.core
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from numpy.polynomial import chebyshev
 
 from jaxgd import _checks
@@ -49,6 +52,23 @@ def grid(
     )
     some_value(where, values, log)
     return _increasing(axes, values)
+
+
+def flat_axes(where: str, ax: Any) -> None:
+    """Where to draw: one of Matplotlib's axes."""
+    cure = "Make one: figure, ax = plt.subplots()."
+    if isinstance(ax, np.ndarray):
+        cure = "Pick one of them: axes[0] of a row, axes[0, 0] of a grid."
+    _checks.instance(where, "ax", ax, Axes, cure)
+
+
+def a_look(where: str, aspect: Any, cmap: Any = "viridis") -> None:
+    """How a picture is to look: words that are known."""
+    wanted = "aspect must be 'auto' or 'equal'"
+    _checks.that(where, aspect in ("auto", "equal"), wanted, repr(aspect))
+    is_known = isinstance(cmap, Colormap) or cmap in matplotlib.colormaps
+    wanted = "cmap must be the name of a colour map of Matplotlib"
+    _checks.that(where, is_known, wanted, repr(cmap), "Known: list(matplotlib.colormaps).")
 
 
 def two_names(where: str, axis_names: Sequence[str]) -> None:
@@ -148,6 +168,10 @@ def some_value(where: str, values: np.ndarray, log: bool) -> None:
     usable = np.isfinite(values) & ((values > 0) | (not log))
     wanted = "surface must have positive values on a log scale" if log else "values must be finite"
     _checks.that(where, bool(usable.any()), wanted, "none")
+    with np.errstate(over="ignore"):
+        spread = np.ptp(values[usable])
+    wanted = "the range of the values must be a number"
+    _checks.that(where, bool(np.isfinite(spread)), wanted, "one that overflows", "Scale them.")
 
 
 def _increasing(axes: Sequence[np.ndarray], values: np.ndarray) -> Grid:

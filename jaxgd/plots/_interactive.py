@@ -60,6 +60,7 @@ def interactive_surface(
       ['3-D', '3-D, log', 'contour', 'contour, log']
     """
     where = "plots.interactive_surface"
+    _inputs.a_look(where, aspect)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     _inputs.two_names(where, axis_names)
     tracks = _runs.tracks(where, runs, axis_names, least=0)
@@ -120,6 +121,7 @@ def interactive_descent(
       10
     """
     where = "plots.interactive_descent"
+    _inputs.a_look(where, aspect)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     _inputs.two_names(where, axis_names)
     tracks = _runs.tracks(where, runs, axis_names)

@@ -41,6 +41,7 @@ def neuron_diagram(
       ValueError: if it is a layer, ``x`` does not fit its weights, or ``input_names`` are not m.
     """
     where = "plots.neuron_diagram"
+    _inputs.flat_axes(where, ax)
     _checks.instance(where, "neuron", neuron, Neuron)
     _checks.function(where, "activation", activation)
     weights, bias = _inputs.numbers(where, "weights", neuron.weights), _bias(where, neuron)
@@ -104,6 +105,7 @@ def activation_curves(ax: Axes, surface: Surface) -> list[Line2D]:
       ValueError: if the surface is not over one coordinate that increases or decreases, or no
         value of a curve is finite.
     """
+    _inputs.flat_axes("plots.activation_curves", ax)
     lines = _curves(ax, "plots.activation_curves", surface)
     ax.set_xlabel("weighted sum z")
     ax.set_ylabel("activation a(z)")
@@ -125,6 +127,7 @@ def loss_functions(ax: Axes, surface: Surface) -> list[Line2D]:
       ValueError: if the surface is not over one coordinate that increases or decreases, or no
         value of a curve is finite.
     """
+    _inputs.flat_axes("plots.loss_functions", ax)
     lines = _curves(ax, "plots.loss_functions", surface)
     ax.axvline(0, color="0.8", lw=1, zorder=0)
     ax.set_xlabel("margin m (right where m > 0)")
@@ -165,6 +168,7 @@ def fitted_line(ax: Axes, neuron: Neuron, x: Any, y: Any) -> list[Artist]:
       ValueError: if it has several inputs, or ``x`` and ``y`` are not of one shape (N,).
     """
     where = "plots.fitted_line"
+    _inputs.flat_axes(where, ax)
     _checks.instance(where, "neuron", neuron, Neuron)
     weights, b = _inputs.numbers(where, "weights", neuron.weights), _bias(where, neuron)
     _checks.that(where, weights.shape == (1,), "weights must be (1,)", str(weights.shape))

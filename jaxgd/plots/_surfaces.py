@@ -48,6 +48,7 @@ def loss_line(
       ValueError: if the surface is not over one coordinate that increases or decreases, its
         values are not one array of real numbers, or none of them is finite.
     """
+    _inputs.flat_axes("plots.loss_line", ax)
     grid = _inputs.grid("plots.loss_line", surface, 1, resolution=resolution)
     _set_scales(ax, grid)
     ax.set_xlabel(axis_name)
@@ -134,6 +135,8 @@ def surface_contour(
         positive), ``num_levels`` is below 2, or ``levels`` do not increase.
     """
     where = "plots.surface_contour"
+    _inputs.flat_axes(where, ax)
+    _inputs.a_look(where, aspect, cmap)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     num_levels = _checks.count(where, "num_levels", num_levels, least=2)
     if levels is None:
@@ -194,6 +197,8 @@ def surface_cells(
         positive).
     """
     where = "plots.surface_cells"
+    _inputs.flat_axes(where, ax)
+    _inputs.a_look(where, aspect, cmap)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     shown = _drawable(grid.values, log)
     low, high = _spread(shown, log)
@@ -235,6 +240,7 @@ def level_sets(
         is below 2.
     """
     where = "plots.level_sets"
+    _inputs.flat_axes(where, ax)
     grid = _inputs.grid(where, surface, 2, log=True, resolution=resolution)
     num_levels = _checks.count(where, "num_levels", num_levels, least=2)
     shown = _drawable(grid.values, True)
@@ -287,6 +293,7 @@ def surface_3d(
     where = "plots.surface_3d"
     cure = 'Make them with projection="3d".'
     _checks.instance(where, "ax", ax, Axes3D, cure)
+    _inputs.a_look(where, "auto", cmap)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     shown = _drawable(grid.values, False)
     # These axes know no logarithmic scale: it is drawn as what it is, and labelled so.
