@@ -125,10 +125,12 @@ PUBLIC = {
     },
     "curves": {
         "Barrier",
+        "BasinProfile",
         "Connection",
         "Curve",
         "align",
         "barrier",
+        "basin_profile",
         "connect",
         "groups_of",
         "point",

@@ -1120,6 +1120,35 @@ for options, error, says in (
     ({"key": 0}, TypeError, r"key must be one PRNG key, got 0\. Write jax\.random\.key"),
 ):
     refuse(curves.connect, lambda f, options=options: joined(f, **options), error, says)
+
+
+def surrounded(f, **options):
+    usual = {"radii": ONES, "num_directions": 2, "num_iterations": 1}
+    return f(KEY, total, ONES, **(usual | options))
+
+
+for options, error, says in (
+    ({"radii": 1.0}, ValueError, r"coordinate 0 must be 1-D"),
+    ({"radii": jnp.zeros(0)}, ValueError, r"coordinate 0 must not be empty"),
+    ({"num_directions": 0}, ValueError, r"num_directions must be at least 1, got 0"),
+    ({"num_iterations": 0}, ValueError, r"num_iterations must be at least 1, got 0"),
+    ({"batch_size": 1.0}, TypeError, r"batch_size must be an int"),
+    ({"levels": (0.5, 95)}, ValueError, r"levels must be numbers from 0 to 1, got \(0\.5, 95\)"),
+    ({"levels": ()}, ValueError, r"levels must be numbers from 0 to 1, got \(\)"),
+):
+    refuse(curves.basin_profile, lambda f, options=options: surrounded(f, **options), error, says)
+for arguments, error, says in (
+    ((0, total, ONES), TypeError, r"key must be one PRNG key"),
+    ((KEY, 3.0, ONES), TypeError, r"loss_fn must be callable"),
+    ((KEY, total, INTS), TypeError, r"params must be floating-point"),
+    ((KEY, square, ONES), ValueError, r"loss_fn must return a scalar, got shape \(3,\)"),
+):
+    refuse(
+        curves.basin_profile,
+        lambda f, arguments=arguments: f(*arguments, radii=ONES, num_directions=2),
+        error,
+        says,
+    )
 refuse(curves.point, lambda f: f(ONES, 0.5), TypeError, r"curve must be a Curve, got an array")
 refuse(
     curves.point,

@@ -289,3 +289,82 @@ def test_several_control_points_are_trained_and_the_ends_stay():
     np.testing.assert_array_equal(controls[jnp.array([0, -1])], jnp.stack([first["x"], last["x"]]))
     lost = jax.vmap(lambda t: ring(curves.point(found.curve, t)["x"]))(jnp.linspace(0, 1, 21))
     assert lost.max() < 0.05
+
+
+def test_on_a_quadratic_the_mean_goes_with_the_trace_and_the_worst_with_the_sharpness():
+    matrix = np.random.default_rng(5).normal(size=(6, 6))
+    hessian = matrix @ matrix.T
+    radii = np.array([0.5, 2.0, 1e-3])
+
+    def bowl(params, hessian):
+        x = jnp.concatenate([params["a"].ravel(), params["b"]])
+        return 7 + x @ hessian @ x / 2
+
+    with jax.enable_x64(True):
+        profile = jax.jit(
+            lambda hessian: curves.basin_profile(
+                jax.random.key(0),
+                bowl,
+                {"a": jnp.zeros((2, 2)), "b": jnp.zeros(2)},
+                hessian,
+                radii=radii,
+                num_directions=500,
+                num_iterations=60,
+                batch_size=250,
+            )
+        )(hessian)
+    profile = jax.tree.map(np.asarray, profile)
+
+    np.testing.assert_allclose(profile.center, 7)
+    rise = radii**2 * np.trace(hessian) / 12
+    np.testing.assert_allclose(profile.mean - 7, rise, rtol=0.1)
+    np.testing.assert_allclose(
+        profile.worst - 7, radii**2 * np.linalg.eigvalsh(hessian)[-1] / 2, rtol=1e-6
+    )
+
+
+def test_quantiles_are_those_of_directions_spread_evenly_over_a_circle():
+    loss = lambda x: (1.0 * x[0] ** 2 + 3.0 * x[1] ** 2) / 2  # noqa: E731
+    levels = (0.1, 0.5, 0.8)
+
+    profile = jax.jit(
+        lambda: curves.basin_profile(
+            jax.random.key(1), loss, jnp.zeros(2), radii=jnp.ones(1), num_directions=5000,
+            num_iterations=1, levels=levels,
+        )
+    )()  # fmt: skip
+
+    # 1/2 + sin^2 of the angle: a share q of all angles has a sine of at most sin(q pi / 2).
+    wanted = 0.5 + np.sin(np.array(levels) * np.pi / 2) ** 2
+    np.testing.assert_allclose(profile.quantiles[:, 0], wanted, atol=0.03)
+    np.testing.assert_allclose(profile.levels, levels)
+
+
+def test_the_worst_direction_of_a_loss_that_is_no_quadratic_is_found():
+    loss = lambda x: jnp.sum(jnp.cosh(x) - x) + x[0] ** 3 - x[0] * x[1]  # noqa: E731
+    start, radii = jnp.array([0.3, -0.2]), jnp.array([0.1, 0.5, 1.5])
+
+    found = curves.basin_profile(
+        jax.random.key(0), loss, start, radii=radii, num_directions=4, num_iterations=40
+    )
+
+    angles = np.linspace(0, 2 * np.pi, 20_001)
+    circle = np.stack([np.cos(angles), np.sin(angles)])
+    for radius, worst in zip(radii, found.worst, strict=True):
+        x, y = np.asarray(start)[:, None] + radius * circle
+        values = np.cosh(x) - x + np.cosh(y) - y + x**3 - x * y
+        np.testing.assert_allclose(worst, values.max(), rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_shows_in_the_profile_and_stops_nothing():
+    def loss(x):
+        return jnp.where(jnp.sum(x**2) > 4, jnp.nan, jnp.where(x[0] > 0.9, jnp.inf, x @ x))
+
+    found = curves.basin_profile(
+        jax.random.key(0), loss, jnp.zeros(2), radii=jnp.array([0.5, 1.0, 3.0]), num_directions=40,
+        levels=(0.2, 0.95),
+    )  # fmt: skip
+
+    np.testing.assert_allclose(found.worst, [0.25, np.inf, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(found.quantiles[0], [0.25, 1, np.nan], rtol=1e-6)
+    assert jnp.isinf(found.quantiles[1, 1])

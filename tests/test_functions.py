@@ -308,6 +308,20 @@ ROWS = [
         (1, 2, 3),
     ),
     Row(
+        curves.basin_profile,
+        jax.jit(  # compiled once for all calls
+            lambda key, params, x: curves.basin_profile(
+                key, tilted, params, x, radii=jnp.ones(1), num_directions=2, num_iterations=1
+            )
+        ),
+        lambda rng: (
+            jax.random.key(rng.integers(9)),
+            plane_of_two(rng).origin,
+            rng.normal(size=(5, 2)),
+        ),
+        no_grad="a quantile and the worst go from one direction to another, with a kink",
+    ),
+    Row(
         curves.align,
         lambda params, reference: curves.align(
             params, reference, [[("0/weights", 1), ("0/bias", 0), ("1/weights", 0)]]

@@ -1,6 +1,5 @@
 """Densities, barriers, bands, diagrams and approximations are drawn as they were computed."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxgd import curvature, descent, planes, plots, surfaces
+from jaxgd import curvature, curves, descent, planes, plots, surfaces
 
 painted: Any = plots  # wrong types are what is tested here
 DENSITY = curvature.SpectralDensity(
@@ -18,9 +17,19 @@ DENSITY = curvature.SpectralDensity(
     weights=jnp.array([[0.6, 0.399, 0.001], [0.7, 0.298, 0.002]]),
 )
 T = jnp.linspace(0.0, 1.0, 11)
-HILL: Any = SimpleNamespace(coordinates=T, losses=1 + T + 4 * T * (1 - T), height=jnp.array(1.0))
-PAIRS: Any = SimpleNamespace(
-    births=jnp.array([0.0, 1.0, 2.0]), deaths=jnp.array([jnp.inf, 3.0, 2.1])
+HILL = curves.Barrier(coordinates=T, losses=1 + T + 4 * T * (1 - T), height=jnp.array(1.0))
+PAIRS = surfaces.Persistence(
+    births=jnp.array([0.0, 1.0, 2.0]),
+    deaths=jnp.array([jnp.inf, 3.0, 2.1]),
+    places=jnp.zeros((3, 2)),
+)
+PROFILE = curves.BasinProfile(
+    radii=jnp.array([0.0, 1.0, 2.0, 3.0]),
+    center=jnp.array(2.0),
+    levels=jnp.array([0.9, 0.1, 0.5]),
+    quantiles=2.0 + jnp.array([[0.0, 3.0, 5.0, 9.0], [0.0, 1.0, 1.0, 2.0], [0.0, 2.0, 3.0, 6.0]]),
+    mean=jnp.array([2.0, 4.0, 5.0, 8.0]),
+    worst=jnp.array([2.0, 7.0, 12.0, 20.0]),
 )
 SERIES = surfaces.Approximation(
     domains=jnp.array([[0.0, 2.0], [-3.0, 1.0]]),
@@ -83,7 +92,7 @@ def test_a_barrier_says_its_height_and_marks_where_it_is(ax):
     (arrow,) = (text for text in ax.texts if text.get_text() == "")
     np.testing.assert_allclose(arrow.xy, (0.5, 2.5), rtol=1e-6)
     np.testing.assert_allclose(arrow.get_position(), (0.5, 1.5), rtol=1e-6)
-    flat: Any = SimpleNamespace(coordinates=T, losses=1 - T, height=0.0)
+    flat = curves.Barrier(coordinates=T, losses=1 - T, height=jnp.array(0.0))
     lines = plots.barrier(ax, {"before": HILL, "after": flat})
     assert [line.get_label() for line in lines] == ["before: barrier 1", "after: barrier 0"]
     ax.figure.canvas.draw()
@@ -109,6 +118,21 @@ def test_a_persistence_diagram_has_one_point_per_minimum_and_the_lowest_at_the_t
     assert y[0] > 3
     assert ax.get_ylim()[1] > y[0]
     assert [text.get_text() for text in ax.texts] == ["never joins"]
+    ax.figure.canvas.draw()
+
+
+def test_a_profile_has_a_band_of_its_levels_in_their_order_and_the_worst_above(ax):
+    median, worst, band = painted.basin_profile(ax, PROFILE, lw=3)
+    np.testing.assert_allclose(np.asarray(median.get_xydata()).T, [[0, 1, 2, 3], [0, 2, 3, 6]])
+    np.testing.assert_allclose(np.asarray(worst.get_ydata()), [0, 5, 10, 18])
+    edge = np.asarray(band.get_paths()[0].vertices)
+    assert {tuple(point) for point in edge if point[0] == 3} == {(3, 2), (3, 9)}
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "median",
+        "the worst direction",
+        "10 % to 90 %",
+    ]
+    assert median.get_linewidth() == worst.get_linewidth() == 3
     ax.figure.canvas.draw()
 
 
@@ -192,7 +216,7 @@ def test_an_approximation_of_a_line_is_a_line(ax):
         (lambda ax: painted.barrier(ax, {}), "there must be a barrier"),
         (
             lambda ax: painted.barrier(
-                ax, SimpleNamespace(coordinates=T, losses=jnp.ones((3, 11)), height=jnp.ones(3))
+                ax, curves.Barrier(coordinates=T, losses=jnp.ones((3, 11)), height=jnp.ones(3))
             ),
             r"must have one shape \(N,\).*Pick one lane",
         ),
@@ -203,16 +227,28 @@ def test_an_approximation_of_a_line_is_a_line(ax):
         ),
         (lambda ax: painted.persistence_diagram(ax, HILL), "persistence must be a Persistence"),
         (
-            lambda ax: painted.persistence_diagram(
-                ax, SimpleNamespace(births=jnp.ones(2), deaths=jnp.ones(3))
-            ),
+            lambda ax: painted.persistence_diagram(ax, PAIRS._replace(births=jnp.ones(2))),
             r"must have one shape \(P,\)",
         ),
         (
             lambda ax: painted.persistence_diagram(
-                ax, SimpleNamespace(births=jnp.ones(0), deaths=jnp.ones(0))
+                ax, PAIRS._replace(births=jnp.ones(0), deaths=jnp.ones(0))
             ),
             "a birth must be finite",
+        ),
+        (
+            lambda ax: painted.basin_profile(ax, HILL),
+            "profile must be a BasinProfile, got a Barrier",
+        ),
+        (
+            lambda ax: plots.basin_profile(ax, PROFILE._replace(worst=jnp.ones(3))),
+            r"quantiles \(Q, R\), got \(3,\), \(4,\), \(3,\), \(3, 4\)\. Pick one lane",
+        ),
+        (
+            lambda ax: plots.basin_profile(
+                ax, PROFILE._replace(quantiles=jnp.full((3, 4), jnp.nan))
+            ),
+            "values must be finite",
         ),
         (lambda ax: painted.loss_band(ax, HILL), "trajectory must be a Trajectory"),
         (

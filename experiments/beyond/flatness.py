@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
-from jaxgd import curvature, descent, losses, neurons, planes, plots
+from jaxgd import curvature, curves, descent, losses, neurons, planes, plots
 from jaxgd.types import Array, ArrayLike, Params
 
 FIGURE_SIZE = (13, 4.8)
@@ -43,15 +43,14 @@ class Results(NamedTuple):
     Attributes:
       values: (factors, examples): what the network says, which should not change.
       measures: (factors, 3): MEASURES.
-      rises: (factors, directions, radii): the rise of the loss along random unit directions.
-      worst: (factors, radii): the rise along the sharpest direction, the higher of its two ways.
+      profile: the loss by the distance from the params as trained: along random directions, and
+        in the worst.
       num_params: n.
     """
 
     values: Array
     measures: Array
-    rises: Array
-    worst: Array
+    profile: curves.BasinProfile
     num_params: int
 
 
@@ -70,19 +69,14 @@ def rescaled(params: Any, factor: ArrayLike) -> Any:
     return hidden * factor, output / factor
 
 
-def moved(params: Params, direction: Params, distance: ArrayLike) -> Params:
-    """A point at a distance from the params along a direction."""
-    return jax.tree.map(lambda p, d: p + distance * d, params, direction)
-
-
 def normalized(params: Params, direction: Params) -> Params:
     """A direction whose filters are as long as those of the params."""
     plane = planes.Plane(origin=params, directions=(direction,))
     return planes.filter_normalize(plane, filter_axis=-1, vectors="match").directions[0]
 
 
-def measure(params: Params, x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """The three measures, and the rises along random directions and along the sharpest."""
+def measure(params: Params, x: Array, y: Array) -> Array:
+    """The three measures."""
     key_top, key_trace, key_directions = jax.random.split(jax.random.key(1), 3)
     top = curvature.top_eigenpairs(
         key_top, RISK, params, x, y, num_pairs=1, num_iterations=NUM_ITERATIONS
@@ -96,16 +90,8 @@ def measure(params: Params, x: Array, y: Array) -> tuple[Array, Array, Array]:
         along = normalized(params, direction)
         return jnp.asarray(optax.tree.vdot(along, curvature.hvp(RISK, params, x, y)(along)))
 
-    def rises(direction: Params) -> Array:
-        unit = optax.tree.scale(1 / optax.tree.norm(direction), direction)
-        points = jax.vmap(lambda radius: RISK(moved(params, unit, radius), x, y))(RADII)
-        return points - RISK(params, x, y)
-
-    sharpest = jax.tree.map(lambda rows: rows[0], top.vectors)
-    both_ways = jnp.stack([rises(sharpest), rises(optax.tree.scale(-1, sharpest))])
     along = jax.vmap(curvature_along)(directions).mean()
-    measures = jnp.stack([top.values[0], trace.value, along])
-    return measures, jax.vmap(rises)(directions), both_ways.max(axis=0)
+    return jnp.stack([top.values[0], trace.value, along])
 
 
 def compute(seed: int = 0) -> Results:
@@ -125,10 +111,24 @@ def compute(seed: int = 0) -> Results:
         ).params  # fmt: skip
         copies = jax.vmap(rescaled, in_axes=(None, 0))(end, jnp.array(FACTORS))
         values = jax.vmap(predict, in_axes=(0, None))(copies, x)
-        return values, *jax.vmap(measure, in_axes=(0, None, None))(copies, x, y)
+        profile = curves.basin_profile(
+            jax.random.key(2), RISK, end, x, y, radii=RADII, num_directions=NUM_DIRECTIONS,
+            batch_size=NUM_DIRECTIONS,
+        )  # fmt: skip
+        return values, jax.vmap(measure, in_axes=(0, None, None))(copies, x, y), profile
 
-    values, measures, rises, worst = run(start, x, y)
-    return Results(values, measures, rises, worst, sum(leaf.size for leaf in start))
+    values, measures, profile = run(start, x, y)
+    return Results(values, measures, profile, sum(leaf.size for leaf in start))
+
+
+def rises(profile: curves.BasinProfile) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rise of the loss by radius: in the mean, in the median and in the worst direction."""
+    center = np.asarray(profile.center)
+    return (
+        np.asarray(profile.mean) - center,
+        np.asarray(profile.quantiles[1]) - center,
+        np.asarray(profile.worst) - center,
+    )
 
 
 def tables(results: Results) -> list[Table]:
@@ -139,9 +139,10 @@ def tables(results: Results) -> list[Table]:
         for factor, row in zip(FACTORS, measures, strict=True)
     ]
     sharpness, trace = measures[0, :2]
+    mean, _, worst = rises(results.profile)
     beside = [
-        (f"{radius:.3g}", f"{results.rises[0, :, j].mean():.3g}",
-         f"{radius**2 * trace / (2 * results.num_params):.3g}", f"{results.worst[0, j]:.3g}",
+        (f"{radius:.3g}", f"{mean[j]:.3g}",
+         f"{radius**2 * trace / (2 * results.num_params):.3g}", f"{worst[j]:.3g}",
          f"{radius**2 * sharpness / 2:.3g}")
         for j, radius in enumerate(RADII)
         if j % 3 == 0
@@ -161,9 +162,10 @@ def expectations(results: Results) -> list[Expectation]:
     values, measures = np.asarray(results.values), np.asarray(results.measures)
     change = np.abs(values - values[0]).max()
     ratios = measures.max(axis=0) / measures.min(axis=0)
-    mean = np.asarray(results.rises)[0, :, 0].mean()
+    mean, _, worst = rises(results.profile)
     quadratic = RADII[0] ** 2 * measures[0, 1] / (2 * results.num_params)
-    worst = float(results.worst[0, 0]) / (RADII[0] ** 2 * measures[0, 0] / 2)
+    typical = mean[0] / quadratic
+    highest = worst[0] / (RADII[0] ** 2 * measures[0, 0] / 2)
     return [
         Expectation("the function stays as it is", f"to {change:.0e}", bool(change < 1e-9)),
         Expectation(
@@ -178,8 +180,8 @@ def expectations(results: Results) -> list[Expectation]:
         ),
         Expectation(
             "near the params the mean rise is r^2 tr H / (2 n), the worst r^2 lambda_max / 2",
-            f"{mean / quadratic:.2f} and {worst:.2f} times",
-            bool(0.7 < mean / quadratic < 1.3 and 0.9 < worst < 1.1),
+            f"{typical:.2f} and {highest:.2f} times",
+            bool(0.7 < typical < 1.3 and 0.9 < highest < 1.1),
         ),
     ]
 
@@ -200,20 +202,15 @@ def draw(figure: Figure, results: Results) -> None:
     left.set_xlabel("factor between the layers")
     left.set_ylabel("measure, relative to that at factor 1")
     left.legend()
-    rises = np.asarray(results.rises)[0]
-    low, middle, high = np.quantile(rises, [0.05, 0.5, 0.95], axis=0)
-    right.fill_between(RADII, low, high, color=plots.COLOURS[0], alpha=0.3, label="5 % to 95 %")
-    right.loglog(RADII, middle, color=plots.COLOURS[0], label=f"median of {NUM_DIRECTIONS}")
-    right.loglog(RADII, results.worst[0], color=plots.COLOURS[1], label="the sharpest direction")
+    right.loglog()
+    plots.basin_profile(right, results.profile)
+    _, median, worst = rises(results.profile)
     sharpness, trace = measures[0, :2]
     for coefficient in (trace / results.num_params, sharpness):
         right.loglog(RADII, RADII**2 * coefficient / 2, color="0.5", ls=":", lw=1.5)
     right.set_title(
-        f"As trained, the worst direction rises {results.worst[0, 0] / middle[0]:.0f} times\n"
+        f"As trained, the worst direction rises {worst[0] / median[0]:.0f} times\n"
         "faster than a typical one (dotted: quadratics)",
         fontsize=11,
     )
-    right.set_xlabel("radius")
-    right.set_ylabel("rise of the loss")
-    right.legend()
     letters(left, right)

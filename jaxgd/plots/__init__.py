@@ -7,7 +7,7 @@ which colour-blind readers can tell apart, and viridis and cividis where colour 
 
 from jaxgd.plots._chains import backprop_trace, newton_path, residual_curve
 from jaxgd.plots._curvature import spectrum
-from jaxgd.plots._curves import barrier, curve_path, persistence_diagram
+from jaxgd.plots._curves import barrier, basin_profile, curve_path, persistence_diagram
 from jaxgd.plots._descents import descent_path, loss_band, loss_curve, projected_paths
 from jaxgd.plots._films import animate_descent
 from jaxgd.plots._interactive import interactive_backprop, interactive_descent, interactive_surface
@@ -33,6 +33,7 @@ __all__ = [
     "animate_descent",
     "backprop_trace",
     "barrier",
+    "basin_profile",
     "common_levels",
     "curve_path",
     "descent_path",

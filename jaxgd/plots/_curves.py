@@ -1,51 +1,21 @@
-"""What lies between two minima, and the minima of a surface in numbers."""
+"""What lies between two minima and around one, and the minima of a surface in numbers."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
 
 from jaxgd import _checks
+from jaxgd.curves import Barrier, BasinProfile
 from jaxgd.planes import Projection
 from jaxgd.plots import _inputs
 from jaxgd.plots._style import COLOURS, GREY, outline, pick
-
-
-class Barrier(Protocol):
-    """What ``curves.barrier`` returns: the losses along a line, and how high they rise."""
-
-    @property
-    def coordinates(self) -> Any:
-        """Shape (N,), from 0 to 1."""
-        ...
-
-    @property
-    def losses(self) -> Any:
-        """Shape (N,)."""
-        ...
-
-    @property
-    def height(self) -> Any:
-        """Shape (): the largest rise above the straight line between the two ends."""
-        ...
-
-
-class Persistence(Protocol):
-    """What ``surfaces.persistence`` returns: at which value each minimum is born and dies."""
-
-    @property
-    def births(self) -> Any:
-        """Shape (P,)."""
-        ...
-
-    @property
-    def deaths(self) -> Any:
-        """Shape (P,); inf for the lowest minimum."""
-        ...
+from jaxgd.surfaces import Persistence
 
 
 def barrier(ax: Axes, barrier: Barrier | Mapping[str, Barrier]) -> list[Line2D]:
@@ -61,16 +31,15 @@ def barrier(ax: Axes, barrier: Barrier | Mapping[str, Barrier]) -> list[Line2D]:
       One line per barrier.
 
     Raises:
-      TypeError: if a barrier has no coordinates, losses and height.
+      TypeError: if one is not a Barrier.
       ValueError: if coordinates and losses are not of one shape (N,), N at least 2.
 
     Example:
-      >>> from types import SimpleNamespace
       >>> import jax.numpy as jnp
       >>> from matplotlib.figure import Figure
-      >>> from jaxgd import plots
-      >>> t = jnp.linspace(0.0, 1.0, 5)
-      >>> hill = SimpleNamespace(coordinates=t, losses=4 * t * (1 - t), height=1.0)
+      >>> from jaxgd import curves, plots
+      >>> wells = lambda x: (x**2 - 1) ** 2
+      >>> hill = curves.barrier(wells, jnp.array(-1.0), jnp.array(1.0))
       >>> (line,) = plots.barrier(Figure().add_subplot(), hill)
       >>> line.get_label()
       'barrier 1'
@@ -102,9 +71,7 @@ def barrier(ax: Axes, barrier: Barrier | Mapping[str, Barrier]) -> list[Line2D]:
 
 
 def _line_of(where: str, name: str, value: Any) -> tuple[np.ndarray, np.ndarray, float]:
-    has_all = all(hasattr(value, part) for part in ("coordinates", "losses", "height"))
-    wanted = f"{name} must be a Barrier"
-    _checks.that(where, has_all, wanted, _checks.kind(value), error=TypeError)
+    _checks.instance(where, name, value, Barrier)
     t = _inputs.numbers(where, f"{name}.coordinates", value.coordinates)
     losses = _inputs.numbers(where, f"{name}.losses", value.losses)
     height = _inputs.numbers(where, f"{name}.height", value.height)
@@ -162,14 +129,12 @@ def persistence_diagram(ax: Axes, persistence: Persistence) -> PathCollection:
       The points.
 
     Raises:
-      TypeError: if ``persistence`` has no births and deaths.
+      TypeError: if ``persistence`` is not a Persistence.
       ValueError: if these are not of one shape (P,), or no birth is finite.
     """
     where = "plots.persistence_diagram"
     _inputs.flat_axes(where, ax)
-    has_all = hasattr(persistence, "births") and hasattr(persistence, "deaths")
-    wanted = "persistence must be a Persistence"
-    _checks.that(where, has_all, wanted, _checks.kind(persistence), error=TypeError)
+    _checks.instance(where, "persistence", persistence, Persistence)
     births = _inputs.numbers(where, "persistence.births", persistence.births)
     deaths = _inputs.numbers(where, "persistence.deaths", persistence.deaths)
     fits = births.ndim == 1 and births.shape == deaths.shape
@@ -192,3 +157,71 @@ def persistence_diagram(ax: Axes, persistence: Persistence) -> PathCollection:
     ax.set_xlabel("value of the minimum")
     ax.set_ylabel("value where it joins a deeper one")
     return points
+
+
+def basin_profile(ax: Axes, profile: BasinProfile, **line_kwargs: Any) -> list[Artist]:
+    """Draws how the loss rises with the distance from a point, for most directions and the worst.
+
+    Heights are above the loss at the point itself. On logarithmic axes (``ax.loglog()``) a
+    quadratic is a line of slope 2.
+
+    Args:
+      ax: where to draw.
+      profile: of ``curves.basin_profile``.
+      **line_kwargs: passed on to ``ax.plot`` for both lines.
+
+    Returns:
+      The line of the middle level, that of the worst direction, and the band from the lowest to
+      the highest level, where there are several.
+
+    Raises:
+      TypeError: if ``profile`` is not a BasinProfile.
+      ValueError: if its arrays do not fit each other, or no quantile is finite.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from matplotlib.figure import Figure
+      >>> from jaxgd import curves, plots
+      >>> profile = curves.basin_profile(
+      ...     jax.random.key(0),
+      ...     lambda x: x @ x,
+      ...     jnp.zeros(3),
+      ...     radii=jnp.linspace(0.0, 1.0, 5),
+      ...     num_directions=9,
+      ... )
+      >>> middle, worst, band = plots.basin_profile(Figure().add_subplot(), profile)
+      >>> middle.get_label(), band.get_label()
+      ('median', '5 % to 95 %')
+    """
+    where = "plots.basin_profile"
+    _inputs.flat_axes(where, ax)
+    _checks.instance(where, "profile", profile, BasinProfile)
+    radii, center, levels, quantiles, worst = (
+        _inputs.numbers(where, f"profile.{name}", getattr(profile, name))
+        for name in ("radii", "center", "levels", "quantiles", "worst")
+    )
+    fits = radii.ndim == levels.ndim == 1 and levels.size > 0 and center.shape == ()
+    fits = fits and quantiles.shape == levels.shape + radii.shape and worst.shape == radii.shape
+    wanted = "profile must have levels (Q,), radii and worst (R,), and quantiles (Q, R)"
+    shapes = ", ".join(str(part.shape) for part in (levels, radii, worst, quantiles))
+    _checks.that(where, fits, wanted, shapes, _inputs.PICK_A_LANE.format("profile"))
+    _inputs.some_value(where, quantiles, log=False)
+    order = np.argsort(levels)
+    levels, rises = levels[order], quantiles[order] - center
+    middle = len(levels) // 2
+    label = "median" if levels[middle] == 0.5 else f"{100 * levels[middle]:g} %"
+    plain: Any = normalize_kwargs(line_kwargs, Line2D)
+    (median,) = ax.plot(radii, rises[middle], **{"color": COLOURS[0], "label": label} | plain)
+    (highest,) = ax.plot(
+        radii, worst - center, **{"color": COLOURS[1], "label": "the worst direction"} | plain
+    )
+    drawn: list[Artist] = [median, highest]
+    if len(levels) > 1:
+        label = f"{100 * levels[0]:g} % to {100 * levels[-1]:g} %"
+        look: Any = {"color": median.get_color(), "alpha": 0.22, "lw": 0, "label": label}
+        drawn.append(ax.fill_between(radii, rises[0], rises[-1], **look))
+    ax.set_xlabel("distance from the point")
+    ax.set_ylabel("rise of the loss")
+    ax.legend(fontsize=9)
+    return drawn
