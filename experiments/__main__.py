@@ -175,7 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     """What may be said on the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments",
-        description="Recompute the study note: its numbers, its errors, its pictures.",
+        description="Recompute the numbers of the study note and go on from there: each experiment "
+        "asks a question, prints what it found beside what was expected, and draws a picture.",
         epilog=THE_NOTE,
     )
     parser.add_argument(
@@ -189,7 +190,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--list", action="store_true", help="list the experiments and their questions"
     )
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("results"), metavar="DIR")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("results"),
+        metavar="DIR",
+        help="the folder for pictures, numbers and the gallery, made where it is missing "
+        "(default: results)",
+    )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="for what is drawn at random"
     )
@@ -205,7 +213,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gallery",
         action="store_true",
-        help="write DIR/index.html, too: one page to turn, to play, to search, and to send",
+        help="write DIR/index.html, too: one page to turn, to play, to search, and to send; its "
+        'moving figures need Plotly: pip install -e ".[interactive]"',
     )
     return parser
 

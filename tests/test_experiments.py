@@ -86,6 +86,16 @@ def test_a_text_with_gaps_is_translated_with_what_stands_in_them():
     assert told == "一个离群点毁掉平方合页损失"
     assert languages.translate("nobody has translated this", "zh") == "nobody has translated this"
     assert languages.find("nobody has translated this", "zh") is None
+    # A template does not swallow a text that has no translation of its own.
+    assert languages.find("rate", "zh") == "学习率"
+    assert languages.find("rate and cost", "zh") == "学习率 和 代价"
+    for half in ("rate and nobody", "nobody of the rate", "nobody and cost and rate"):
+        assert languages.find(half, "zh") is None
+        assert languages.translate(half, "zh") == half
+    # A name in a gap stays as it is, and sentences are translated one by one, or not at all.
+    assert languages.find("The numbers: my/own file.", "zh") == "数值：my/own file。"
+    assert languages.find("The rate. The numbers: a/b.", "zh") is None
+    assert languages.find("The numbers: a/b. The numbers: c.", "zh") == "数值：a/b。数值：c。"
     assert languages.translate("SGD", "zh") == languages.translate("SGD", "en") == "SGD"
 
 
@@ -94,9 +104,9 @@ def test_every_translation_uses_each_gap_of_its_text():
 
     assert len(texts) > 300
     for text, translation in texts.items():
-        gaps = re.findall(r"\{(\d)\}", translation)
-        assert set(gaps) <= {str(i) for i in range(text.count("{}"))}, text
-        assert bool(gaps) == ("{}" in text), text
+        gaps, num_gaps = re.findall(r"\{(\d)\}", translation), len(languages.GAP.findall(text))
+        assert set(gaps) <= {str(i) for i in range(num_gaps)}, text
+        assert bool(gaps) == (num_gaps > 0), text
 
 
 def test_an_experiment_runs_alone_into_the_default_folder(tmp_path):

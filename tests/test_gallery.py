@@ -14,7 +14,7 @@ from playwright.sync_api import ConsoleMessage, FrameLocator, Page
 from experiments import load
 from experiments.__main__ import main
 from experiments.shell import languages, report
-from experiments.shell.gallery import typeset
+from experiments.shell.markup import typeset
 
 ROOT = report.NUMBERS_FILE.parent.parent.parent
 NAMES = ("neuron", "nonlinear_backprop", "gradient_descent", "loss_surface")
@@ -207,11 +207,19 @@ def test_the_page_is_read_in_chinese_and_back(opened, built):
     assert title.inner_text() == languages.translate(question, "zh")
     button = page.locator(f"{PLAYED} .controls button").first
     assert button.inner_text() == "播放"
-    assert page.locator(f"{PLAYED} output").inner_text() == "步 0"
+    until(page, PLAYED, "gd.dataset.drawn && gd._fullLayout.xaxis.title.text === 'θ₀（偏移）'")
+    assert "学习率 0.01" in inside(page, PLAYED, "gd._fullData.map(trace => trace.name)")
+    label = page.locator(f"{PLAYED} .plot").get_attribute("aria-label") or ""
+    assert label.startswith("逐步播放的下降。可播放的下降：代价，θ₀（偏移） 从 -1.5 到 2.5，")
+    alt = page.locator("#gradient_descent figure.picture img").get_attribute("alt")
+    assert (alt or "").startswith("拟合直线、代价上的路径")
+    assert page.locator(f"{PLAYED} output").inner_text() == "第 0 步"
     assert page.locator("#search").get_attribute("placeholder") == "词语、数值或编号"
     page.locator("#language").click()
     assert title.inner_text() == typeset(question)
     assert button.inner_text() == "Play"
+    until(page, PLAYED, "gd.dataset.drawn && gd._fullLayout.xaxis.title.text === 'θ₀ (bias)'")
+    assert page.locator("#gradient_descent figure.picture img").get_attribute("alt") != alt
 
 
 def test_a_page_may_open_in_chinese_and_no_text_is_missing(opened, tmp_path):
@@ -220,6 +228,7 @@ def test_a_page_may_open_in_chinese_and_no_text_is_missing(opened, tmp_path):
     assert page.locator("h1").inner_text() == "可以观看、可以转动的梯度下降"
     assert "data-lacks" not in chinese.html
     assert "12 个数值" in chinese.said
+    assert chinese.said.splitlines()[-1].startswith(f"画廊：{tmp_path}/index.html（5.")
 
 
 def test_chinese_terms_are_found_in_either_language(page):
@@ -580,5 +589,14 @@ def test_pages_within_the_page_take_its_language_and_its_theme(opened, built):
     page.click("#language")
     people.locator("html[lang=zh]").wait_for()
     assert people.locator("#all").inner_text() == "走完所有步"
+    # The frame is as high as what is in it, also when it has become less.
+    fits = """() => { const frame = document.querySelector("#nonlinear_backprop-play-0 iframe");
+        const height = frame.contentDocument.body.getBoundingClientRect().height;
+        return Math.abs(frame.clientHeight - height) < 4 && height; }"""
+    empty = page.wait_for_function(fits).json_value()
+    people.locator("#all").click()
+    page.wait_for_function(f"empty => ({fits})() > empty", arg=empty)
+    people.locator("#reset").click()
+    page.wait_for_function(f"empty => ({fits})() === empty", arg=empty)
     page.click("#theme")
     people.locator("body[data-theme=dark]").wait_for()

@@ -1,9 +1,5 @@
-"use strict";
-// A figure brings Plotly's own buttons and slider. Here they become buttons and sliders of the
-// page, which the keyboard and a screen reader reach; a figure is drawn once it comes into sight.
+// The page: its languages, light and dark, its search, and what happens at the start.
 
-const NARROW = 600; // pixels: below, the two halves of a figure stand one above the other
-const MOST_SOLIDS = 8; // browsers give up the oldest of some 16 WebGL contexts without a word
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const root = document.documentElement;
 
@@ -31,8 +27,19 @@ function says(element, text) {
   return element;
 }
 
+const NAMED = ["alt", "aria-label", "title"]; // attributes that are read or heard
+
 function setLanguage(language) {
   root.lang = language;
+  for (const name of NAMED) {
+    for (const element of document.querySelectorAll(`[data-zh-${name}]`)) {
+      if (language === "en" && !element.hasAttribute(`data-en-${name}`)) continue;
+      if (!element.hasAttribute(`data-en-${name}`)) {
+        element.setAttribute(`data-en-${name}`, element.getAttribute(name));
+      }
+      element.setAttribute(name, element.getAttribute(`data-${language}-${name}`));
+    }
+  }
   for (const element of document.querySelectorAll("[data-zh]")) {
     if (language === "en" && element.dataset.en === undefined) continue; // as it was written
     element.dataset.en ??= element.innerHTML;
@@ -75,227 +82,6 @@ function themeOf(layout) {
   }
   return update;
 }
-
-// --- figures
-
-const drawn = new Set();
-const inSight = new Set();
-
-class GalleryFigure {
-  constructor(box) {
-    this.box = box;
-    this.plot = box.querySelector(".plot");
-    this.controls = box.querySelector(".controls");
-  }
-
-  read() {
-    const figure = JSON.parse(this.box.querySelector("script").textContent);
-    const layout = figure.layout;
-    this.solid = Boolean(layout.scene && figure.data.some((trace) => trace.type === "surface"));
-    this.narrow = layout.meta.narrow;
-    this.wide = Object.fromEntries(
-      Object.keys(this.narrow).map((key) => [key, valueAt(layout, key)]));
-    this.isNarrow = this.plot.clientWidth < NARROW;
-    if (this.isNarrow) {
-      for (const [key, value] of Object.entries(this.narrow)) setAt(layout, key, value);
-    }
-    this.start = structuredClone({
-      camera: layout.scene?.camera,
-      ranges: ["xaxis", "yaxis", "xaxis2", "yaxis2"]
-        .filter((axis) => layout[axis])
-        .map((axis) => [axis, layout[axis].range ?? null]),
-    });
-    if (layout.height) this.plot.style.height = `${layout.height}px`;
-    this.plot.classList.toggle("tall", "xaxis2.domain" in this.narrow);
-    this.plot.classList.toggle("chain", layout.meta.width > 0);
-    this.plot.style.minWidth = `${layout.meta.width}px`;
-    this.buildControls(layout.updatemenus ?? [], layout.sliders ?? []);
-    for (const key of ["updatemenus", "sliders", "title", "height"]) delete layout[key];
-    layout.autosize = true;
-    const cartesian = "xaxis2.domain" in this.narrow;
-    layout.margin = cartesian ? { l: 55, r: 15, t: 40, b: 50 } : { l: 5, r: 5, t: 30, b: 10 };
-    if (this.solid) this.turnByKeys();
-    return figure;
-  }
-
-  async draw() {
-    loadPlotly();
-    if (this.solid) makeRoom(this);
-    drawn.add(this.plot);
-    const config = { responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false };
-    const { data, layout, frames } = this.figure;
-    await Plotly.newPlot(this.plot, data, layout, config);
-    if (frames) await Plotly.addFrames(this.plot, frames);
-    await Plotly.relayout(this.plot, themeOf(layout));
-    this.plot.on("plotly_animatingframe", (event) => this.follow(event.name));
-    this.open?.();
-    delete this.open;
-    this.plot.dataset.drawn = "true";
-  }
-
-  resize() {
-    const isNarrow = this.plot.clientWidth < NARROW;
-    if (isNarrow === this.isNarrow || !drawn.has(this.plot)) return;
-    this.isNarrow = isNarrow;
-    Plotly.relayout(this.plot, this.shape());
-  }
-
-  purge() {
-    // Plotly keeps what was turned and chosen in the very data and layout it was given.
-    this.figure = { ...this.figure, data: this.plot.data, layout: this.plot.layout };
-    Plotly.purge(this.plot);
-    drawn.delete(this.plot);
-    delete this.plot.dataset.drawn;
-  }
-
-  shape() {
-    return structuredClone(this.isNarrow ? this.narrow : this.wide);
-  }
-
-  buildControls(menus, sliders) {
-    for (const menu of menus) {
-      const plays = menu.buttons.some((button) => button.method === "animate");
-      if (plays && still.matches) continue;
-      const group = make("div", { className: "choice" });
-      menu.buttons.forEach((button, i) => {
-        const element = says(make("button", { type: "button" }), button.label);
-        if (menu.showactive !== false) {
-          element.setAttribute("aria-pressed", String(i === (menu.active ?? 0)));
-        }
-        element.addEventListener("click", () => {
-          if (menu.showactive !== false) {
-            for (const other of group.children) {
-              other.setAttribute("aria-pressed", String(other === element));
-            }
-          }
-          this.call(button.method, button.args);
-        });
-        group.append(element);
-      });
-      this.controls.append(group);
-    }
-    for (const slider of sliders) this.addSlider(slider);
-    const tools = make("div", { className: "tools" });
-    const tool = (label, action) => {
-      const element = says(make("button", { type: "button" }), label);
-      element.addEventListener("click", action);
-      tools.append(element);
-    };
-    tool("Reset view", () => this.reset());
-    tool("Save PNG", () => Plotly.downloadImage(this.plot, { filename: this.box.id, scale: 2 }));
-    if (document.fullscreenEnabled) tool("Full screen", () => this.fillScreen());
-    this.controls.append(tools);
-  }
-
-  call(method, args) {
-    // Plotly writes into what it is given, so it gets a copy; and it rejects, with no reason, the
-    // promise of an animation that another one interrupts.
-    Plotly[method](this.plot, ...structuredClone(args))?.catch((reason) => {
-      if (reason !== undefined) throw reason;
-    });
-  }
-
-  addSlider(slider) {
-    const names = slider.steps.map((step) => step.label);
-    const prefix = slider.currentvalue.prefix;
-    const input = make("input", { type: "range", min: 0, max: names.length - 1, step: 1 });
-    const output = make("output");
-    input.value = slider.active;
-    input.setAttribute("aria-label", `Shown ${prefix.trim() || "moment"}`);
-    this.follow = (name) => {
-      const index = names.indexOf(name);
-      if (index >= 0) input.value = index;
-      output.textContent = `${words(prefix.trim())} ${name}`.trim();
-      input.setAttribute("aria-valuetext", output.textContent);
-    };
-    spoken.push(() => this.follow(names[input.value]));
-    this.follow(names[slider.active]);
-    // The answer is not shown before the question: a player opens at its first step.
-    this.open = () => {
-      input.value = 0;
-      input.dispatchEvent(new Event("input"));
-    };
-    input.addEventListener("input", () => {
-      const step = slider.steps[input.value];
-      this.follow(step.label);
-      this.call(step.method, step.args);
-    });
-    this.controls.append(make("div", { className: "steps" }, input, output));
-    if (still.matches) {
-      const note = "Your system asks for no motion: move the slider instead of playing.";
-      this.box.querySelector(".notes").append(says(make("li"), note));
-    }
-  }
-
-  reset() {
-    const update = {};
-    if (this.start.camera) update["scene.camera"] = structuredClone(this.start.camera);
-    for (const [axis, range] of this.start.ranges) {
-      update[range ? `${axis}.range` : `${axis}.autorange`] = range ? [...range] : true;
-    }
-    Plotly.relayout(this.plot, update);
-  }
-
-  async fillScreen() {
-    await (document.fullscreenElement ? document.exitFullscreen() : this.box.requestFullscreen());
-  }
-
-  turnByKeys() {
-    this.plot.setAttribute("role", "application");
-    this.plot.setAttribute("aria-label",
-      `${this.plot.getAttribute("aria-label")} Arrow keys turn it, plus and minus come nearer and go away.`);
-    this.plot.addEventListener("keydown", (event) => {
-      const turn = { ArrowLeft: [-0.12, 0, 1], ArrowRight: [0.12, 0, 1], ArrowUp: [0, 0.1, 1],
-        ArrowDown: [0, -0.1, 1], "+": [0, 0, 0.9], "=": [0, 0, 0.9], "-": [0, 0, 1.1] }[event.key];
-      if (!turn || !drawn.has(this.plot)) return;
-      event.preventDefault();
-      const { x, y, z } = this.plot._fullLayout.scene.camera.eye;
-      const radius = Math.hypot(x, y, z) * turn[2];
-      const around = Math.atan2(y, x) + turn[0];
-      const up = Math.min(1.5, Math.max(-1.5, Math.asin(z / Math.hypot(x, y, z)) + turn[1]));
-      Plotly.relayout(this.plot, { "scene.camera.eye": {
-        x: radius * Math.cos(up) * Math.cos(around),
-        y: radius * Math.cos(up) * Math.sin(around),
-        z: radius * Math.sin(up),
-      } });
-    });
-  }
-}
-
-function valueAt(object, path) {
-  return path.split(".").reduce((value, key) => value?.[key], object) ?? null;
-}
-
-function setAt(object, path, value) {
-  const keys = path.split(".");
-  const last = keys.pop();
-  keys.reduce((inner, key) => (inner[key] ??= {}), object)[last] = value;
-}
-
-function makeRoom(wanted) {
-  const solids = [...figures.values()].filter((f) => f.solid && f !== wanted && drawn.has(f.plot));
-  const hidden = solids.filter((figure) => !inSight.has(figure.plot));
-  while (solids.length >= MOST_SOLIDS && hidden.length) {
-    const oldest = hidden.shift();
-    solids.splice(solids.indexOf(oldest), 1);
-    oldest.purge();
-  }
-}
-
-// Five megabytes of script: read when the first figure is near, after the page itself is there.
-function loadPlotly() {
-  if (window.Plotly) return;
-  document.head.append(make("script", { textContent: document.getElementById("plotly").textContent }));
-}
-
-const figures = new Map();
-const watcher = new IntersectionObserver((changes) => {
-  for (const { target, isIntersecting } of changes) {
-    if (isIntersecting) inSight.add(target);
-    else inSight.delete(target);
-    if (isIntersecting && !drawn.has(target)) figures.get(target).draw();
-  }
-}, { rootMargin: "400px 0px" });
 
 // --- search
 

@@ -2,11 +2,10 @@
 
 The page asks nothing of any network: pictures, figures, styles, scripts and Plotly's own
 library are in the file. ``gallery.html`` is its skeleton, ``gallery.css`` its look, and
-``gallery.js`` what happens on it.
+``gallery.js`` what happens on it; figures and playgrounds have files of their own.
 """
 
 import base64
-import html
 import io
 import json
 import pathlib
@@ -21,30 +20,11 @@ from PIL import Image
 
 import jaxgd
 from experiments.data import THE_NOTE
-from experiments.shell import languages, playgrounds, report
+from experiments.shell import figures, languages, playgrounds, report
+from experiments.shell.markup import attribute, element, in_script, plain, prose
 from experiments.shell.report import Table, Verdict, is_numeric, shown_value
 
 HERE = pathlib.Path(__file__).parent
-PLOTLY_MISSING = (
-    'Surfaces to turn and descents to play need Plotly: pip install -e ".[interactive]"'
-)
-
-
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-SIGNS = (
-    (r"sqrt\(ln\(x\^2\)\)", "√(ln x²)"),
-    (r"sqrt\(", "√("),
-    (r"sqrt ", "√"),
-    (r"\^2", "²"),
-    (r"<=", "≤"),
-    (r">=", "≥"),
-    (r"\blambda_max\b", "λ_max"),
-    (r"(?:(?<=\d) |\b)alpha\b", "α"),
-    (r"(?:(?<=\d) |\b)beta\b", "β"),
-    (r"(?:(?<=\d) |\b)lambda\b", "λ"),
-    (r"\btheta0\b", "θ₀"),
-    (r"\btheta1\b", "θ₁"),
-)
 BUTTON = ' type="button" id="errata" aria-pressed="false"'
 # What the page's script says: it finds the other languages in the page.
 SPOKEN = (
@@ -59,6 +39,8 @@ SPOKEN = (
     "contour, log",
     "step",
     "stage",
+    "step {}",
+    "Arrow keys turn it, plus and minus come nearer and go away.",
     "Dark",
     "Nothing found",
     "{} sections, {} rows",
@@ -122,7 +104,7 @@ def entry(
         caption=(experiment.draw.__doc__ or "").strip().splitlines()[0],
         tables=[*experiment.tables(results), *report.expectations_tables(expectations)],
         ids=frozenset(report.numbers_of(experiment, results)),
-        figures=_figures(experiment, results),
+        figures=figures.figures_of(experiment, results),
         playgrounds=playgrounds.pages_of(experiment),
     )
 
@@ -138,8 +120,9 @@ def write(
     text = page(entries, verdicts, seed, language)
     size = f"{len(text.encode()) / 1e6:.1f} MB"
     path.write_text(text.replace("{{size}}", size), encoding="utf-8")
-    missing = f"    {PLOTLY_MISSING}\n" if any(e.figures is None for e in entries) else ""
-    return f"{missing}The gallery: {path} ({size}); open it in a browser, it needs no network."
+    told = f"The gallery: {path} ({size}); open it in a browser, it needs no network."
+    missing = [figures.PLOTLY_MISSING] if any(each.figures is None for each in entries) else []
+    return "\n".join(languages.translate(line, language) for line in [*missing, told])
 
 
 def page(
@@ -155,53 +138,49 @@ def page(
     parts = {
         "style": _part("css"),
         "contents": "\n".join(
-            "<li>" + _element("a", words, f' href="#{i}"') + "</li>" for i, words in contents
+            "<li>" + element("a", words, f' href="#{i}"') + "</li>" for i, words in contents
         ),
         "language": language,
-        "lead": _element("p", LEAD, ' class="lead"'),
-        "note": _element("p", THE_NOTE),
-        "title": _element("h1", "Descent to watch and to turn"),
-        "skip": _element("a", "Skip to the experiments", ' class="skip" href="#main"'),
-        "search": _element("label", "Search", ' for="search"'),
-        "contents_title": _element("summary", "Contents"),
-        "texts": json.dumps(
-            {
-                other: {text: languages.translate(text, other) for text in SPOKEN}
-                for other in languages.LANGUAGES
-            },
-            ensure_ascii=False,
-        ),
-        "notice": _element("p", PLOTLY_MISSING, ' class="notice"') if still else "",
+        "lead": element("p", LEAD, ' class="lead"'),
+        "note": element("p", THE_NOTE),
+        "title": element("h1", "Descent to watch and to turn"),
+        "skip": element("a", "Skip to the experiments", ' class="skip" href="#main"'),
+        "search": element("label", "Search", ' for="search"'),
+        "contents_title": element("summary", "Contents"),
+        "spoken": _spoken(entries),
+        "notice": element("p", figures.PLOTLY_MISSING, ' class="notice"') if still else "",
         "experiments": "\n".join(_experiment(each, verdicts) for each in entries),
         "numbers": _numbers(verdicts, computed_in) if verdicts else "",
         "made": f"jaxgd {jaxgd.__version__}, JAX {jax.__version__}, seed {seed}",
         "command": "python -m experiments " + " ".join([*names, "--gallery"]),
-        "plotly": f'<script type="text/plain" id="plotly">{_plotly_js()}</script>'
+        "plotly": f'<script type="text/plain" id="plotly">{figures.plotly_js()}</script>'
         if moving
         else "",
-        "script": _part("js") + playgrounds.script(),
+        "script": figures.script() + _part("js") + playgrounds.script(),
     }
-    parts["made_by"] = _element("p", f"Made by ``{parts['command']}`` with {parts['made']}. This "
+    parts["made_by"] = element("p", f"Made by ``{parts['command']}`` with {parts['made']}. This "
                                 "page is one file of {{size}}; it needs no network.")  # fmt: skip
     return re.sub(
         r"\{\{(\w+)\}\}", lambda m: parts.get(m[1], m[0]), _part("html")
     )  # one pass: what is filled in is not searched again
 
 
+def _spoken(entries: Sequence[Entry]) -> str:
+    """What the script says, by language: its own words and those within the figures."""
+    shown = {text for each in entries for figure, _ in (each.figures or {}).values()
+             for text in figures.words_in(figure)}  # fmt: skip
+    texts = {
+        language: {text: languages.find(text, language) for text in sorted({*SPOKEN, *shown})}
+        for language in languages.LANGUAGES
+    }
+    lacking = [text for known in texts.values() for text, found in known.items() if found is None]
+    lacks = f' data-lacks="{plain("; ".join(lacking))}"' if lacking else ""
+    data = in_script(json.dumps(texts, ensure_ascii=False))
+    return f'<script type="application/json" id="texts"{lacks}>{data}</script>'
+
+
 def _part(kind: str) -> str:
     return (HERE / f"gallery.{kind}").read_text(encoding="utf-8")
-
-
-def _plotly_js() -> str:
-    """Plotly's library for the browser."""
-    from plotly.offline import get_plotlyjs  # noqa: PLC0415
-
-    return _in_script(get_plotlyjs())
-
-
-def _in_script(text: str) -> str:
-    """No closing tag inside may end it early; in a string the escape reads the same."""
-    return text.replace("</script", "<\\/script")
 
 
 def _few_colours(picture: pathlib.Path) -> tuple[bytes, tuple[int, int]]:
@@ -228,90 +207,34 @@ def _in_words(experiment: ModuleType, figure: Figure) -> str:
             panels.append(f"{title} ({against})" if against else title)
     said = (experiment.draw.__doc__ or "").strip().splitlines()[0]
     told = " ".join([said, *(["Panels: " + "; ".join(panels) + "."] if panels else [])])
-    return told.replace("$", "")  # of mathematics in TeX
-
-
-def _figures(experiment: ModuleType, results: Any) -> dict[str, Any] | None:
-    if not hasattr(experiment, "interactive"):
-        return {}
-    try:
-        figures = experiment.interactive(results)
-    except ModuleNotFoundError:
-        return None
-    return {title: (figure.to_json(), figure.layout.meta) for title, figure in figures.items()}
-
-
-def _text(words: Any) -> str:
-    return html.escape(str(words))
-
-
-def typeset(words: str) -> str:
-    """A text with its formulas as they are printed: √(ln x²), λ, 10⁻⁵."""
-    for written, printed in SIGNS:
-        words = re.sub(written, printed, words)
-    return re.sub(r"\b1e(-?)0?(\d+)\b", lambda m: "10" + (m[1] + m[2]).translate(RAISED), words)
-
-
-def _line(words: str) -> str:
-    """A line of HTML, with formulas typeset and ``code`` as in a docstring."""
-    parts = re.split(r"``?(.+?)``?", " ".join(words.split()))
-    return "".join(
-        f"<code>{_text(part)}</code>" if i % 2 else _text(typeset(part))
-        for i, part in enumerate(parts)
-    )
-
-
-def _element(tag: str, words: str, more: str = "") -> str:
-    """An element that holds a line, in every language."""
-    said = languages.attributes(words, _line)
-    return f"<{tag}{more}{said}>{_line(words)}</{tag.split(maxsplit=1)[0]}>"
-
-
-def _prose(words: str) -> str:
-    return "\n".join(_element("p", paragraph) for paragraph in words.split("\n\n"))
+    return " ".join(told.replace("$", "").split())  # the dollars are those of TeX
 
 
 def _experiment(each: Entry, verdicts: Sequence[Verdict]) -> str:
     picture = base64.b64encode(each.picture).decode()
     width, height = each.size
     own = [verdict for verdict in verdicts if verdict.record["id"] in each.ids]
-    figures = (
-        _figure(f"{each.name}-{i}", title, *figure)
+    turned_and_played = (
+        figures.place(f"{each.name}-{i}", title, *figure)
         for i, (title, figure) in enumerate((each.figures or {}).items())
     )
     return f"""
 <section class="experiment" id="{each.name}" aria-labelledby="{each.name}-title">
-<p class="name"><code>{_text(each.name)}</code></p>
-{_element("h2", each.question, f' id="{each.name}-title" tabindex="-1"')}
-<details class="expectation">{_element("summary", "What to expect")}
-{_prose(each.expectation)}</details>
-{"".join(figures)}
+<p class="name"><code>{plain(each.name)}</code></p>
+{element("h2", each.question, f' id="{each.name}-title" tabindex="-1"')}
+<details class="expectation">{element("summary", "What to expect")}
+{prose(each.expectation)}</details>
+{"".join(turned_and_played)}
 {playgrounds.figures(each.name, each.playgrounds)}
 <figure class="picture">
 <div class="sheet"><img src="data:image/png;base64,{picture}" width="{width}" height="{height}"
-decoding="async" alt="{_text(each.alt)}"></div>
-<button type="button" class="enlarge" aria-pressed="false">{_element("span", "Enlarge")}</button>
-{_element("figcaption", each.caption)}
+decoding="async" {attribute("alt", each.alt)}></div>
+<button type="button" class="enlarge" aria-pressed="false">{element("span", "Enlarge")}</button>
+{element("figcaption", each.caption)}
 </figure>
 {"".join(_table(table) for table in each.tables)}
 {_own_numbers(own) if own else ""}
 </section>"""
-
-
-def _figure(name: str, title: str, figure: str, meta: Mapping[str, Any]) -> str:
-    """A place for a figure, its controls, its words, and its data, drawn when it is reached."""
-    notes = "".join(_element("li", note) for note in meta["notes"])
-    words = _text(meta["description"])
-    return f"""
-<figure class="interactive" id="{name}" aria-labelledby="{name}-title">
-{_element("h3", title, f' id="{name}-title"')}
-<div class="controls" role="group" aria-label="Controls of: {_text(title)}"></div>
-<div class="frame"><div class="plot" tabindex="0" role="img"
-aria-label="{_text(title)}. {words}"></div></div>
-<ul class="notes">{notes}</ul>
-<details class="words">{_element("summary", "In words")}<p>{words}</p></details>
-<script type="application/json">{_in_script(figure)}</script>
-</figure>"""
 
 
 def _table(table: Table, kind: str = "found") -> str:
@@ -320,15 +243,15 @@ def _table(table: Table, kind: str = "found") -> str:
     def cells(tag: str, row: Iterable[Any]) -> str:
         return "".join(
             f"<{tag}{' class=number' if right else ''}{' scope=col' if tag == 'th' else ''}"
-            f"{_known(str(cell), needed=tag == 'th')}>{_text(cell)}</{tag}>"
+            f"{_known(str(cell), needed=tag == 'th')}>{plain(cell)}</{tag}>"
             for cell, right in zip(row, numeric, strict=True)
         )
 
     rows = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)
-    title = _text(table.title)
+    label = attribute("aria-label", f"Table: {table.title}")
     return f"""
-<div class="scroll" tabindex="0" role="region" aria-label="Table: {title}">
-<table class="{kind}"><caption{languages.attributes(table.title)}>{title}</caption>
+<div class="scroll" tabindex="0" role="region" {label}>
+<table class="{kind}"><caption{languages.attributes(table.title)}>{plain(table.title)}</caption>
 <thead><tr>{cells("th", table.header)}</tr></thead>
 <tbody>
 {rows}
@@ -353,13 +276,13 @@ def _own_numbers(verdicts: Sequence[Verdict]) -> str:
     ]  # fmt: skip
     header = ("id", "quantity", "the note", "computed", "verdict")
     table = _table(Table("Its numbers in the note", header, rows), "verdicts")
-    summary = _element("span", "Its numbers in the note")
+    summary = element("span", "Its numbers in the note")
     return f"<details><summary>{summary}: {_counts(verdicts)}</summary>{table}</details>"
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
     kinds = [verdict.kind for verdict in verdicts]
-    return ", ".join(f"{kinds.count(k)} {_element('span', k)}" for k in report.KINDS if k in kinds)
+    return ", ".join(f"{kinds.count(k)} {element('span', k)}" for k in report.KINDS if k in kinds)
 
 
 def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str:
@@ -369,7 +292,7 @@ def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str
         id_ = v.record["id"]
         where = computed_in.get(id_, "")
         cells = "".join(
-            f"<td{_known(cell, needed=i == 0)}>{_text(cell)}</td>"
+            f"<td{_known(cell, needed=i == 0)}>{plain(cell)}</td>"
             for i, cell in enumerate(
                 (
                     v.record["quantity"],
@@ -379,24 +302,25 @@ def _numbers(verdicts: Sequence[Verdict], computed_in: Mapping[str, str]) -> str
             )
         )
         look = v.kind.lower().replace(" ", "-")
-        badge = _element("span", v.kind, f' class="badge {look}"')
-        badge += f" <span{languages.attributes(v.reason)}>{_text(v.reason)}</span>"
+        badge = element("span", v.kind, f' class="badge {look}"')
+        badge += f" <span{languages.attributes(v.reason)}>{plain(v.reason)}</span>"
         rows.append(
-            f'<tr data-kind="{v.kind}"><td><a href="#{where}">{_text(id_)}</a></td>{cells}'
+            f'<tr data-kind="{v.kind}"><td><a href="#{where}">{plain(id_)}</a></td>{cells}'
             f"<td>{badge}</td></tr>"
         )
     header = "".join(
-        _element("th", words, " scope=col")
+        element("th", words, " scope=col")
         for words in ("id", "quantity", "the note", "computed", "verdict")
     )
     return f"""
 <section class="experiment" id="numbers" aria-labelledby="numbers-title">
-{_element("h2", "Which numbers of the note are right?", ' id="numbers-title" tabindex="-1"')}
-{_element("p", report.count(verdicts))}
-{_element("p", ERRATA)}
-<p>{_element("button", "Show the errata only", BUTTON)}</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Table: the numbers of the note">
-<table class="verdicts">{_element("caption", "The numbers of the note")}
+{element("h2", "Which numbers of the note are right?", ' id="numbers-title" tabindex="-1"')}
+{element("p", report.count(verdicts))}
+{element("p", ERRATA)}
+<p>{element("button", "Show the errata only", BUTTON)}</p>
+<div class="scroll" tabindex="0" role="region"
+{attribute("aria-label", "Table: The numbers of the note")}>
+<table class="verdicts">{element("caption", "The numbers of the note")}
 <thead><tr>{header}</tr></thead>
 <tbody>
 {chr(10).join(rows)}

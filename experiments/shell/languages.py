@@ -1,7 +1,9 @@
 """Texts in another language: the English text is the key, one catalogue file per language.
 
-A key may hold ``{}``, which stands for any text; the translation says with ``{0}``, ``{1}``, ...
-where it goes. What stands there is translated, too, if the catalogue has it.
+A key may hold ``{}``, which stands for a text that is translated in its turn, and ``{!}``, which
+stands for a name or a path that is the same in every language; the translation says with ``{0}``,
+``{1}``, ... where each goes. Where the text in a gap has no translation, the whole has none: no
+sentence is half in one language.
 """
 
 import functools
@@ -9,13 +11,28 @@ import html
 import json
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.shell.report import Expectation, Table
 
 LANGUAGES = ("en", "zh")
+GAP = re.compile(r"\{!?\}")
 FOLDER = pathlib.Path(__file__).parent.parent / "data"
+
+
+class Template(NamedTuple):
+    """A text with gaps.
+
+    Attributes:
+      pattern: of the English text; a group for each gap.
+      is_name: for each gap, whether what stands in it stays as it is.
+      translation: with the numbers of the gaps.
+    """
+
+    pattern: re.Pattern[str]
+    is_name: tuple[bool, ...]
+    translation: str
 
 
 class Catalogue(NamedTuple):
@@ -23,11 +40,11 @@ class Catalogue(NamedTuple):
 
     Attributes:
       whole: texts without a gap.
-      templates: patterns for texts with gaps, and their translations, the longest first.
+      templates: texts with gaps, the longest first.
     """
 
     whole: Mapping[str, str]
-    templates: tuple[tuple[re.Pattern[str], str], ...]
+    templates: tuple[Template, ...]
 
 
 @functools.cache
@@ -36,29 +53,58 @@ def catalogue(language: str) -> Catalogue:
     if language == "en":
         return Catalogue({}, ())
     texts = json.loads((FOLDER / f"texts.{language}.json").read_text(encoding="utf-8"))
-    templates = (key for key in texts if "{}" in key)
-    gaps = sorted(templates, key=lambda key: len(key.replace("{}", "")), reverse=True)
-    patterns = ("(.+?)".join(re.escape(part) for part in key.split("{}")) for key in gaps)
-    templates = tuple(
-        (re.compile(pattern, re.DOTALL), texts[key])
-        for pattern, key in zip(patterns, gaps, strict=True)
+    with_gaps = sorted(
+        filter(GAP.search, texts), key=lambda key: len(GAP.sub("", key)), reverse=True
     )
-    return Catalogue({key: text for key, text in texts.items() if "{}" not in key}, templates)
+    templates = (
+        Template(
+            pattern=re.compile("(.+?)".join(map(re.escape, GAP.split(key))), re.DOTALL),
+            is_name=tuple(gap == "{!}" for gap in GAP.findall(key)),
+            translation=texts[key],
+        )
+        for key in with_gaps
+    )
+    whole = {key: text for key, text in texts.items() if not GAP.search(key)}
+    return Catalogue(whole, tuple(templates))
 
 
 def find(text: str, language: str) -> str | None:
-    """The translation of a text; None if the catalogue has none."""
+    """The translation of a text; None if the catalogue has none for all of it.
+
+    What is no text of the catalogue may be several of them, one sentence after the other.
+    """
     if language == "en" or not needs_words(text):
         return text
     known = catalogue(language)
     text = " ".join(text.split())
     if text in known.whole:
         return known.whole[text]
-    for pattern, wanted in known.templates:
-        match = pattern.fullmatch(text)
-        if match:
-            return wanted.format(*(translate(gap, language) for gap in match.groups()))
-    return None
+    sentences = re.split(r"(?<=[^\s.]\.) ", text)
+    ways = [_sentences(sentences, language)] if sentences[1:] else []
+    ways += (_filled(template, text, language) for template in known.templates)
+    return next((found for found in ways if found is not None), None)
+
+
+def _sentences(sentences: Sequence[str], language: str) -> str | None:
+    """The translations of sentences in a row; None if one of them has none."""
+    found = [find(sentence, language) for sentence in sentences]
+    for i, sentence in enumerate(sentences):
+        title = find(sentence[:-1], language) if found[i] is None else None
+        found[i] = f"{title}。" if title is not None else found[i]
+    known = [sentence for sentence in found if sentence is not None]
+    return "".join(known) if len(known) == len(found) else None
+
+
+def _filled(template: Template, text: str, language: str) -> str | None:
+    """The translation of a text with gaps; None if it is another text, or a gap has none."""
+    match = template.pattern.fullmatch(text)
+    if match is None:
+        return None
+    gaps = [
+        gap if is_name else find(gap, language)
+        for gap, is_name in zip(match.groups(), template.is_name, strict=True)
+    ]
+    return None if None in gaps else template.translation.format(*gaps)
 
 
 def translate(text: str, language: str) -> str:
@@ -87,7 +133,7 @@ def expectation(expectation: Expectation, language: str) -> Expectation:
     )
 
 
-def attributes(text: str, layout: Callable[[str], str] = html.escape) -> str:
+def attributes(text: str, layout: Callable[[str], str] = html.escape, of: str = "") -> str:
     """What an element of a page carries beside its English text: the other languages.
 
     A text that a catalogue lacks is marked, so that a test finds it.
@@ -95,6 +141,8 @@ def attributes(text: str, layout: Callable[[str], str] = html.escape) -> str:
     Args:
       text: in English.
       layout: makes HTML of a text.
+      of: the attribute that holds the text, such as ``-alt`` with its hyphen; what stands
+        between the tags if empty.
 
     Returns:
       Attributes of an element, or nothing for a text without words.
@@ -105,6 +153,6 @@ def attributes(text: str, layout: Callable[[str], str] = html.escape) -> str:
     return "".join(
         f' data-lacks="{language}"'
         if found is None
-        else f' data-{language}="{html.escape(layout(found))}"'
+        else f' data-{language}{of}="{html.escape(layout(found))}"'
         for language, found in texts
     )

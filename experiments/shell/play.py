@@ -73,8 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         help="what is seen of a variable; once for each",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("results/playground.html"), metavar="HTML"
-    )
+        "--out", type=pathlib.Path, default=pathlib.Path("results/playground.html"), metavar="HTML",
+        help="the page to write (default: results/playground.html)",
+    )  # fmt: skip
     return parser
 
 

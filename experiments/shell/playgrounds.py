@@ -1,6 +1,5 @@
 """Pages within the gallery, in which an experiment is done by hand."""
 
-import html
 import json
 import pathlib
 import re
@@ -8,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from experiments.shell import languages
+from experiments.shell.markup import attribute, element
 from jaxgd import plots
 
 HERE = pathlib.Path(__file__).parent
@@ -50,8 +49,8 @@ def figures(name: str, pages: Mapping[str, str]) -> str:
     return "".join(
         f"""
 <figure class="playground" id="{name}-play-{i}" aria-labelledby="{name}-play-{i}-title">
-<h3 id="{name}-play-{i}-title"{languages.attributes(title)}>{html.escape(title)}</h3>
-<iframe title="{html.escape(title)}"></iframe>
+{element("h3", title, f' id="{name}-play-{i}-title"')}
+<iframe {attribute("title", title)}></iframe>
 <script type="application/json">{json.dumps(page).replace("<", chr(92) + "u003c")}</script>
 </figure>"""
         for i, (title, page) in enumerate(pages.items())

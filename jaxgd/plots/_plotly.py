@@ -272,11 +272,14 @@ def chain(
         updatemenus=[parts.player(STAGE_MILLISECONDS)],
         sliders=[parts.slider(labels, "", active=last)],
     )
-    words = "; ".join(
-        f"{heading} " + ", ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True))
+    written = {
+        heading: [f"({text.replace('<br>', ', ')})" if "<br>" in text else text for text in texts]
         for heading, texts in rows.items()
+    }
+    words = "; ".join(
+        f"{heading} " + ", ".join(f"{n} = {t}" for n, t in zip(names, texts, strict=True))
+        for heading, texts in written.items()
     )
-    words = words.replace("<br>", " and ")
     lines = [line for texts in rows.values() for text in texts for line in text.split("<br>")]
     width = round((count + 0.6) * max(66, 8 * max(map(len, lines)) + 10))
     return parts.finish(figure, f"A chain of {count} values, played: {words}.", [], {}, width)
