@@ -227,7 +227,7 @@ def test_a_bowl_has_no_barrier_and_a_ring_one_of_height_one():
     np.testing.assert_allclose(curves.barrier(ring, left, right).height, 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("num_controls", [2, 3, 6])
+@pytest.mark.parametrize("num_controls", [2, 3, 60])
 def test_a_point_of_a_curve_is_that_of_de_casteljau(num_controls):
     rng = np.random.default_rng(num_controls)
     controls = {"w": rng.normal(size=(num_controls, 2, 3)), "b": rng.normal(size=num_controls)}
@@ -247,6 +247,9 @@ def test_a_curve_in_half_precision_is_rounded_once():
 
     assert found.dtype == jnp.bfloat16
     assert found == jnp.bfloat16(1.3)
+    place = jnp.bfloat16(0.3)
+    found = curves.point(curves.Curve(controls.astype(jnp.float32)), place)
+    assert float(found) == pytest.approx(1 + float(place), rel=1e-6)
 
 
 def test_the_best_curve_between_two_points_of_a_ring_is_found():

@@ -1,6 +1,5 @@
 """Bezier curves through the space of params, and how one of low loss is found."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -81,7 +80,11 @@ def point(curve: Curve, t: ArrayLike) -> Params:
 
 def _bezier(controls: Params, t: Array) -> Params:
     degree = jax.tree.leaves(controls)[0].shape[0] - 1
-    weights = [math.comb(degree, k) * (1 - t) ** (degree - k) * t**k for k in range(degree + 1)]
+    t = t.astype(jnp.result_type(jnp.float32, t))
+    # Degree by degree, as de Casteljau does: a binomial coefficient may be too large a number.
+    weights = jnp.zeros(degree + 1, t.dtype).at[0].set(1)
+    for _ in range(degree):
+        weights = (1 - t) * weights + t * jnp.pad(weights[:-1], (1, 0))
 
     def mixed(rows: Array) -> Array:
         wide = jnp.result_type(jnp.float32, rows)
