@@ -100,6 +100,20 @@ def test_half_a_million_rows_lose_nothing(is_traced):
     np.testing.assert_allclose(value, exact(np.float32(3.1), np.float32(0.9)), rtol=1e-5)
 
 
+def test_the_square_of_a_mean_far_away_is_as_exact_as_a_mean_of_squares():
+    x = np.random.default_rng(4).normal(size=200).astype(np.float32)
+    y = np.float32(1e6) + 3 * x
+    plane = by_coordinate(Neuron(jnp.zeros(1), jnp.array(0.0)))
+
+    def squared_bias(neuron, x, y):
+        return jnp.square(jnp.mean(neurons.weighted_sum(neuron, x) - y))
+
+    value = planes.restrict(squared_bias, plane, x[:, None], y)(2.0, 1e6 + 1)
+
+    exact = np.mean(2 * np.float64(x) + 1e6 + 1 - np.float64(y)) ** 2
+    np.testing.assert_allclose(value, exact, rtol=1e-3)
+
+
 # Ranges.
 
 LARGE, SMALL = jnp.full((5, 3), 1e30), jnp.full((5, 3), 1e-30)
