@@ -205,6 +205,7 @@ def params(where: str, name: str, tree: Any) -> Params:
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
             cure = _array_cure(full_name, leaf) or f"Keep functions and settings out: {_LEAVE_OUT}"
             raise TypeError(_say(where, f"{full_name} must be an array", kind(leaf), cure))
+        leaf = array(where, full_name, leaf)
         leaf = floating(where, full_name, leaf, _beside_params_cure(full_name, leaf) * bool(path))
         return jax.lax.convert_element_type(leaf, leaf.dtype)  # drops a weak type
 
@@ -359,6 +360,19 @@ def traceable(where: str, name: str) -> Iterator[None]:
             "and jnp.where for an if on a value."
         )
         raise
+
+
+@contextlib.contextmanager
+def differentiable(where: str, name: str) -> Iterator[None]:
+    """A gradient of a user's function, which a loop of unknown length has not got."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Reverse-mode differentiation does not work"):
+            raise
+        wanted = f"{name} must be differentiable in reverse mode"
+        cure = "Write jax.lax.scan, or a fori_loop between fixed bounds."
+        raise ValueError(_say(where, wanted, "a loop of unknown length", cure)) from error
 
 
 @contextlib.contextmanager

@@ -161,8 +161,9 @@ def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any]
     primals[-1] = output = _checks.scalar_output(where, "the last stage", primals[-1])
 
     adjoints, param_adjoints = [jnp.ones_like(output)], []
-    for pullback in reversed(pullbacks):
-        *param_adjoint, adjoint = pullback(adjoints[0])
+    for index, pullback in reversed(list(enumerate(pullbacks))):
+        with _checks.differentiable(where, f"stages[{index}]"):
+            *param_adjoint, adjoint = pullback(adjoints[0])
         adjoints.insert(0, adjoint)
         param_adjoints[:0] = param_adjoint
     return Trace(

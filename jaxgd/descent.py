@@ -385,7 +385,8 @@ def _descend(
         return jax.tree.map(lambda leaf: leaf[index], pieces)
 
     def look(params: Params, *piece: Any) -> tuple[_Row, Params]:
-        (loss, aux), grads = jax.value_and_grad(loss_and_aux, has_aux=True)(params, *piece)
+        with _checks.differentiable(where, "loss_fn"):
+            (loss, aux), grads = jax.value_and_grad(loss_and_aux, has_aux=True)(params, *piece)
         return _Row(loss, _iteration.largest(grads), aux), grads
 
     def move(

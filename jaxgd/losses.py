@@ -6,10 +6,12 @@ the flat side, 0; ``absolute_error``, which has no flat side, takes 0 as well. A
 names no class gives NaN, under jit too, never a plausible number.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 
 from jaxgd import _checks
@@ -418,8 +420,8 @@ def empirical_risk(
     Raises:
       TypeError: if one of the two is not callable, or ``batch_size`` is no static int.
       ValueError: if ``batch_size`` is below 1; from the function, if ``loss`` does not return
-        one value per example, or, with a ``batch_size``, the arrays have different numbers of
-        rows.
+        one value per example, compares each prediction with every target, or, with a
+        ``batch_size``, the arrays have different numbers of rows.
 
     Example:
       >>> import jax.numpy as jnp
@@ -435,22 +437,35 @@ def empirical_risk(
     if batch_size is not None:
         batch_size = _checks.count(where, "batch_size", batch_size, least=1)
 
+    return functools.partial(_risk, predict_fn, loss, batch_size)
+
+
+def _risk(
+    predict_fn: Callable[[Params, Any], Any],
+    loss: Callable[[Any, Any], Array],
+    batch_size: int | None,
+    params: Params,
+    inputs: Any,
+    targets: Any,
+) -> Array:
+    """A function of a module, so that a risk can be pickled where its functions can."""
+    where = "losses.empirical_risk"
+
     def per_example(params: Params, inputs: Any, targets: Any) -> Array:
         with _checks.calling(where, "predict_fn", predict_fn, (params, inputs), "params, inputs"):
             predictions = predict_fn(params, inputs)
         with _checks.calling(where, "loss", loss, (predictions, targets), "predictions, targets"):
             values = loss(predictions, targets)
-        return _one_per_example(where, values, targets)
+        values = _one_per_example(where, values, targets)
+        _each_with_its_own(where, loss, predictions, targets)
+        return values
 
-    def risk(params: Params, inputs: Any, targets: Any) -> Array:
-        if batch_size is None:
-            return jnp.mean(per_example(params, inputs, targets))
-        num_rows = _num_rows(where, {"inputs": inputs, "targets": targets})
-        if num_rows <= batch_size:
-            return jnp.mean(per_example(params, inputs, targets))
-        return _mean_over_batches(per_example, params, (inputs, targets), num_rows, batch_size)
-
-    return risk
+    if batch_size is None:
+        return jnp.mean(per_example(params, inputs, targets))
+    num_rows = _num_rows(where, {"inputs": inputs, "targets": targets})
+    if num_rows <= batch_size:
+        return jnp.mean(per_example(params, inputs, targets))
+    return _mean_over_batches(per_example, params, (inputs, targets), num_rows, batch_size)
 
 
 def _one_per_example(where: str, values: Any, targets: Any) -> Array:
@@ -467,6 +482,54 @@ def _one_per_example(where: str, values: Any, targets: Any) -> Array:
     wanted = f"loss must return one value per example of targets of shape {shapes[0]}"
     _checks.that(where, fits, wanted, f"shape {values.shape}", cure)
     return values
+
+
+def _each_with_its_own(
+    where: str, loss: Callable[..., Any], predictions: Any, targets: Any
+) -> None:
+    """Refuses a loss that compares every prediction with every target, and then sums over these.
+
+    Its values are one per example, too. But it takes more targets than predictions, or neither
+    one example more nor one column more, where there are as many columns as examples.
+    """
+    if not (hasattr(predictions, "shape") and hasattr(targets, "shape")):
+        return
+    shapes, num_rows = (predictions.shape, targets.shape), jnp.shape(targets)[:1]
+    if len(shapes[0]) == len(shapes[1]) or not num_rows or predictions.shape[:1] != num_rows:
+        return
+
+    def computes(predictions: tuple[int, ...], targets: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The shapes of what is computed on the way, of operands of some shapes."""
+        shapes = zip((predictions, targets), dtypes, strict=True)
+        operands = [jax.ShapeDtypeStruct(*each) for each in shapes]
+        try:
+            return _shapes_within(jax.make_jaxpr(loss)(*operands).jaxpr)
+        except (TypeError, ValueError, IndexError):
+            return []
+
+    dtypes, size = (predictions.dtype, targets.dtype), num_rows[0]
+    left, right = (shape[1:] for shape in shapes)
+    crossed = computes((size + 2, *left), (size + 3, *right))
+    broadcasts = any({size + 2, size + 3} <= set(shape) for shape in crossed)
+    if size in (*left, *right):
+        longer = computes((size + 1, *left), (size + 1, *right))
+        wider = computes(*((size, *(n + (n == size) for n in rest)) for rest in (left, right)))
+        broadcasts |= not (longer or wider)
+    _checks.that(
+        where,
+        not broadcasts,
+        "loss must compare each prediction with its own target",
+        f"predictions of shape {shapes[0]} broadcast against targets of shape {shapes[1]}",
+        "Give predictions and targets one shape, so that nothing broadcasts.",
+    )
+
+
+def _shapes_within(jaxpr: Any) -> list[tuple[int, ...]]:
+    shapes = [getattr(v.aval, "shape", ()) for eqn in jaxpr.eqns for v in eqn.outvars]
+    for eqn in jaxpr.eqns:
+        for inner in jex.jaxprs_in_params(eqn.params):
+            shapes += _shapes_within(inner)
+    return shapes
 
 
 def _num_rows(where: str, data: dict[str, Any]) -> int:

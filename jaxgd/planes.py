@@ -6,7 +6,7 @@ direction makes a line, two a plane in the strict sense.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -43,6 +43,10 @@ __all__ = [
 
 FilterAxis: TypeAlias = int | tuple[int, ...] | None
 """Which axes of an array count its filters."""
+
+
+# An origin that is more times larger than what is left of it at a point loses digits.
+_FAR = 32
 
 
 class Plane(NamedTuple):
@@ -445,7 +449,10 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     scale = _scale(*leaves)
     rows = [leaf.reshape(length, -1).astype(dtype) / scale for leaf in leaves]
     rounding = _norm(
-        *(jnp.finfo(old.dtype).eps * _norm(new) for old, new in zip(leaves, rows, strict=True))
+        *(
+            float(jnp.finfo(old.dtype).eps) * _norm(new)
+            for old, new in zip(leaves, rows, strict=True)
+        )
     )
     # Twice, since the first mean is rounded to the size of the params, not of the way.
     rows = [_centred(_centred(matrix)) for matrix in rows]
@@ -608,7 +615,7 @@ def filter_normalize(
         others = tuple(i for i in range(theta.ndim) if i not in rule.counted)
         length = _norm(d.astype(dtype), axis=others)
         wanted = _norm(theta.astype(dtype), axis=others)
-        return (d / jnp.where(length > 0, length, 1) * wanted).astype(d.dtype)
+        return (d.astype(dtype) / jnp.where(length > 0, length, 1) * wanted).astype(d.dtype)
 
     leaves, structure = jax.tree.flatten(origin)
     normalized = [
@@ -858,8 +865,10 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     summed, an R factor (QR) of k + 1 rows stands for all samples.
 
     Its error is at most about that of the loss itself, wherever the origin of the plane is: sums
-    of squares are kept about the point where they are least, computed in float64. Where what is
-    computed once does not stand for the loss (it overflows, or holds NaN), phi is the loss.
+    of squares are kept about the point where they are least, computed in float64; where the
+    origin is more than 32 times farther from zero than an end of a direction, all else is left
+    to the loss. Where what is computed once does not stand for the loss (it overflows, or holds
+    NaN), phi is the loss.
 
     Call it once and phi often. What it does once is compiled at the first call; another plane, or
     other data of the same shapes, use the same compiled program. In a jitted function of plane and
@@ -905,7 +914,8 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     along, num_directions, watched = _along(where, loss_fn, origin, directions, still, data)
     shapes = jax.tree.map(_shape_of, (origin, directions, data))
     remake = (_along_zeros, (where, loss_fn, still, *shapes))
-    hoisted = _affine.hoist(along, num_directions, _wide(origin), watched, remake)
+    is_near = _is_near(origin, directions)
+    hoisted = _affine.hoist(along, num_directions, _wide(origin), watched, remake, is_near)
     return jax.tree_util.Partial(_restricted, hoisted)
 
 
@@ -953,6 +963,33 @@ def _still(origin: Params, directions: Sequence[Params]) -> list[frozenset[int]]
         frozenset(index for index, steps in enumerate(columns) if _is_zero(steps[place]))
         for place in range(len(jax.tree.leaves(origin)))
     ]
+
+
+def _is_near(origin: Params, directions: Sequence[Params]) -> ArrayLike:
+    """Whether the origin is about as small as the points that people look at.
+
+    These are the ends of the directions, and, where it takes many steps along them to cancel
+    the origin, where that is. What is kept of an origin far away has no digits for them.
+    """
+    trees = [jax.tree.leaves(tree) for tree in (origin, *directions)]
+    is_known = not any(isinstance(leaf, jax.core.Tracer) for leaves in trees for leaf in leaves)
+    xp, dtype = (np, np.float64) if is_known else (jnp, _wide(*trees))
+    with np.errstate(all="ignore"):
+        gram = xp.zeros((len(trees), len(trees)), dtype)
+        for leaves in zip(*trees, strict=True):
+            rows = [xp.asarray(leaf).astype(dtype) for leaf in leaves]
+            products = xp.stack([xp.stack([xp.sum(a * b) for b in rows]) for a in rows])
+            gram = gram + xp.where(xp.any(xp.diag(products)[1:] > 0), products, 0)
+        far = gram[0, 0] / _FAR**2
+        lengths = xp.diag(gram)[1:]
+        ends = gram[0, 0] + 2 * gram[0, 1:] + lengths
+        is_seen = xp.any((ends > 0) & (ends < far))
+        are_short = xp.all(lengths < far)
+        for i in range(1, len(trees)):  # Gram-Schmidt: what no direction cancels is left
+            pivot = gram[i, i]
+            is_new = pivot > 1e-9 * lengths[i - 1]
+            gram = gram - xp.outer(gram[:, i], gram[i]) / xp.where(is_new, pivot, xp.inf)
+        return ~(is_seen | (are_short & (gram[0, 0] < far)))
 
 
 def _along(
@@ -1132,15 +1169,29 @@ def _checked(where: str, plane: Plane) -> tuple[Params, list[Params]]:
 
 def _checked_path(where: str, path: Any) -> tuple[Params, int]:
     """Params with a leading axis, and its length; a Trajectory gives its path."""
+    cure = "Pass Trajectory.path, the params at each step."
     if isinstance(path, tuple) and {"path", "losses"} <= set(getattr(path, "_fields", ())):
         path = getattr(path, "path")  # noqa: B009 (its type is not known here)
-    cure = "Pass Trajectory.path, the params at each step."
-    if isinstance(path, (list, tuple)) and len(path) > 1:
+    elif isinstance(path, (list, tuple)) and len(path) > 1:
         checkpoints = [jax.tree.map(jnp.shape, checkpoint) for checkpoint in path]
         if all(shapes == checkpoints[0] for shapes in checkpoints):
             cure = "Stack a list of checkpoints: jax.tree.map(lambda *p: jnp.stack(p), *path)."
+            _refuse_equal_dicts(where, path, cure)
     path = _checks.params(where, "path", path)
     return path, _num_rows(where, "path", path, cure)
+
+
+def _refuse_equal_dicts(where: str, path: Sequence[Any], cure: str) -> None:
+    """Checkpoints whose arrays have one length may be read as a path of a list of params."""
+    are_dicts = all(isinstance(checkpoint, Mapping) for checkpoint in path)
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(path)}
+    _checks.that(
+        where,
+        not (are_dicts and len(lengths) == 1 and () not in lengths),
+        "path must have a leading axis, the steps",
+        f"{len(path)} dicts of equal shapes",
+        f"{cure} If the params are such a list, pass the Trajectory that holds the path.",
+    )
 
 
 def _num_rows(where: str, name: str, tree: Params, cure: str) -> int:

@@ -85,6 +85,53 @@ def test_squares_are_as_exact_as_the_loss_wherever_the_origin_is(name, is_traced
     assert np.all(np.abs(np.array(values) - right) <= slack)
 
 
+RESIDUALS = {
+    "squares": lambda residuals: residuals**2,
+    "distances": abs,
+    "saturated": lambda residuals: jax.numpy.tanh(residuals) + 2,
+    "convolved": lambda residuals: jax.numpy.convolve(residuals, residuals[:3]),
+}
+
+
+@pytest.mark.parametrize("way", ["ends", "steps"])
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_a_loss_is_as_exact_as_without_restrict_where_the_origin_is_far_from_all_that_is_seen(
+    name, way
+):
+    rng = np.random.default_rng(3)
+    x, least = rng.normal(size=(50, 3)).astype(np.float32), np.array([1, 2, 3], np.float32)
+    y = (x @ least + 0.01 * rng.normal(size=50)).astype(np.float32)
+    first, last = least.copy(), least + np.array([1, -1, 0.5], np.float32)
+    if way == "ends":  # where all coordinates are 0 or 1, plain evaluation is exact
+        origin = least + np.float32(1e6) * np.array([1, -3, 0.2], np.float32)
+        plane, points = planes.through(*map(jnp.array, (origin, first, last))), [(1, 0), (0, 1)]
+    else:
+        away = jnp.array([1.0, -2.0, 0.0])
+        plane = planes.Plane(jnp.array(least) + 65536 * away, (away, jnp.array([0.0, 0.0, 0.5])))
+        points = [(-65536, 0), (-65535, 1)]
+    transform = RESIDUALS[name]
+
+    def loss_fn(params, x, y):
+        return jnp.mean(transform(x @ params - y))
+
+    restricted = jax.vmap(planes.restrict(loss_fn, plane, x, y))
+
+    values = restricted(*jnp.array(points, jnp.float32).T)
+
+    at = [planes.point(plane, *map(jnp.float32, point)) for point in points]
+    exact = [np.dot(np.float64(x), np.float64(params)) - np.float64(y) for params in at]
+    functions = {
+        "squares": np.square,
+        "distances": np.abs,
+        "saturated": lambda r: np.tanh(r) + 2,
+        "convolved": lambda r: np.convolve(r, r[:3]),
+    }
+    right = np.array([np.mean(functions[name](residuals)) for residuals in exact])
+    plain = np.array([loss_fn(params, x, y) for params in at])
+    slack = 2 * np.abs(plain - right) + 1e-3 * np.abs(right)
+    assert np.all(np.abs(np.array(values) - right) <= slack), (values, plain, right)
+
+
 @pytest.mark.parametrize("is_traced", [False, True])
 def test_half_a_million_rows_lose_nothing(is_traced):
     rng = np.random.default_rng(0)

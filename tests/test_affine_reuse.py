@@ -7,6 +7,7 @@ import jax
 import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxgd import losses, planes, surfaces
@@ -143,7 +144,18 @@ def test_a_plane_that_moves_other_arrays_is_another_program():
 # What is worth computing once.
 
 
-@pytest.mark.parametrize("loss_fn", [dense, squares, recurrent])
+def linear(p, x):
+    return x @ p["w"] @ p["v"] + p["b"].sum()
+
+
+def own_error(predictions, labels):
+    return optax.l2_loss(predictions, labels[:, None]).mean(axis=1)
+
+
+RISK = losses.empirical_risk(linear, own_error, batch_size=5)
+
+
+@pytest.mark.parametrize("loss_fn", [dense, squares, recurrent, RISK])
 def test_a_restricted_loss_can_be_pickled_if_the_loss_can(loss_fn):
     plane, data = plane_and_data(5)
     phi = planes.restrict(loss_fn, plane, *data)

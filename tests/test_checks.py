@@ -232,10 +232,11 @@ refuse(
 )
 
 
-def risk_of(loss: Any, targets: Any, **options: Any) -> Any:
+def risk_of(loss: Any, targets: Any, num_columns: int = 1, **options: Any) -> Any:
     def call(f: Any) -> Any:
+        inputs = jnp.ones((5, num_columns))
         with jax.numpy_rank_promotion("allow"):
-            return f(lambda p, x: p * x, loss, **options)(2.0, jnp.ones((5, 1)), targets)
+            return f(lambda p, x: p * x, loss, **options)(2.0, inputs, targets)
 
     return call
 
@@ -249,6 +250,19 @@ for loss, targets, says in (
 ):
     says = rf"loss must return one value per example .*{says}"
     refuse(losses.empirical_risk, risk_of(loss, targets), ValueError, says)
+OUTER = "loss must compare each prediction with its own target, got predictions of shape "
+for loss, targets in (
+    (lambda p, t: ((p - t) ** 2).mean(-1), jnp.ones(5)),
+    (lambda p, t: ((p - t) ** 2).mean(0), jnp.ones(5)),
+    (lambda p, t: optax.huber_loss(p, t).sum(1), jnp.ones(5)),
+):
+    refuse(losses.empirical_risk, risk_of(loss, targets), ValueError, OUTER)
+refuse(
+    losses.empirical_risk,
+    risk_of(lambda p, t: ((p - t) ** 2).max(-1), jnp.ones(5), num_columns=5),
+    ValueError,
+    re.escape(OUTER + "(5, 5) broadcast against targets of shape (5,). Give predictions and"),
+)
 refuse(
     losses.empirical_risk,
     risk_of(optax.huber_loss, jnp.ones(4), batch_size=2),
@@ -744,6 +758,12 @@ refuse(
     lambda f: f([{"w": jnp.ones((2, 3)), "b": jnp.ones(4)}] * 5),
     ValueError,
     r"the leaves of path must share a leading axis, .*Stack a list of checkpoints: jax\.tree\.map",
+)
+refuse(
+    planes.principal,
+    lambda f: f([{"w": ONES, "b": ONES}] * 2),
+    ValueError,
+    r"path must have a leading axis, the steps, got 2 dicts of equal shapes\. Stack a list of ch",
 )
 refuse(planes.principal, lambda f: f(TREE), ValueError, r"the leaves of path must share a leading")
 refuse(
@@ -1514,6 +1534,8 @@ class Weight(Tensor):
         (Tensor(), r"must be an array, got a Tensor\. Write jnp\.asarray\(params\['a'\]\)\."),
         (Weight(), r"got a Weight\. Write jnp\.asarray\(params\['a'\]\.detach\(\)\)\."),
         (pandas.DataFrame({"x": [1.0]}), r"got a DataFrame\. Write params\['a'\]\.to_numpy\(\)\."),
+        (np.array([1.0, None]), r"must be an array of numbers, got dtype object"),
+        (np.array(["a"]), r"must be an array of numbers, got dtype <U1"),
         (jnp.tanh, r"Keep functions and settings out: .*equinox\.is_inexact_array"),
     ],
 )
@@ -1551,6 +1573,37 @@ def test_a_cure_is_python_or_leaves_the_place_open(value, says):
 def test_a_function_that_jax_cannot_trace_gets_its_cure_as_a_note(numpy_or_math, call):
     with pytest.raises(jax.errors.JAXTypeError, match=r"must be traceable by JAX\. Write jnp\.sin"):
         call(numpy_or_math)
+
+
+def loops(x):
+    """A power by a loop whose length is not known while tracing."""
+    start = jnp.zeros((), int), jnp.ones_like(x)
+    return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * x), start)[1]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: curvature.hvp(loops, 2.0), "curvature.hvp: loss_fn"),
+        (
+            lambda: curvature.gnvp(lambda p, x: loops(p) * x, jnp.subtract, 2.0, ONES, ONES)(1.0),
+            "curvature.gnvp: predict_fn",
+        ),
+        (
+            lambda: curvature.critical_sharpness(loops, 2.0, 1.0),
+            "curvature.critical_sharpness: loss_fn",
+        ),
+        (
+            lambda: descent.gradient_descent(loops, 2.0, learning_rate=0.1, num_steps=1),
+            "descent.gradient_descent: loss_fn",
+        ),
+        (lambda: chains.backprop([jnp.square, loops], 2.0), "chains.backprop: stages[1]"),
+    ],
+)
+def test_a_function_without_a_gradient_in_reverse_is_refused_by_name(call, name):
+    says = "must be differentiable in reverse mode, got a loop of unknown length. Write jax.lax."
+    with pytest.raises(ValueError, match=re.escape(f"{name} {says}")):
+        call()
 
 
 @pytest.mark.parametrize("count", [2, np.int32(2), np.array(2)])

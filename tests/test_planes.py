@@ -437,6 +437,23 @@ def test_eigenvectors_span_a_plane():
     np.testing.assert_allclose(jitted_geometry(plane).cosines, np.eye(2), atol=1e-5)
 
 
+def test_planes_of_low_precision_stand_strict_promotion():
+    params = {"w": jnp.ones((3, 2), jnp.bfloat16), "b": jnp.zeros(2, jnp.bfloat16)}
+    path = jax.tree.map(lambda p: jnp.stack([p, p + 1, 2 * p, p - 2]), params)
+
+    @jax.jit
+    def directions():
+        plane = planes.random(jax.random.key(1), params)
+        normalized = planes.filter_normalize(plane, filter_axis=-1, vectors="match")
+        return planes.orthonormalize(normalized).directions, planes.principal(path).directions
+
+    with jax.numpy_dtype_promotion("strict"):
+        strict = directions()
+    with jax.numpy_dtype_promotion("standard"):
+        standard = directions()
+    chex.assert_trees_all_close(strict, standard, rtol=1e-6)
+
+
 HALVES = [jnp.float16, jnp.bfloat16]
 
 

@@ -231,6 +231,23 @@ def test_axes_of_equal_ratios_are_logarithmic_and_others_are_not(ax, painter):
     assert (drawn(ax).get_xscale(), ax.get_yscale()) == ("log", "linear")
 
 
+@pytest.mark.parametrize(
+    ("axis", "scale"),
+    [
+        ([1, 3, 10], "log"),
+        ([0.1, 0.2, 0.5, 1, 2, 5, 10], "log"),
+        ([5, 10, 20, 50, 100, 200], "log"),
+        ([1, 2, 3], "linear"),
+        ([1, 3, 5, 7, 9], "linear"),
+        ([1, 4, 9, 16], "linear"),
+        ([1, 1.5, 2.2], "linear"),
+    ],
+)
+def test_the_steps_of_a_ruler_are_logarithmic_and_those_of_a_polynomial_are_not(ax, axis, scale):
+    plots.surface_cells(ax, surface_of((axis, [0.0, 1.0]), np.ones((len(axis), 2))))
+    assert ax.get_xscale() == scale
+
+
 def test_cells_are_one_per_point_with_the_point_inside(ax):
     rates, momenta = np.geomspace(1e-3, 1, 4), np.array([0.0, 0.5, 0.9])
     values = np.arange(12.0).reshape(4, 3)

@@ -29,7 +29,7 @@ from jaxgd._affine import leaves as _leaves
 from jaxgd._affine import plan as _plan
 from jaxgd._affine import program as _program
 from jaxgd._affine import rules as _rules
-from jaxgd.types import Array
+from jaxgd.types import Array, ArrayLike
 
 _Way = Literal["leaves", "arrays", "either"]
 
@@ -74,6 +74,7 @@ def hoist(
     dtype: Any,
     watched: Sequence[tuple[Any, frozenset[int]]] = (),
     origin: Any = None,
+    is_near: ArrayLike = True,
 ) -> jax.tree_util.Partial:
     """Makes a function that skips at each point what can be computed once for all.
 
@@ -85,6 +86,7 @@ def hoist(
         them NaN where these are not finite, though ``fn`` does not say so.
       origin: (function, arguments) that return ``fn`` and ``watched`` again, for other arrays
         of the same shapes, so that the result can be pickled.
+      is_near: whether coordinates of zero are near the points that are looked at.
 
     Returns:
       ``fn`` for k scalars, as a Partial of an Evaluation, whose arrays are leaves.
@@ -102,7 +104,7 @@ def hoist(
     # What is not finite here may never be used. What is known is computed now, traced or not.
     now = contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval()
     with jax.debug_nans(False), now:
-        leaves, is_right = _computed_once(program, dtype)(arrays)
+        leaves, is_right = _computed_once(program, dtype)(arrays, is_near)
     if not isinstance(is_right, jax.core.Tracer):
         return evaluation("leaves", leaves) if bool(is_right) else evaluation("arrays", arrays)
     if any(equation.source.effects for equation in program.equations):
@@ -128,7 +130,7 @@ def _traced_again(origin: Any, way: _Way, dtype: Any, text: str) -> Evaluation:
 def _computed_once(program: _program.Program, dtype: Any) -> Callable[..., Any]:
     """The compiled program of what is computed once."""
     divided = _plan.divide(program)
-    return jax.jit(lambda arrays: _leaves.compute(divided, dtype, arrays))
+    return jax.jit(lambda arrays, is_near: _leaves.compute(divided, dtype, arrays, is_near))
 
 
 @functools.lru_cache(maxsize=128)

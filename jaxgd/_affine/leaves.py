@@ -17,22 +17,29 @@ from jaxgd._affine import plan, program, rules, squares
 from jaxgd._affine.plan import Kind, Plan, Value
 from jaxgd._affine.program import Equation
 from jaxgd._affine.squares import Affine
-from jaxgd.types import Array
+from jaxgd.types import Array, ArrayLike
 
 # An array whose last axis is shorter than this is read as a flat one: a compiler fills its vector
 # lanes along the last axis alone (an array of (20,000, 4) is read in half the time).
 _LANES = 32
 
 
-def compute(divided: Plan, dtype: Any, arrays: Sequence[Array]) -> tuple[list[Any], Array]:
-    """Computes the leaves, and whether they stand for the program wherever it is evaluated."""
+def compute(
+    divided: Plan, dtype: Any, arrays: Sequence[Array], is_near: ArrayLike
+) -> tuple[list[Any], Array]:
+    """Computes the leaves, and whether they stand for the program wherever it is evaluated.
+
+    Where the origin is not near, what is left of it at a point is a small difference of large
+    numbers, and only squares are computed with digits enough.
+    """
     values = divided.values
     constant = [e for e in divided.once if values[e.outputs[0]].kind == Kind.CONSTANT]
     moving = [e for e in divided.once if values[e.outputs[0]].kind != Kind.CONSTANT]
     known = program.run(constant, dict(zip(divided.program.arrays, arrays, strict=True)))
     by_kind = {kind: [n for n in divided.leaves if values[n].kind == kind] for kind in Kind}
     leaves = {number: known[number] for number in by_kind[Kind.CONSTANT]}
-    verdicts: list[Array] = []
+    has_digits = all(rules.rule_of(e).widens for e in moving) and not by_kind[Kind.AFFINE]
+    verdicts = [] if has_digits else [jnp.asarray(is_near)]
 
     def affine(equation: Equation, operands: Sequence[Any]) -> Sequence[Any]:
         results = _moved(equation, operands)

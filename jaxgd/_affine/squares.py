@@ -56,10 +56,12 @@ class Compressed(NamedTuple):
     Attributes:
       rows: affine in the coordinates less ``shift``; their squares add up to it.
       shift: by position, the coordinates at which the sum is about least.
+      remainders: what the rows lost when they were rounded.
     """
 
     rows: Affine
     shift: dict[int, Array]
+    remainders: Affine
 
 
 Rows = dict[int, list[Weighted]]
@@ -167,7 +169,10 @@ def compress(
         if squares:
             wide = _compressed(squares, tuple(moved_by), shift_dtype)
             narrow = jax.tree.map(lambda x: x.astype(dtype), wide.rows)
-            leaf[sign] = Compressed(narrow, wide.shift)
+            remainders = jax.tree.map(
+                lambda x, kept: (x - kept.astype(x.dtype)).astype(dtype), wide.rows, narrow
+            )
+            leaf[sign] = Compressed(narrow, wide.shift, remainders)
             verdicts.append(jnp.isfinite(narrow.origin).all())
             pairs = zip(wide.rows.tangents.values(), narrow.tangents.values(), strict=True)
             verdicts += [_fits(exact, kept) for exact, kept in pairs]
@@ -180,7 +185,12 @@ def _fits(exact: Array, kept: Array) -> Array:
     return jnp.isfinite(kept).all() & ((largest == 0) | (largest >= smallest(kept.dtype)))
 
 
-def _compressed(squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype: Any) -> Compressed:
+class _Wide(NamedTuple):
+    rows: Affine
+    shift: dict[int, Array]
+
+
+def _compressed(squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype: Any) -> _Wide:
     """The R factor of the matrix [tangents, origin], about the least point.
 
     The origin of the plane may be far away from where the sum is small: there an R factor would
@@ -208,7 +218,7 @@ def _compressed(squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype:
     least = jnp.where(jnp.isfinite(least), least, 0)
     r = _r_factor(weighted, root * (origin + tangents @ least))
     shift = dict(zip(moved_by, least.astype(shift_dtype), strict=True))
-    return Compressed(Affine(r[:, num_moved], dict(zip(moved_by, r.T, strict=False))), shift)
+    return _Wide(Affine(r[:, num_moved], dict(zip(moved_by, r.T, strict=False))), shift)
 
 
 def _r_factor(tangents: Array, origin: Array) -> Array:
@@ -254,14 +264,47 @@ def _refused(*_: Any) -> Any:
 def at_point(leaf: dict[int, Compressed], coordinates: Sequence[Array]) -> Array:
     """The sum of squares at the given coordinates.
 
-    Row by row, and there are few: that is scalar arithmetic, which a vmap makes fast.
+    Row by row, and there are few: that is scalar arithmetic, which a vmap makes fast. Where the
+    origin of the plane is far away its directions are nearly parallel, and a row is a small
+    difference of large products: what these lose by rounding is summed up beside them.
     """
     squares = []
-    for sign, (rows, shift) in leaf.items():
+    for sign, (rows, shift, remainders) in leaf.items():
+        steps = {
+            index: [x.astype(rows.origin.dtype) for x in _sum(coordinates[index], -shift[index])]
+            for index in rows.tangents
+        }
         for row in range(rows.origin.size):
-            value = rows.origin[row]
-            for index, tangent in rows.tangents.items():
-                step = (coordinates[index] - shift[index]).astype(tangent.dtype)
-                value = value + step * tangent[row]
-            squares.append(sign * jnp.square(value))
+            value, lost = rows.origin[row], remainders.origin[row]
+            for index, tangents in rows.tangents.items():
+                step, tangent = steps[index], tangents[row]
+                product = _product(step[0], tangent)
+                value, rounded = _sum(value, product[0])
+                small = step[0] * remainders.tangents[index][row] + step[1] * tangent
+                lost = lost + (rounded + product[1] + _finite(small))
+            squares.append(sign * jnp.square(value + lost))
     return functools.reduce(jnp.add, squares)
+
+
+def _sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """A sum, and what it lost by rounding (Knuth's TwoSum)."""
+    total = a + b
+    a, b, fixed = jax.lax.stop_gradient((a, b, total))
+    part = fixed - a
+    return total, _finite((a - (fixed - part)) + (b - part))
+
+
+def _product(a: Array, b: Array) -> tuple[Array, Array]:
+    """A product, and what it lost by rounding (Dekker), whose halves multiply exactly."""
+    product = a * b
+    a, b, fixed = jax.lax.stop_gradient((a, b, product))
+    info = jnp.finfo(product.dtype)
+    high_a, high_b = (jax.lax.reduce_precision(x, info.nexp, info.nmant // 2) for x in (a, b))
+    low_a, low_b = a - high_a, b - high_b
+    lost = ((high_a * high_b - fixed) + high_a * low_b + low_a * high_b) + low_a * low_b
+    return product, _finite(lost)
+
+
+def _finite(lost: Array) -> Array:
+    """Nothing is lost where a value overflows."""
+    return jnp.where(jnp.isfinite(lost), lost, 0)

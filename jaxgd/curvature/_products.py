@@ -187,7 +187,8 @@ def gnvp(
 
     def product(vector: list[Any]) -> list[Any]:
         images = bend(whole.select(push(vector)))
-        return pull(whole.merge(images))[0]
+        with _checks.differentiable(caller, "predict_fn"):
+            return pull(whole.merge(images))[0]
 
     return _on_params(caller, params, block, product)
 
@@ -229,7 +230,12 @@ def gradient_of(
     """The gradient of a loss in the arrays of a block."""
     _checks.function(caller, "loss_fn", loss_fn)
     loss = _checks.trainable(caller, "loss_fn", loss_fn)
-    return jax.grad(lambda leaves: loss(block.merge(leaves), *data))
+
+    def gradient(leaves: list[Any]) -> list[Any]:
+        with _checks.differentiable(caller, "loss_fn"):
+            return jax.grad(lambda leaves: loss(block.merge(leaves), *data))(leaves)
+
+    return gradient
 
 
 def linearized_gradient(caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...]) -> Any:

@@ -309,7 +309,8 @@ def critical_sharpness(
         moved = [p - step * d for p, d in zip(origin, along, strict=True)]
         return loss(block.merge(_products.narrowed(moved, block)), *data).astype(dtype)
 
-    start, slope = jax.value_and_grad(loss_after)(jnp.zeros((), dtype))
+    with _checks.differentiable(caller, "loss_fn"):
+        start, slope = jax.value_and_grad(loss_after)(jnp.zeros((), dtype))
 
     # Small beside the params, yet large enough that the loss falls by more than its rounding.
     small = 2.0**-10 * _vectors.scale_of(origin) / _vectors.scale_of(along)

@@ -181,12 +181,13 @@ def _increasing(axes: Sequence[np.ndarray], values: np.ndarray) -> Grid:
 
 
 def scale_of(increasing: np.ndarray) -> str:
-    """Whether an axis is spaced in equal ratios, as ``jnp.geomspace`` or ``logspace`` do."""
+    """Whether an axis is spaced in about equal ratios, as ``jnp.geomspace`` or 1, 2, 5, 10 is."""
     if len(increasing) < 3 or increasing[0] <= 0 or increasing[-1] < 2 * increasing[0]:
         return "linear"
     ratios = np.diff(np.log(increasing))
     # An axis in float32 or rounded to a few digits is still one of equal ratios.
-    return "log" if np.ptp(ratios) <= 0.05 * ratios.mean() else "linear"
+    allowed = 0.35 if increasing[-1] >= 5 * increasing[0] else 0.05
+    return "log" if np.ptp(ratios) <= allowed * ratios.mean() else "linear"
 
 
 def names(where: str, name: str, named: Mapping[Any, Any]) -> list[str]:
