@@ -259,6 +259,10 @@ def scalar_outputs(where: str, name: str, tree: Any) -> None:
             at = jax.tree_util.keystr(path)
             wanted = f"{name} must return scalars" + (f" (at {at})" if at else "")
             raise ValueError(_say(where, wanted, f"shape {leaf.shape}", "Take the mean: jnp.mean."))
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+            at = jax.tree_util.keystr(path, simple=True, separator="/")
+            wanted = f"{name} must return numbers" + (f" (at {at})" if at else "")
+            raise ValueError(_say(where, wanted, "a PRNG key", "Return what is drawn with it."))
 
 
 def axes(where: str, coordinates: Sequence[Any]) -> tuple[Array, ...]:

@@ -910,13 +910,18 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     where = "planes.restrict"
     _checks.function(where, "loss_fn", loss_fn)
     origin, directions = _checked(where, plane)
-    still = _still(origin, directions)
-    along, num_directions, watched = _along(where, loss_fn, origin, directions, still, data)
+    still, is_near = _still(origin, directions), _is_near(origin, directions)
     shapes = jax.tree.map(_shape_of, (origin, directions, data))
-    remake = (_along_zeros, (where, loss_fn, still, *shapes))
-    is_near = _is_near(origin, directions)
-    hoisted = _affine.hoist(along, num_directions, _wide(origin), watched, remake, is_near)
-    return jax.tree_util.Partial(_restricted, hoisted)
+
+    def hoisted(still: list[frozenset[int]], otherwise: Any = None) -> jax.tree_util.Partial:
+        along, num_directions, watched = _along(where, loss_fn, origin, directions, still, data)
+        remake = (_along_zeros, (where, loss_fn, still, *shapes))
+        dtype = _wide(origin)
+        return _affine.hoist(along, num_directions, dtype, watched, remake, is_near, otherwise)
+
+    # A coordinate of inf makes NaN of all arrays: a loss may look whether there are any.
+    moving = functools.partial(hoisted, [frozenset()] * len(still))
+    return jax.tree_util.Partial(_restricted, hoisted(still, moving))
 
 
 def explain(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> str:

@@ -238,6 +238,25 @@ def test_a_coordinate_that_is_not_finite_spoils_arrays_that_it_does_not_move(coo
     chex.assert_trees_all_close(phi(0.5), loss_fn(planes.point(plane, 0.5)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("coordinate", [jnp.inf, jnp.nan])
+@pytest.mark.parametrize(
+    "asks", [jnp.isnan, lambda x: ~jnp.isfinite(x), lambda x: jnp.nan_to_num(x, nan=9.0) == 9]
+)
+def test_a_loss_may_ask_for_nan_in_arrays_that_a_coordinate_does_not_move(asks, coordinate):
+    params = {"moved": jnp.ones((4, 3)), "still": jnp.ones(2)}
+    step = {"moved": jnp.ones((4, 3)), "still": jnp.zeros(2)}
+    plane = planes.Plane(params, (step,))
+
+    def loss_fn(p):
+        finite = jnp.sum(jnp.exp(-jnp.abs(jnp.ones((9, 4)) @ p["moved"])))
+        return jnp.where(asks(p["still"]).any(), 7.0, finite)
+
+    phi = planes.restrict(loss_fn, plane)
+
+    np.testing.assert_allclose(phi(0.5), loss_fn(planes.point(plane, 0.5)), rtol=1e-6)
+    assert phi(coordinate) == loss_fn(planes.point(plane, coordinate)) == 7
+
+
 # Operations by their params, and what only looks like a sum of squares.
 
 W, D = jnp.arange(1.0, 4.0), jnp.array([0.5, -1.0, 0.25])

@@ -1293,6 +1293,11 @@ for batch_size in (None, 2):
             r"fn must return scalars, got shape \(2,\).*mean",
         ),
         (lambda a: {"x": a[None]}, ValueError, r"fn must return scalars \(at \['x'\]\), got shape"),
+        (
+            lambda a: {"x": KEY},
+            ValueError,
+            r"fn must return numbers \(at x\), got a PRNG key\. Ret",
+        ),
         (lambda a: None, ValueError, r"fn must return a scalar or a pytree of scalars, got None"),
         (lambda a: (), ValueError, r"fn must return a scalar or a pytree of scalars, got a tuple"),
         (lambda a: "high", TypeError, r"the output of fn must be an array, got 'high'"),

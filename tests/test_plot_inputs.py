@@ -1,6 +1,7 @@
 """What a picture is made from: refused by name where it cannot be drawn, never drawn wrongly."""
 
 import inspect
+import re
 from typing import Any
 
 import chex
@@ -257,12 +258,19 @@ def test_a_word_that_no_picture_knows_is_refused(ax, words, message):
                 painter(GRID, RUN, **words)
 
 
-def test_a_range_that_overflows_is_refused(ax):
-    values = np.where(np.arange(24).reshape(4, 6) % 2, 1e308, -1e308)
-    with pytest.raises(
-        ValueError, match=r"the range of the values must be a number, got one that o"
-    ):
-        plots.surface_contour(ax, GRID._replace(values=values))
+@pytest.mark.parametrize(
+    ("low", "high", "log", "says"),
+    [
+        (-1e308, 1e308, False, "the range of the values must be a number, got one that overflows"),
+        (1e308, 1.7e308, True, "the range of the values must be a number, got one that overflows"),
+        (5e-324, 5e-324, True, "values on a log scale must have digits, got at most 5e-324. Scale"),
+    ],
+)
+def test_what_arithmetic_cannot_hold_is_not_drawn(ax, low, high, log, says):
+    surface = GRID._replace(values=np.where(np.arange(24).reshape(4, 6) % 2, high, low))
+    for painter in (plots.surface_contour, plots.surface_cells):
+        with pytest.raises(ValueError, match=rf"plots\.{painter.__name__}: {re.escape(says)}"):
+            painter(ax, surface, log=log)
 
 
 @pytest.mark.parametrize("painter", [name for name in PAINTERS if name != "common_levels"])

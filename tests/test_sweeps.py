@@ -539,6 +539,10 @@ def edited(store, change):
         lambda a: a.update(fingerprint=3),
         lambda a: a.update(values=["loss", "w"]),
         lambda a: a.update(values=7),
+        lambda a: a.update(structure=[0, 1]),
+        lambda a: a.update(structure={"dict": {"loss": 0, "w": 7}}),
+        lambda a: a.update(structure={"set": [0, 1]}),
+        lambda a: a["fingerprint"].pop("coordinates"),
         lambda a: a.clear(),
     ],
 )

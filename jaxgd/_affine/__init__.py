@@ -75,6 +75,7 @@ def hoist(
     watched: Sequence[tuple[Any, frozenset[int]]] = (),
     origin: Any = None,
     is_near: ArrayLike = True,
+    otherwise: Callable[[], jax.tree_util.Partial] | None = None,
 ) -> jax.tree_util.Partial:
     """Makes a function that skips at each point what can be computed once for all.
 
@@ -87,6 +88,7 @@ def hoist(
       origin: (function, arguments) that return ``fn`` and ``watched`` again, for other arrays
         of the same shapes, so that the result can be pickled.
       is_near: whether coordinates of zero are near the points that are looked at.
+      otherwise: what to return where ``fn`` looks for NaN in an array that is watched.
 
     Returns:
       ``fn`` for k scalars, as a Partial of an Evaluation, whose arrays are leaves.
@@ -98,6 +100,8 @@ def hoist(
     def evaluation(way: _Way, *held: Any) -> jax.tree_util.Partial:
         return jax.tree_util.Partial(Evaluation(program, way, structure, dtype, origin), *held)
 
+    if otherwise is not None and _plan.looks_for_nan(_plan.divide(program)):
+        return otherwise()
     if not _plan.is_worthwhile(_plan.divide(program)):
         return evaluation("arrays", arrays)
     is_traced = any(isinstance(array, jax.core.Tracer) for array in arrays)

@@ -200,6 +200,12 @@ def spoiled_by(divided: Plan, atom: Any) -> list[int]:
     return [] if is_literal else sorted(divided.values[atom].spoiled_by)
 
 
+def looks_for_nan(divided: Plan) -> bool:
+    """Whether a program asks for NaN in what no coordinate moves, yet one may spoil."""
+    asked = [divided.values[e.inputs[0]] for e in divided.program.equations if rules.asks(e)]
+    return any(value.kind == Kind.CONSTANT and value.spoiled_by for value in asked)
+
+
 def leaf_names(divided: Plan) -> list[str]:
     """What is read at a point, in words."""
     sources = {n: e.source for e in divided.program.equations for n in e.outputs}

@@ -293,6 +293,14 @@ def may_be_nan(aval: Any) -> bool:
     return jnp.issubdtype(getattr(aval, "dtype", np.int32), jnp.inexact)
 
 
+def asks(equation: Equation) -> bool:
+    """Whether an equation asks its operand whether it is NaN."""
+    primitive = equation.source.primitive
+    if primitive is primitives.is_finite_p:
+        return not isinstance(equation.inputs[0], jex.Literal)
+    return primitive in (primitives.ne_p, primitives.eq_p) and by_itself(equation)
+
+
 def multiplies(equation: Equation) -> bool:
     """Whether an equation scales affine values by a factor of its own, however small."""
     return rule_of(equation).bilinear or equation.source.primitive is primitives.div_p

@@ -168,10 +168,15 @@ def some_value(where: str, values: np.ndarray, log: bool) -> None:
     usable = np.isfinite(values) & ((values > 0) | (not log))
     wanted = "surface must have positive values on a log scale" if log else "values must be finite"
     _checks.that(where, bool(usable.any()), wanted, "none")
-    with np.errstate(over="ignore"):
-        spread = np.ptp(values[usable])
+    # Pictures add up and multiply what they draw.
+    limits, largest = np.finfo(float), np.abs(values[usable]).max()
     wanted = "the range of the values must be a number"
-    _checks.that(where, bool(np.isfinite(spread)), wanted, "one that overflows", "Scale them.")
+    _checks.that(
+        where, bool(largest < limits.max / 100), wanted, "one that overflows", "Scale them."
+    )
+    wanted = "values on a log scale must have digits"
+    has_digits = largest >= limits.tiny or not log
+    _checks.that(where, bool(has_digits), wanted, f"at most {largest:.0e}", "Scale them.")
 
 
 def _increasing(axes: Sequence[np.ndarray], values: np.ndarray) -> Grid:

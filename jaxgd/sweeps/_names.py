@@ -72,6 +72,27 @@ def structure(outputs: Any) -> Any:
     return of(outputs)
 
 
+def fits(structure: Any, num_values: int) -> bool:
+    """Whether this is a structure of so many values, as ``structure`` writes it."""
+    numbers: list[int] = []
+
+    def is_one(tree: Any) -> bool:
+        if tree is None or tree == {"unknown": ""}:
+            return True
+        if type(tree) is int:
+            numbers.append(tree)
+            return True
+        if not isinstance(tree, dict) or len(tree) != 1:
+            return False
+        ((kind, content),) = tree.items()
+        entries = content.values() if isinstance(content, dict) else content
+        is_of_kind = isinstance(content, dict if kind == "dict" else list)
+        return kind in ("dict", "list", "tuple") and is_of_kind and all(map(is_one, entries))
+
+    found = is_one(structure)
+    return found and ("unknown" in str(structure) or sorted(numbers) == list(range(num_values)))
+
+
 def restored(structure: Any, values: dict[str, Any]) -> Any:
     """The pytree again, from its values by name; a dict of them if it had other nodes."""
     flat = list(values.values())

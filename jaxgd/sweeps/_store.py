@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd.sweeps import _fingerprint, _grid
+from jaxgd.sweeps import _fingerprint, _grid, _names
 from jaxgd.sweeps._names import COMPUTED
 
 _ANY = "any"  # as the fingerprint of a program: its user says that it is the same
@@ -145,7 +145,9 @@ def _opened(zarr: Any, path: pathlib.Path) -> Target:
         or [axis.shape for axis in axes] != [(size,) for size in grid.shape]
         or any((a.shape, a.chunks) != (grid.shape, grid.block_shape) for a in arrays)
         or not {"structure", "jax"} <= set(attributes)
+        or not _names.fits(attributes["structure"], len(attributes["values"]))
         or not isinstance(attributes["fingerprint"], dict)
+        or "coordinates" not in attributes["fingerprint"]
     ):
         raise ValueError("its metadata were changed")
     return Target(grid, path, arrays, attributes)
