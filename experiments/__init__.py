@@ -40,6 +40,7 @@ ADDRESSES = (
     "beyond.network_surface",
     "beyond.activations_surface",
     "beyond.edge_of_stability",
+    "beyond.stochastic_edge",
     "beyond.adaptive_edge",
     "beyond.spectrum",
     "beyond.flatness",

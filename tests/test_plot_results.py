@@ -195,6 +195,21 @@ def test_an_approximation_of_a_line_is_a_line(ax):
     assert ax.get_ylabel() == "loss (±0.0001)"
 
 
+def test_sharpness_of_several_runs_stands_under_one_level_of_their_colour(ax):
+    runs = np.array([[3.0, 7.0, 9.9, 10.1], [2.0, 6.0, np.nan, 9.8]])
+
+    *lines, level = plots.sharpness_curve(ax, runs, 0.2, steps=[0, 5, 10, 15], label="seeds")
+
+    for line, run in zip(lines, runs, strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), [0, 5, 10, 15])
+        np.testing.assert_array_equal(line.get_ydata(), run)
+    np.testing.assert_allclose(level.get_ydata(), 10.0)
+    assert len({line.get_color() for line in (*lines, level)}) == 1
+    assert ax.get_legend_handles_labels()[1] == ["seeds", "2 / 0.2 = 10"]
+    *_, level = plots.sharpness_curve(ax, jnp.arange(3.0), jnp.array(0.01), threshold=38)
+    np.testing.assert_allclose(level.get_ydata(), 3800, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
@@ -263,6 +278,11 @@ def test_an_approximation_of_a_line_is_a_line(ax):
             lambda ax: plots.loss_band(ax, LANES._replace(losses=LANES.losses * jnp.nan)),
             "must have a finite loss",
         ),
+        (lambda ax: plots.sharpness_curve(ax, np.ones((2, 3, 4)), 0.1), r"the shape \(T,\), or"),
+        (lambda ax: plots.sharpness_curve(ax, [np.nan], 0.1), "must have a finite entry"),
+        (lambda ax: plots.sharpness_curve(ax, [1, 2], 0.1, steps=[1]), r"the shape \(2,\).*\(1,\)"),
+        (lambda ax: plots.sharpness_curve(ax, [1, 2], 0.0), "learning_rate must be above 0, got 0"),
+        (lambda ax: plots.sharpness_curve(ax, [1], 1, threshold=-2), "threshold must be above 0"),
         (lambda ax: plots.surface_contour(ax, SERIES, resolution=1), "resolution must be at least"),
         (lambda ax: plots.loss_line(ax, SERIES), "surface must have one coordinate, got 2"),
         (

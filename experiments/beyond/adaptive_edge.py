@@ -171,8 +171,10 @@ def draw(figure: Figure, results: Results) -> None:
     steps = NUM_WARM_UP + STRIDE * np.arange(NUM_STEPS // STRIDE)
     for i, lane in enumerate(LANES):
         style = {"color": plots.COLOURS[i], "label": f"rate {lane.rate:g}, β {lane.beta:g}"}
-        left.semilogy(steps, results.preconditioned[i], **style)
-        left.axhline(bound(lane), color=plots.COLOURS[i], ls="--", lw=1)
+        plots.sharpness_curve(
+            left, results.preconditioned[i], lane.rate, steps=steps,
+            threshold=bound(lane) * lane.rate, **style,
+        )  # fmt: skip
         middle.plot(steps, results.sharpness[i], **style)
         right.semilogy(steps, results.losses[i], **style)
     off = np.abs(_levels(results) - 1).max()
@@ -182,6 +184,7 @@ def draw(figure: Figure, results: Results) -> None:
     right.set_title("Loss", fontsize=10)
     for ax in (left, middle, right):
         ax.set_xlabel("step")
+    left.set_yscale("log")
     left.set_ylabel("largest eigenvalue of $P^{-1/2} H P^{-1/2}$")
     middle.set_ylabel("largest eigenvalue of $H$")
     right.set_ylabel("loss")

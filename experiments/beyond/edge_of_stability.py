@@ -312,24 +312,18 @@ def _draw_edge(axes: Sequence[Axes], results: Results, case: Case, control: Case
         for i, row in enumerate(sharpness[1:]):
             others = f"{label}, {len(sharpness) - 1} other starts" if i == 0 else None
             sharp.plot(steps, row, color=colour, lw=0.8, alpha=0.4, label=others)
-        sharp.plot(
-            steps,
-            sharpness[0],
-            color=colour,
-            lw=2,
-            label=label if one == case else f"{label}, bound {2 / one.rate:.3g}",
-        )
         every = 10  # so that swings from step to step do not fill the picture
         loss.semilogy(np.arange(0, NUM_STEPS + 1, every), trace[0, ::every],
                       color=colour, lw=1, label=label)  # fmt: skip
     for ax in axes:
         ax.set_xlabel("step")
         ax.xaxis.set_major_locator(MultipleLocator(5000))
-    bound = 2 / case.rate
-    sharp.axhline(bound, color=plots.COLOURS[1], ls="--", label=f"2 / {case.rate:g} = {bound:.3g}")
-    sharp.set_ylim(0, None)
-    sharp.set_ylabel("sharpness")
+    bound, below = 2 / case.rate, f"rate {control.rate:g}, bound {2 / control.rate:.3g}"
     first = lanes_of(results, case)[0][0]
+    style: Any = {"steps": steps, "color": plots.COLOURS[0], "label": f"rate {case.rate:g}"}
+    plots.sharpness_curve(sharp, first, case.rate, lw=2, **style)
+    sharp.plot(steps, lanes_of(results, control)[0][0], color=plots.COLOURS[2], lw=2, label=below)
+    sharp.set_ylim(0, None)
     late = first[len(first) // 2 :].mean()
     sharp.set_title(f"Sharpness from {first[0]:.2g} to {late:.3g}; 2 / rate is {bound:.3g}")
     sharp.legend(fontsize=8)

@@ -6,7 +6,7 @@ which colour-blind readers can tell apart, and viridis and cividis where colour 
 """
 
 from jaxgd.plots._chains import backprop_trace, newton_path, residual_curve
-from jaxgd.plots._curvature import spectrum
+from jaxgd.plots._curvature import sharpness_curve, spectrum
 from jaxgd.plots._curves import barrier, basin_profile, curve_path, persistence_diagram
 from jaxgd.plots._descents import descent_path, loss_band, loss_curve, projected_paths
 from jaxgd.plots._films import animate_descent
@@ -53,6 +53,7 @@ __all__ = [
     "playground",
     "projected_paths",
     "residual_curve",
+    "sharpness_curve",
     "spectrum",
     "surface_3d",
     "surface_cells",

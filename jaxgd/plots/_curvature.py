@@ -1,4 +1,4 @@
-"""Curvature: the eigenvalues of a Hessian as a density."""
+"""Curvature: the eigenvalues of a Hessian as a density, and the sharpness along a run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -101,6 +101,78 @@ def spectrum(
     if several:
         ax.legend(fontsize=9)
     return lines
+
+
+def sharpness_curve(
+    ax: Axes,
+    sharpness: Any,
+    learning_rate: Any,
+    *,
+    steps: Any = None,
+    threshold: float = 2.0,
+    **line_kwargs: Any,
+) -> list[Line2D]:
+    """Draws a sharpness against the step, with the level above which no step is stable.
+
+    On a quadratic, descent is stable only while the sharpness is below ``threshold / rate``:
+    a dashed line in the colour of the curve.
+
+    Args:
+      ax: where to draw.
+      sharpness: shape (T,), of one run; or (S, T), of S runs at one rate, say from several seeds.
+        ``curvature.sharpness``, ``batch_sharpness`` or ``preconditioned_sharpness``.
+      learning_rate: above 0.
+      steps: shape (T,), at which the sharpness was seen; None counts 0, 1, ... T - 1.
+      threshold: 2 for gradient descent, ``(2 + 2 beta) / (1 - beta)`` for the preconditioned
+        sharpness of Adam: 38 at beta 0.9.
+      **line_kwargs: passed on to ``ax.plot`` for the runs; the label is that of the first.
+
+    Returns:
+      A line per run, then the dashed one.
+
+    Raises:
+      TypeError: if these are no real numbers.
+      ValueError: if the sharpness has neither one axis nor two or no finite entry, there is not
+        one step per column, or the rate or the threshold is not above 0.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> from jaxgd import plots
+      >>> ax = Figure().add_subplot()
+      >>> lines = plots.sharpness_curve(ax, [12.0, 17.5, 19.9], 0.1, steps=[0, 100, 200])
+      >>> lines[-1].get_label()
+      '2 / 0.1 = 20'
+
+    Source:
+      Cohen, Kaur, Li et al., Gradient descent on neural networks typically occurs at the edge of
+      stability, 2021, Sec. 2.
+    """
+    where = "plots.sharpness_curve"
+    rows = _inputs.numbers(where, "sharpness", sharpness)
+    fits = rows.ndim in (1, 2) and rows.size > 0
+    wanted = "sharpness must have the shape (T,), or (S, T) for several runs"
+    _checks.that(where, fits, wanted, f"{rows.shape}")
+    is_some_finite = bool(np.isfinite(rows).any())
+    _checks.that(where, is_some_finite, "sharpness must have a finite entry", "none")
+    rows = np.atleast_2d(rows)
+    places = np.arange(rows.shape[1]) if steps is None else _inputs.numbers(where, "steps", steps)
+    wanted = f"steps must have the shape ({rows.shape[1]},), as sharpness has columns"
+    _checks.that(where, places.shape == rows.shape[1:], wanted, f"{places.shape}")
+    rate, level = (
+        float(_checks.scalar(where, name, value))
+        for name, value in (("learning_rate", learning_rate), ("threshold", threshold))
+    )
+    for name, value in (("learning_rate", rate), ("threshold", level)):
+        _checks.that(where, 0 < value < np.inf, f"{name} must be above 0", f"{value:g}")
+    lines: list[Line2D] = []
+    for row in rows:
+        lines += ax.plot(places, row, **line_kwargs)
+        line_kwargs = {**line_kwargs, "color": lines[0].get_color(), "label": None}
+    bound = f"{_words.number(level)} / {_words.number(rate)} = {_words.number(level / rate)}"
+    style: Any = {"color": lines[0].get_color(), "ls": "--", "lw": 1.2}
+    ax.set_xlabel("step")
+    ax.set_ylabel("sharpness")
+    return [*lines, ax.axhline(level / rate, label=bound, **style)]
 
 
 def _nodes_and_weights(where: str, name: str, density: Any) -> tuple[np.ndarray, np.ndarray]:
