@@ -203,11 +203,11 @@ def test_sharpness_of_several_runs_stands_under_one_level_of_their_colour(ax):
     for line, run in zip(lines, runs, strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [0, 5, 10, 15])
         np.testing.assert_array_equal(line.get_ydata(), run)
-    np.testing.assert_allclose(level.get_ydata(), 10.0)
+    np.testing.assert_allclose(np.asarray(level.get_ydata()), 10.0)
     assert len({line.get_color() for line in (*lines, level)}) == 1
     assert ax.get_legend_handles_labels()[1] == ["seeds", "2 / 0.2 = 10"]
     *_, level = plots.sharpness_curve(ax, jnp.arange(3.0), jnp.array(0.01), threshold=38)
-    np.testing.assert_allclose(level.get_ydata(), 3800, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(level.get_ydata()), 3800, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
