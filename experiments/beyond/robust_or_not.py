@@ -323,12 +323,12 @@ def _convex(results: Results) -> list[tuple[str, ...]]:
         runs, bound = results.convex[name], 2 / float(results.curvatures[name])
         least = runs.losses.min()
         for i, fraction in enumerate(FRACTIONS):
-            status = descent.Status(int(runs.status[i])).name
+            status = descent.status_name(runs.status[i])
             rows.append((name, f"{fraction * bound:.3f}", f"{fraction:g}", status,
                          f"{runs.num_steps[i]}", f"{runs.losses[i, -1] - least:.1e}"))  # fmt: skip
     names = [*(f"{rate:g}" for rate in HINGE_RATES), f"{HINGE_RATES[0]:g}, falling to 0"]
     for i, (name, excess) in enumerate(zip(names, hinge_excess(results), strict=True)):
-        status = descent.Status(int(results.hinge.status[i])).name
+        status = descent.status_name(results.hinge.status[i])
         rows.append(("hinge", name, "", status, f"{CONVEX_STEPS}", f"{excess[-100:].mean():.1e}"))
     return rows
 
@@ -368,7 +368,7 @@ def expectations(results: Results) -> list[Expectation]:
         )
     )
     for name in SMOOTH:
-        status = [descent.Status(int(s)).name for s in results.convex[name].status]
+        status = [descent.status_name(s) for s in results.convex[name].status]
         below, above = status[: len(FRACTIONS) // 2], status[len(FRACTIONS) // 2 :]
         fails = set(below) == {"CONVERGED"} and "CONVERGED" not in above
         expected.append(
@@ -442,7 +442,7 @@ def _convex_curves(ax: Axes, results: Results) -> None:
     ax.set_xlabel("step")
     ax.set_ylabel("risk less the least")
     ax.legend(fontsize=8, loc="lower left")
-    statuses = [descent.Status(int(results.convex[SMOOTH[0]].status[lane])).name for lane in (1, 2)]
+    statuses = [descent.status_name(results.convex[SMOOTH[0]].status[lane]) for lane in (1, 2)]
     ax.set_title(
         f"{SMOOTH[0]} loss: {statuses[0]} at {FRACTIONS[1]:g} of 2/λ, {statuses[1]} at "
         f"{FRACTIONS[2]:g}"

@@ -109,7 +109,7 @@ def tables(results: Results) -> list[Table]:
     """The fit, the stability bound, and the small examples."""
     fits = [
         (name, str(t.num_steps), *(f"{v:.8f}" for v in (t.params.bias, t.params.weights[0])),
-         f"{t.losses[-1]:.15f}", descent.Status(int(t.status)).name)
+         f"{t.losses[-1]:.15f}", descent.status_name(t.status))
         for name, t in (("by hand", results.by_hand), ("optax.sgd", results.with_optax))
     ]  # fmt: skip
     bias, weight = np.linalg.lstsq(np.stack([np.ones(20), X], axis=1), Y, rcond=None)[0]
@@ -119,7 +119,7 @@ def tables(results: Results) -> list[Table]:
     bound = 2 / np.linalg.eigvalsh(np.asarray(results.hessian))[-1]
     stability = [
         (f"{rate:g}", f"{rate / bound:.4f}", f"{costs[0]:.4f}", f"{costs[-1]:.4g}",
-         descent.Status(int(status)).name)
+         descent.status_name(status))
         for rate, costs, status in zip(
             CRITICAL_RATES, results.critical.losses, results.critical.status, strict=True
         )
@@ -164,7 +164,7 @@ def expectations(results: Results) -> list[Expectation]:
     """The published fit, the sharp limit of the rate, the factors of the quadratics."""
     hand, optax_run = results.by_hand, results.with_optax
     bound = 2 / float(np.linalg.eigvalsh(results.hessian).max())
-    statuses = [descent.Status(int(status)).name for status in results.critical.status]
+    statuses = [descent.status_name(status) for status in results.critical.status]
     # (x - 1)^2 + 0.1 has the second derivative 2: each step multiplies x - 1 by 1 - 2 rate.
     errors = np.asarray(results.rates.path) - 1
     factors = errors[:, 1:] - (1 - 2 * np.array(PICTURE_RATES))[:, None] * errors[:, :-1]

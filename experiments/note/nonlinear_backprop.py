@@ -116,7 +116,7 @@ def tables(results: Results) -> list[Table]:
     def row(name: str, run: chains.Solution) -> tuple[str, ...]:
         n = int(run.num_steps)
         path = " ".join(f"{x:.6g}" for x in run.path[: n + 1])
-        return name, path, f"{run.outputs[n]:.6f}", descent.Status(int(run.status)).name
+        return name, path, f"{run.outputs[n]:.6f}", descent.status_name(run.status)
 
     others = [
         row("x = 2, y = 2.13", results.solution),
@@ -124,7 +124,7 @@ def tables(results: Results) -> list[Table]:
         row("x = 10, y = 0.5, put back to 1.1", results.clamped),
     ]
     others += [
-        (f"x = {x:g}, y = 2.13", f"{x:g}", "", descent.Status(int(status)).name)
+        (f"x = {x:g}, y = 2.13", f"{x:g}", "", descent.status_name(status))
         for x, status in zip(BAD_STARTS, results.bad, strict=True)
     ]
     return [
@@ -143,7 +143,7 @@ def expectations(results: Results) -> list[Expectation]:
     steps = int(results.solution.num_steps)
     by_chain = np.asarray(results.corrections.deltas[0])[:steps]
     apart = np.abs(by_chain - np.asarray(results.newton_steps)[:steps]).max()
-    lost = [descent.Status(int(status)).name for status in np.ravel(results.bad)]
+    lost = [descent.status_name(status) for status in np.ravel(results.bad)]
     return [
         Expectation("from x = 2 it takes four updates", f"{steps}", steps == 4),
         Expectation(

@@ -1,10 +1,10 @@
 """How a large surface is computed: in chunks, over devices and processes, resumably.
 
 ``surfaces.sweep`` is one program for one device that is done or not. ``run`` computes the same
-surface from the host: it compiles one program, which computes a few batches of points on every
-device, and calls it until all batches are done, while a bar shows how long is left and finished
-blocks go to disk. In a job of several processes each computes its share. ``approximate`` looks at
-a smooth surface at a few points only.
+surface, up to rounding, from the host: it compiles one program, which computes a few batches of
+points on every device, and calls it until all batches are done, while a bar shows how long is
+left and finished blocks go to disk. In a job of several processes each computes its share.
+``approximate`` looks at a smooth surface at a few points only.
 """
 
 import json
