@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from experiments.bench import descents, surfaces
+from experiments.bench import descents, models, networks, surfaces
 from experiments.shell import report
 from experiments.shell.report import Table
 
@@ -42,3 +42,5 @@ def main(show: Callable[[Table], None]) -> None:
     show(surfaces.linear_neuron())
     for name in surfaces.NETWORKS:
         show(surfaces.network(name))
+    for name in models.MODELS:
+        show(networks.network(name))

@@ -1,7 +1,6 @@
 """Loss surfaces timed: the note's grid, a linear neuron with many samples, two networks."""
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench import torch_ways
 from experiments.bench.race import race, table
 from experiments.note import loss_surface
 from experiments.shell.report import Table
@@ -157,8 +157,8 @@ def network(name: str) -> Table:
 def _torch_ways(
     params: Any, plane: planes.Plane, x: Any, y: Any, part: Any, axis: Any
 ) -> dict[str, float]:
-    """The same sweep in PyTorch: a loop in place, a vmap over points, and loss-landscapes."""
-    if importlib.util.find_spec("torch") is None:
+    """The same sweep in PyTorch, at its best number of threads."""
+    if not torch_ways.is_there():
         return {}
     torch = importlib.import_module("torch")
 
@@ -170,58 +170,13 @@ def _torch_ways(
     model = torch.nn.Sequential(
         torch.nn.Linear(sizes[0], sizes[1]), torch.nn.Tanh(), torch.nn.Linear(sizes[1], sizes[2])
     )
-    origin, first, second = tensors(params), *(tensors(d) for d in plane.directions)
+    for parameter, leaf in zip(model.parameters(), tensors(params), strict=True):
+        parameter.data.copy_(leaf)
     inputs, labels = torch.tensor(np.array(x)), torch.tensor(np.array(y), dtype=torch.long)
     points = [(float(a), float(b)) for a in part for b in axis]
-    steps = round(len(points) ** 0.5)  # loss-landscapes knows square grids only
-    criterion = torch.nn.functional.cross_entropy
-
-    @torch.inference_mode()
-    def loop() -> list[float]:
-        values = []
-        for a, b in points:
-            for p, o, d, e in zip(model.parameters(), origin, first, second, strict=True):
-                torch.add(o, d, alpha=a, out=p.data)
-                p.data.add_(e, alpha=b)
-            values.append(criterion(model(inputs), labels).item())
-        return values
-
-    names = [name for name, _ in model.named_parameters()]
-
-    def batched(chunk: int) -> Callable[[], list[Any]]:
-        def one(a: Any, b: Any) -> Any:
-            moved = {
-                name: o + a * d + b * e
-                for name, o, d, e in zip(names, origin, first, second, strict=True)
-            }
-            return criterion(torch.func.functional_call(model, moved, (inputs,)), labels)
-
-        many = torch.func.vmap(one, chunk_size=chunk)
-        grid = torch.tensor(points)
-
-        @torch.inference_mode()
-        def run() -> Any:
-            return [many(grid[:, 0], grid[:, 1])]
-
-        return run
-
-    ways: dict[str, Callable[[], Any]] = {"torch, a loop in place": loop}
-    ways |= {f"torch, functional_call + vmap, chunk {c}": batched(c) for c in (1, 4, 16)}
-    if importlib.util.find_spec("loss_landscapes") is not None:
-        loss_landscapes = importlib.import_module("loss_landscapes")
-        metrics = importlib.import_module("loss_landscapes.metrics")
-        metric = metrics.Loss(torch.nn.CrossEntropyLoss(), inputs, labels)
-
-        def landscapes() -> Any:
-            return loss_landscapes.random_plane(model, metric, steps=steps, deepcopy_model=True)
-
-        ways["loss-landscapes 3.0.6"] = landscapes
-    # One thread is the faster for small products, several for large ones: take the best.
+    directions = [tensors(direction) for direction in plane.directions]
+    ways = torch_ways.ways(model, directions, inputs, labels, points, chunks=(1, 4, 16))
     found = dict.fromkeys(ways, float("inf"))
-    for threads in {1, torch.get_num_threads()}:
-        torch.set_num_threads(threads)
-        for name, seconds in race(ways, rounds=1).items():
-            found[name] = min(found[name], seconds)
-    if "loss-landscapes 3.0.6" in found:
-        found["loss-landscapes 3.0.6"] *= len(points) / steps**2
+    for (name, _), seconds in torch_ways.timed(ways, points).items():
+        found[name] = min(found[name], len(points) * seconds)
     return found
