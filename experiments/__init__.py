@@ -38,6 +38,8 @@ ADDRESSES = (
     "note.loss_surface",
     "beyond.trunk_and_branches",
     "beyond.network_surface",
+    "beyond.residual_surface",
+    "beyond.transformer_surface",
     "beyond.activations_surface",
     "beyond.edge_of_stability",
     "beyond.stochastic_edge",
