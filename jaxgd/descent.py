@@ -546,7 +546,7 @@ def _status(
 
 def _wide(loss: Array) -> Array:
     """A loss in float32 or better."""
-    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+    return loss.astype(np.promote_types(loss.dtype, np.float32))
 
 
 def _forgives(state: _State) -> bool:

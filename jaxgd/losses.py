@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgd import _checks
 from jaxgd.types import Array, ArrayLike, LossFn, Params
@@ -551,7 +552,7 @@ def _mean_over_batches(
     @jax.checkpoint
     def total(params: Params, batch: Any) -> Array:
         losses = per_example(params, *batch)
-        return jnp.sum(losses, dtype=jnp.promote_types(losses.dtype, jnp.float32))
+        return jnp.sum(losses, dtype=np.promote_types(losses.dtype, np.float32))
 
     def rows(start: ArrayLike, size: int) -> Any:
         return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), data)
@@ -561,7 +562,7 @@ def _mean_over_batches(
 
     data = jax.tree.map(jnp.asarray, data)
     losses = jax.eval_shape(per_example, params, *rows(0, batch_size))
-    zero = jnp.zeros((), jnp.promote_types(losses.dtype, jnp.float32))
+    zero = jnp.zeros((), np.promote_types(losses.dtype, np.float32))
     summed, _ = jax.lax.scan(add, zero, jnp.arange(num_batches))
     if num_left:
         summed = summed + total(params, rows(num_rows - num_left, num_left))

@@ -45,6 +45,8 @@ FilterAxis: TypeAlias = int | tuple[int, ...] | None
 """Which axes of an array count its filters."""
 
 
+_STACK = "Stack a list of checkpoints: jax.tree.map(lambda *p: jnp.stack(p), *path)."
+
 # An origin that is more times larger than what is left of it at a point loses digits.
 _FAR = 32
 
@@ -439,8 +441,9 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
       2018, Sec. 7.
     """
     where = "planes.principal"
-    path, length = _checked_path(where, path)
     num_directions = _checks.count(where, "num_directions", num_directions, least=1)
+    _refuse_checkpoints(where, path, num_directions)
+    path, length = _checked_path(where, path)
     wanted = f"path must have more points than directions, {num_directions}"
     _checks.that(where, length > num_directions, wanted, str(length))
 
@@ -1180,22 +1183,26 @@ def _checked_path(where: str, path: Any) -> tuple[Params, int]:
     elif isinstance(path, (list, tuple)) and len(path) > 1:
         checkpoints = [jax.tree.map(jnp.shape, checkpoint) for checkpoint in path]
         if all(shapes == checkpoints[0] for shapes in checkpoints):
-            cure = "Stack a list of checkpoints: jax.tree.map(lambda *p: jnp.stack(p), *path)."
-            _refuse_equal_dicts(where, path, cure)
+            cure = _STACK
     path = _checks.params(where, "path", path)
     return path, _num_rows(where, "path", path, cure)
 
 
-def _refuse_equal_dicts(where: str, path: Sequence[Any], cure: str) -> None:
-    """Checkpoints whose arrays have one length may be read as a path of a list of params."""
+def _refuse_checkpoints(where: str, path: Any, num_directions: int) -> None:
+    """A list of checkpoints whose arrays have one length could be read as a path of a list."""
+    if type(path) is not list or len(path) < 2:
+        return
     are_dicts = all(isinstance(checkpoint, Mapping) for checkpoint in path)
+    are_points = all(hasattr(point, "shape") for point in path) and len(path) > num_directions
+    shapes = [jax.tree.map(jnp.shape, checkpoint) for checkpoint in path]
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(path)}
+    is_both = all(each == shapes[0] for each in shapes) and len(lengths) == 1 and () not in lengths
     _checks.that(
         where,
-        not (are_dicts and len(lengths) == 1 and () not in lengths),
+        not ((are_dicts or are_points) and is_both),
         "path must have a leading axis, the steps",
-        f"{len(path)} dicts of equal shapes",
-        f"{cure} If the params are such a list, pass the Trajectory that holds the path.",
+        f"a list of {len(path)} {'dicts' if are_dicts else 'arrays'} of equal shapes",
+        f"{_STACK} If the params are such a list, pass the Trajectory that holds the path.",
     )
 
 

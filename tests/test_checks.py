@@ -763,7 +763,13 @@ refuse(
     planes.principal,
     lambda f: f([{"w": ONES, "b": ONES}] * 2),
     ValueError,
-    r"path must have a leading axis, the steps, got 2 dicts of equal shapes\. Stack a list of ch",
+    r"path must have a leading axis, the steps, got a list of 2 dicts of equal shapes\. Stack a l",
+)
+refuse(
+    planes.principal,
+    lambda f: f([ONES, 2 * ONES, jnp.arange(3.0)]),
+    ValueError,
+    r"path must have a leading axis, the steps, got a list of 3 arrays of equal shapes\. Stack a ",
 )
 refuse(planes.principal, lambda f: f(TREE), ValueError, r"the leaves of path must share a leading")
 refuse(

@@ -173,12 +173,13 @@ def test_reverse_mode_through_a_solve_is_refused_with_its_cure():
 # Settings of JAX that change what a line of code means.
 
 
-@pytest.mark.parametrize("tolerance", [None, 1e-3])
-def test_descents_run_under_strict_promotion(tolerance):
+@pytest.mark.parametrize(("tolerance", "dtype"), [(None, jnp.bfloat16), (1e-3, jnp.float32)])
+def test_descents_run_under_strict_promotion(tolerance, dtype):
     start = {"half": jnp.ones(3, jnp.bfloat16), "full": jnp.ones(2)}
 
     def loss(params):
-        return jnp.sum(params["half"].astype(jnp.float32) ** 2) + jnp.sum(params["full"] ** 2)
+        squares = jnp.sum(params["half"].astype(jnp.float32) ** 2) + jnp.sum(params["full"] ** 2)
+        return squares.astype(dtype)
 
     def run():
         return descent.gradient_descent(

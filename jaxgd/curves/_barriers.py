@@ -69,5 +69,6 @@ def barrier(
     along = planes.restrict(checked, planes.through(first, last), *data)
     coordinates = jnp.linspace(0, 1, num_points, dtype=_params.wide_dtype(first))
     losses = jax.lax.map(along, coordinates)
-    straight = (1 - coordinates) * losses[0] + coordinates * losses[-1]
-    return Barrier(coordinates, losses, jnp.max(losses - straight))
+    with jax.numpy_dtype_promotion("standard"):
+        straight = (1 - coordinates) * losses[0] + coordinates * losses[-1]
+        return Barrier(coordinates, losses, jnp.max(losses - straight))

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxgd import _checks, descent
@@ -80,15 +81,16 @@ def point(curve: Curve, t: ArrayLike) -> Params:
 
 def _bezier(controls: Params, t: Array) -> Params:
     degree = jax.tree.leaves(controls)[0].shape[0] - 1
-    t = t.astype(jnp.result_type(jnp.float32, t))
+    with jax.numpy_dtype_promotion("standard"):
+        t = t.astype(jnp.result_type(jnp.float32, t))
     # Degree by degree, as de Casteljau does: a binomial coefficient may be too large a number.
     weights = jnp.zeros(degree + 1, t.dtype).at[0].set(1)
     for _ in range(degree):
         weights = (1 - t) * weights + t * jnp.pad(weights[:-1], (1, 0))
 
     def mixed(rows: Array) -> Array:
-        wide = jnp.result_type(jnp.float32, rows)
-        terms = [weight.astype(wide) * rows[k] for k, weight in enumerate(weights)]
+        wide = np.promote_types(rows.dtype, np.float32)
+        terms = [weight.astype(wide) * rows[k].astype(wide) for k, weight in enumerate(weights)]
         return jnp.sum(jnp.stack(terms), axis=0).astype(rows.dtype)
 
     return jax.tree.map(mixed, controls)
@@ -193,7 +195,8 @@ def _near_the_line(key: PRNGKey, first: Params, last: Params, num_controls: int)
         size = jnp.mean(jnp.abs(way)) if way.size else 0.0
         return (first[None] + shares * way[None] + 0.01 * size * noise).astype(first.dtype)
 
-    return jax.tree.map(started, first, last, noise)
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.tree.map(started, first, last, noise)
 
 
 def _golden_sequence(key: PRNGKey, length: int, dtype: Any) -> Array:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxgd import _checks
 from jaxgd.types import Params
@@ -15,7 +15,7 @@ def path_name(path: Any) -> str:
 
 def wide_dtype(tree: Any) -> Any:
     """The dtype to compute with: float32, or the widest of the arrays where that is wider."""
-    return jnp.result_type(jnp.float32, *jax.tree.leaves(tree))
+    return np.result_type(np.float32, *(leaf.dtype for leaf in jax.tree.leaves(tree)))
 
 
 def ends(where: str, loss_fn: Any, first: Params, last: Params) -> tuple[Params, Params]:

@@ -70,7 +70,8 @@ def evaluate(approximation: Approximation, *coordinates: ArrayLike) -> Any:
     cure = "For a grid of them use surfaces.sweep."
     point = [_checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)]
     low, high = domains[:, 0], domains[:, 1]
-    place = jnp.stack(point).astype(jnp.result_type(domains, *point))  # twice an int may overflow
+    with jax.numpy_dtype_promotion("standard"):  # twice an int may overflow
+        place = jnp.stack(point).astype(jnp.result_type(domains, *point))
     scaled = (2 * place - low - high) / (high - low)
     rounding = 8 * jnp.finfo(scaled.dtype).eps * (jnp.abs(low) + jnp.abs(high)) / (high - low)
     is_inside = jnp.all(jnp.abs(scaled) <= 1 + rounding)
