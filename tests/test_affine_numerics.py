@@ -238,6 +238,23 @@ def test_a_coordinate_that_is_not_finite_spoils_arrays_that_it_does_not_move(coo
     chex.assert_trees_all_close(phi(0.5), loss_fn(planes.point(plane, 0.5)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("coordinate", [jnp.inf, -jnp.inf, jnp.nan])
+def test_a_network_far_out_is_nan_where_sums_of_both_signs_overflow(coordinate):
+    x, (w, v), (d, e) = (
+        np.random.default_rng(5).normal(size=size) for size in ((9, 4), (2, 4, 3), (2, 4, 3))
+    )
+    plane = planes.Plane({"w": w, "v": v}, ({"w": d, "v": 0 * v}, {"w": 0 * w, "v": e}))
+
+    def loss_fn(p):
+        return {"w": jnp.tanh(x @ p["w"]).mean(), "v": jnp.tanh(x @ p["v"]).mean()}
+
+    found = planes.restrict(loss_fn, plane)(coordinate, 0.3)
+
+    plain = loss_fn(planes.point(plane, coordinate, 0.3))
+    assert np.isnan(plain["w"])
+    chex.assert_trees_all_close(found, plain, rtol=1e-5)
+
+
 @pytest.mark.parametrize("coordinate", [jnp.inf, jnp.nan])
 @pytest.mark.parametrize(
     "asks", [jnp.isnan, lambda x: ~jnp.isfinite(x), lambda x: jnp.nan_to_num(x, nan=9.0) == 9]

@@ -89,7 +89,10 @@ def at_point(value: Value, leaf: Any, aval: Any, coordinates: Sequence[Array]) -
         case Kind.AFFINE:
             origin, tangents = leaf
             for index, tangent in tangents.items():
-                origin = origin + coordinates[index].astype(tangent.dtype) * tangent
+                coordinate = coordinates[index].astype(tangent.dtype)
+                if index in value.mixed_by:
+                    coordinate = jnp.where(jnp.isfinite(coordinate), coordinate, jnp.nan)
+                origin = origin + coordinate * tangent
             return origin.reshape(aval.shape)
     return squares.at_point(leaf, coordinates)
 

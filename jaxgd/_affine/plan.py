@@ -45,6 +45,8 @@ class Value(NamedTuple):
       moved_by: the positions of the coordinates it depends on.
       spoiled_by: the positions of those that make it NaN where they are not finite, though they
         do not move it.
+      mixed_by: the positions of those that move several terms of a sum in it: where one is
+        infinite, terms of both signs make NaN, though their sum read off a tangent is infinite.
       cost: of having it at a point, in entries read.
       is_read: whether it is read there, rather than computed from its operands.
     """
@@ -52,6 +54,7 @@ class Value(NamedTuple):
     kind: Kind
     moved_by: frozenset[int]
     spoiled_by: frozenset[int]
+    mixed_by: frozenset[int]
     cost: float
     is_read: bool
 
@@ -82,7 +85,7 @@ _MARGIN = 1.2
 _WORTHWHILE = 0.95
 
 _NONE: frozenset[int] = frozenset()
-_LITERAL = Value(Kind.CONSTANT, _NONE, _NONE, cost=0, is_read=False)
+_LITERAL = Value(Kind.CONSTANT, _NONE, _NONE, _NONE, cost=0, is_read=False)
 
 
 @functools.lru_cache(maxsize=128)
@@ -92,9 +95,10 @@ def divide(program: Program) -> Plan:
     for number in program.arrays:
         spoiled_by = program.watched.get(number, _NONE)
         cost = rules.size(program.avals[number])
-        values[number] = Value(Kind.CONSTANT, _NONE, spoiled_by, cost, is_read=True)
+        values[number] = Value(Kind.CONSTANT, _NONE, spoiled_by, _NONE, cost, is_read=True)
     for index, number in enumerate(program.coordinates):
-        values[number] = Value(Kind.AFFINE, frozenset({index}), _NONE, cost=0, is_read=False)
+        own = frozenset({index})
+        values[number] = Value(Kind.AFFINE, own, _NONE, _NONE, cost=0, is_read=False)
     for equation in program.equations:
         operands = [
             _LITERAL if isinstance(atom, jex.Literal) else values[atom] for atom in equation.inputs
@@ -102,6 +106,9 @@ def divide(program: Program) -> Plan:
         kind = _kind(equation, operands)
         moved_by = _NONE.union(*(operand.moved_by for operand in operands))
         spoiled_by = _NONE.union(*(operand.spoiled_by for operand in operands))
+        mixed_by = _NONE.union(*(operand.mixed_by for operand in operands))
+        if rules.sums_many_products(equation):
+            mixed_by |= moved_by
         computing = rules.rule_of(equation).price(equation) + sum(o.cost for o in operands)
         for number in equation.outputs:
             aval = program.avals[number]
@@ -112,6 +119,7 @@ def divide(program: Program) -> Plan:
                 kind,
                 moved_by,
                 spoiled_by if rules.may_be_nan(aval) else _NONE,
+                mixed_by,
                 reading if is_read else computing,
                 is_read,
             )

@@ -145,6 +145,17 @@ def sums_products(equation: Equation, moving: Sequence[bool] = ()) -> bool:
     return left == right and left_batch == right_batch == kept and operand.dtype == result.dtype
 
 
+def sums_many_products(equation: Equation) -> bool:
+    """Whether a matrix product or a convolution adds several terms up in an entry."""
+    source = equation.source
+    if source.primitive is primitives.conv_general_dilated_p:
+        return True
+    if source.primitive is not primitives.dot_general_p:
+        return False
+    (contracted, _), _ = source.params["dimension_numbers"]
+    return math.prod(source.invars[0].aval.shape[axis] for axis in contracted) > 1
+
+
 def sums_own_products(equation: Equation) -> bool:
     """Whether a dot_general sums squares of its operand."""
     return by_itself(equation) and sums_products(equation)
