@@ -73,6 +73,10 @@ def test_a_formula_means_what_it_says(text, witness):
         ("sin + x", "Name"),
         ("x +", "as in Python, got 'x \\+'"),
         ("x; y", "as in Python"),
+        ("x^2", r"a power must be written with \*\*, got 'x \^ 2'"),
+        ("sin(x, y)", r"sin takes 1 number, got 2: 'sin\(x, y\)'"),
+        ("max(x)", "max takes 2 numbers, got 1"),
+        ("where(x > 0, x)", "where takes 3 numbers, got 2"),
         ("x" * 1001, "at most 1000 characters, got 1001"),
         ("(" * 300 + "x" + ")" * 300, "as in Python|so deeply"),
     ],
@@ -127,7 +131,8 @@ def test_the_command_writes_a_page_of_a_function_of_a_file_and_its_data(
                 return jnp.mean((w * x + b - y) ** 2)
         """)
     )
-    (tmp_path / "points.csv").write_text("x,y\n1,2.5\n\n-2; 0.5\n0.25\t-1\n")
+    lines = '# measured\n\n"x","y"\n"1",2.5\n\n-2; 0,5\n0.25\t-1,\n'
+    (tmp_path / "points.csv").write_text(lines, encoding="utf-8-sig")
     out = tmp_path / "page.html"
 
     what = f"{tmp_path / 'mine.py'}:loss"
@@ -145,6 +150,12 @@ def test_the_command_writes_a_page_of_a_function_of_a_file_and_its_data(
         (["x + y + z"], "one or two variables, got x, y, z"),
         (["3"], "one or two variables, got none"),
         (["x.y"], "got 'x.y'"),
+        (["-x**2 > -1", "--start", "-2"], "a number, got true or false: -x\\*\\*2 > -1"),
+        (["x**2", "--start", "nan"], r"--start must be finite numbers, got \[nan\]"),
+        (["mine.py"], "the function must be named, too: mine.py:FUNCTION"),
+        (["broken.py:loss"], "broken.py cannot be run: ModuleNotFoundError: No module named 'no'"),
+        (["leaving.py:loss"], "leaving.py cannot be run: SystemExit: 3"),
+        (["mine.py:loss", "--data", "nan.csv"], "line 1 of nan.csv must be finite numbers"),
         (["x**2", "--start", "1", "2"], "--start must be 1 numbers, one per variable, got 2"),
         (["x**2", "--data", "a.csv"], "--data goes with a function of a file"),
         (["x**2", "--rate", "-1"], "learning_rate must be above 0"),
@@ -162,6 +173,9 @@ def test_the_command_writes_a_page_of_a_function_of_a_file_and_its_data(
 def test_what_cannot_be_played_is_said_in_one_line(tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("def loss(params, x, y): return params.nothing\n")
+    (tmp_path / "broken.py").write_text("import no")
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
+    (tmp_path / "nan.csv").write_text("1,nan\n")
     (tmp_path / "words.csv").write_text("1,2\na,b\n")
     (tmp_path / "ragged.csv").write_text("1,2\n3\n")
     (tmp_path / "empty.csv").write_text("\n# nothing\n")

@@ -430,6 +430,7 @@ def test_special_functions_are_those_of_scipy(name):
         (3, 1.0, {}, TypeError, "loss_fn must be callable, got 3"),
         (jnp.square, 1, {}, TypeError, "start must be floating-point"),
         (jnp.sum, np.ones(3), {}, ValueError, "start must hold one or two numbers, got 3"),
+        (jnp.sum, np.array([1, np.nan]), {}, ValueError, r"start must be finite, got \[ 1\. nan\]"),
         (jnp.sin, np.ones(2), {}, ValueError, r"loss_fn must return a scalar, got shape \(2,\)"),
         (jnp.square, 1.0, {"learning_rate": 0.0}, ValueError, "learning_rate must be above 0"),
         (jnp.square, 1.0, {"learning_rate": np.inf}, ValueError, "learning_rate must be above 0"),

@@ -35,6 +35,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "erf": special.erf,
     "gammaln": special.gammaln,
 }  # fmt: skip
+ARITIES = {"where": 3, "clip": 3} | dict.fromkeys(
+    ("arctan2", "hypot", "minimum", "maximum", "min", "max", "logaddexp"), 2
+)  # of the others, 1
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -129,6 +132,10 @@ def _meaning(node: ast.AST, variables: set[str]) -> _Meaning:  # noqa: PLR0911
         case ast.IfExp(test=test, body=body, orelse=orelse):
             return _applied(jnp.where, [test, body, orelse], variables)
         case ast.Call(func=ast.Name(id=name), args=operands, keywords=[]) if name in FUNCTIONS:
+            wanted = ARITIES.get(name, 1)
+            if len(operands) != wanted and not any(isinstance(x, ast.Starred) for x in operands):
+                got = f"got {len(operands)}: {ast.unparse(node)!r}."
+                raise ValueError(f"{name} takes {wanted} number{'s' * (wanted > 1)}, {got}")
             return _applied(FUNCTIONS[name], operands, variables)
     raise _refusal(node)
 
@@ -161,6 +168,8 @@ def _power(base: _Meaning, exponent: ast.expr, variables: set[str]) -> _Meaning:
 
 
 def _refusal(node: ast.AST) -> ValueError:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
+        return ValueError(f"a power must be written with **, got {ast.unparse(node)!r}.")
     known = ", ".join([*CONSTANTS, *sorted(FUNCTIONS)])
     return ValueError(
         "the expression may hold numbers, variables, + - * / // % **, comparisons, and, or, not, "

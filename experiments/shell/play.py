@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import math
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,9 +35,13 @@ def main(arguments: Sequence[str]) -> int:
       The exit status: 0, or 2 where the function, the data or the place will not do.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    # A formula may begin with a minus; a blank before it says that it is no option.
+    options = parser.parse_args([f" {word}" if _is_negated(word) else word for word in arguments])
+    options.what = options.what.strip()
     jax.config.update("jax_enable_x64", True)
     try:
+        if options.start is not None and not np.all(np.isfinite(options.start)):
+            raise ValueError(f"--start must be finite numbers, got {options.start}.")
         loss_fn, start, data, title = _what(options)
         rate = options.rate if options.rate is not None else _usual_rate(loss_fn, start, data)
         page = plots.playground(
@@ -51,6 +56,17 @@ def main(arguments: Sequence[str]) -> int:
         f"{title}: {len(page) / 1000:.0f} kB, whole in itself. Open it in a browser:\n{options.out}"
     )
     return 0
+
+
+def _is_negated(word: str) -> bool:
+    """Whether a word of the command line is a formula such as -x**2, and no option or number."""
+    if not re.match(r"-[^-]", word) or word == "-h":
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return True
+    return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,6 +104,8 @@ def _what(options: argparse.Namespace) -> tuple[Callable[..., Any], Any, tuple[A
         data = _fitting(loss_fn, data)
         start = _start_of(loss_fn, data, options.start)
         return loss_fn, start, data, name
+    if options.what.endswith(".py"):
+        raise ValueError(f"the function must be named, too: {options.what}:FUNCTION.")
     if options.data is not None:
         raise ValueError(
             "--data goes with a function of a file, FILE.py:FUNCTION, not with a formula."
@@ -101,6 +119,8 @@ def _what(options: argparse.Namespace) -> tuple[Callable[..., Any], Any, tuple[A
     if len(numbers) != count:
         raise ValueError(f"--start must be {count} numbers, one per variable, got {len(numbers)}.")
     start = dict(zip(expression.variables, map(float, numbers), strict=True))
+    if jax.eval_shape(expression.function, start).dtype == bool:
+        raise ValueError(f"the formula must be a number, got true or false: {options.what}")
     return expression.function, start, (), options.what
 
 
@@ -110,7 +130,10 @@ def _function(file: pathlib.Path, name: str) -> Callable[..., Any]:
     if spec is None or spec.loader is None or not file.exists():
         raise FileNotFoundError(f"no file {file}.")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the reader's own file raises
+        raise ValueError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
     found = getattr(module, name, None)
     if not callable(found):
         raise ValueError(f"{file} must define a function {name!r}.")
@@ -118,20 +141,29 @@ def _function(file: pathlib.Path, name: str) -> Callable[..., Any]:
 
 
 def _columns(file: pathlib.Path) -> tuple[np.ndarray, ...]:
-    """The columns of a file of numbers; a first line of words is left out."""
+    """The columns of a file of numbers; a first line of words is left out.
+
+    Between the numbers stand commas, blanks, tabs, or semicolons, with which a comma is decimal.
+    """
     rows: list[list[float]] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        words = line.replace(",", " ").replace(";", " ").split()
+    has_heading = False
+    text = file.read_text(encoding="utf-8-sig", errors="replace")  # headings come in any encoding
+    for number, line in enumerate(text.splitlines(), start=1):
+        comma = "." if ";" in line else " "
+        words = line.replace('"', " ").replace(",", comma).replace(";", " ").split()
         if not words or line.lstrip().startswith("#"):
             continue
         try:
             row = [float(word) for word in words]
         except ValueError:
-            if rows or number > 1:
+            if rows or has_heading:
                 raise ValueError(
                     f"line {number} of {file} must be numbers, got {line!r}."
                 ) from None
+            has_heading = True
             continue
+        if not np.all(np.isfinite(row)):
+            raise ValueError(f"line {number} of {file} must be finite numbers, got {line!r}.")
         if rows and len(row) != len(rows[0]):
             wanted = f"line {number} of {file} must have {len(rows[0])} numbers as the first"
             raise ValueError(f"{wanted}, got {len(row)}.")
@@ -192,10 +224,8 @@ def _usual_rate(loss_fn: Callable[..., Any], start: Any, data: tuple[Any, ...]) 
     for k, leaf in enumerate(flat):
         for index in np.ndindex(np.shape(leaf)):
             moved = jnp.asarray(leaf).at[index].add(step)
-            rise = [
-                np.abs(np.asarray(b) - np.asarray(a)).sum() / step
-                for a, b in zip(grads(*flat), grads(*flat[:k], moved, *flat[k + 1 :]), strict=True)
-            ]
+            here, there = grads(*flat), grads(*flat[:k], moved, *flat[k + 1 :])
+            rise = [jnp.abs(b - a).sum() / step for a, b in zip(here, there, strict=True)]
             largest = max(largest, float(sum(rise)))
     if not math.isfinite(largest) or largest == 0:
         return 0.1

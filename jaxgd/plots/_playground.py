@@ -79,9 +79,10 @@ def playground(
 
     Raises:
       TypeError: if ``loss_fn`` is not callable, or ``start`` or the loss is not floating-point.
-      ValueError: if ``start`` does not hold one or two numbers, the loss is no scalar, the rate is
-        not above 0, ``axis_names`` or ``domains`` do not fit, or the function or its gradient
-        holds an operation that cannot be compiled: the message names it, and those that can.
+      ValueError: if ``start`` does not hold one or two finite numbers, the loss is no scalar, the
+        rate is not above 0, ``axis_names`` or ``domains`` do not fit, or the function or its
+        gradient holds an operation that cannot be compiled: the message names it, and those that
+        can.
 
     Example:
       >>> from jaxgd import plots
@@ -99,6 +100,7 @@ def playground(
     _checks.that(WHERE, is_rate, "learning_rate must be above 0 and finite", str(rate))
     num_params = numbers.size
     _checks.that(WHERE, num_params in (1, 2), "start must hold one or two numbers", str(num_params))
+    _checks.that(WHERE, bool(np.isfinite(numbers).all()), "start must be finite", str(numbers))
 
     axis_names = _names(params) if axis_names is None else axis_names
     reason = "one per number of start"

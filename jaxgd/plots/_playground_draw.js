@@ -430,8 +430,9 @@ window.addEventListener("message", ({ data }) => {
 });
 if (window.parent != window) {
   byId("language").hidden = byId("theme").hidden = true;
-  new ResizeObserver(() => {
-    window.parent.postMessage({ jaxgd: { height: document.documentElement.scrollHeight } }, "*");
+  new ResizeObserver(() => {  // a document is never lower than its frame, its body is
+    const height = Math.ceil(document.body.getBoundingClientRect().height);
+    window.parent.postMessage({ jaxgd: { height } }, "*");
   }).observe(document.body);
 }
 prefersDark.addEventListener("change", (event) => setTheme(event.matches));
