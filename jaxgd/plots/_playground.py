@@ -181,7 +181,7 @@ def playground(
         "language": "en",
         "style": _file("css"),
         "engine": "\n".join(engine),
-        "page": "\n".join(_file(f"{name}.js") for name in ("view", "page", "draw")),
+        "page": "\n".join(_file(f"{name}.js") for name in ("view", "page", "charts", "draw")),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("html"))
 

@@ -4,6 +4,7 @@ const { MODEL, PROGRAMS, STATUSES, MAX_STEPS, NUM_PARAMS, begin, advance, status
   useRows } = jaxgd.engine;
 const IS_CURVE = MODEL.start.length == 1;
 const MARGIN = { left: 54, right: 12, top: 12, bottom: 38 };
+const TICK_FONT = "12px system-ui, sans-serif";
 const PASSES = IS_CURVE ? [1] : [16, 8, 4];  // pixels from one value to the next
 const NUM_LEVELS = 14;
 const MILLISECONDS = 9;  // of a frame, for the surface
@@ -80,8 +81,10 @@ function fit() {
   let path = [MODEL.start], losses = [loss(...MODEL.start)];
   for (let rate = MODEL.rate; rate > MODEL.rate * 1e-7; rate /= 4) {
     const run = runDescent({ rate, start: MODEL.start, steps: 300 });
-    ({ path, losses } = run);
-    if (!["DIVERGED", "NON_FINITE"].includes(run.status)) break;
+    const count = run.losses.findIndex((value) => !Number.isFinite(value));
+    [path, losses] = [run.path, run.losses].map((rows) => (count > 0 ? rows.slice(0, count) : rows));
+    const hasRisen = losses.some((value) => value > losses[0]);
+    if (run.status != "DIVERGED" && !(run.status == "NON_FINITE" && hasRisen)) break;
   }
   const boxes = MODEL.start.map((_, k) => {
     const along = path.map((p) => p[k]).filter(Number.isFinite);
@@ -106,9 +109,15 @@ function fitHeights() {
   const finite = values.filter(Number.isFinite).sort((a, b) => a - b);
   if (!finite.length) return;
   const at = (share) => finite[Math.round(share * (finite.length - 1))];
-  const high = Math.min(at(1), at(0) + 4 * (at(0.75) - at(0)) || at(1));
-  const pad = 0.08 * (high - at(0)) || 1;
-  view.y = [at(0) - pad, high + pad];
+  const low = lowestShown(at, 0.02, 0.75);
+  const high = Math.min(at(1), low + 4 * (at(0.75) - low) || at(1));
+  const pad = 0.08 * (high - low) || 1;
+  view.y = [low - pad, high + pad];
+}
+
+/** The lowest value; where a few values lie far below all others, as beside a pole, the next above them. */
+function lowestShown(at, few, most) {
+  return at(few) - at(0) > 10 * (at(most) - at(few)) && at(most) > at(few) ? at(few) : at(0);
 }
 
 /** Zooms around a place in pixels. */
@@ -131,9 +140,18 @@ function pan(dx, dy) {
 /** Starts the surface anew; it is drawn coarse at once, and then finer, frame by frame. */
 function redrawSurface() {
   view.version++;
+  fitMargin();
   view.job = IS_CURVE ? null : surfaceJob();
   if (IS_CURVE) drawCurve();
   else if (!view.job.next().done) workOnSurface(4 * MILLISECONDS);
+}
+
+/** Leaves room for the widest number of the axis beside its name. */
+function fitMargin() {
+  const { context } = fitted(byId("base"));
+  context.font = TICK_FONT;
+  const ticks = ticksBetween(...view.y, Math.max(2, frame().height / 60));
+  MARGIN.left = Math.max(54, 32 + Math.max(0, ...ticks.map((y) => context.measureText(told(y)).width)));
 }
 
 function workOnSurface(milliseconds = MILLISECONDS) {
@@ -161,7 +179,7 @@ function shadesOf(values) {
   const finite = Float64Array.from(values.filter(Number.isFinite)).sort();
   if (!finite.length) return null;
   const at = (share) => finite[Math.round(share * (finite.length - 1))];
-  const low = at(0), knee = at(0.2) - low || at(1) - low || 1;
+  const low = lowestShown(at, 0.01, 0.99), knee = at(0.2) - low || at(1) - low || 1;
   const full = Math.log1p((at(0.99) - low) / knee) || 1;
   return {
     low, high: at(0.99),
@@ -204,8 +222,9 @@ function drawSurface(values, nx, ny, pixels, isLast) {
   byId("stage").dataset.drawn = isLast ? view.version : "";
 }
 
-/** Contours by marching squares: in each cell, where the level crosses its edges. */
+/** Contours by marching squares: in each cell, where the level crosses its edges; none along a jump. */
 function drawContours(context, values, nx, ny, pixels, shades, f) {
+  const tones = values.map((v) => Math.min(1, Math.max(0, shades.of(v))));
   context.beginPath();
   for (let level = 1; level <= NUM_LEVELS; level++) {
     const value = shades.back(level / NUM_LEVELS);
@@ -214,6 +233,8 @@ function drawContours(context, values, nx, ny, pixels, shades, f) {
         const k = j * nx + i, corners = [values[k], values[k + 1], values[k + nx + 1], values[k + nx]];
         const above = corners.map((v) => v > value);
         if (above[0] == above[1] && above[1] == above[2] && above[2] == above[3]) continue;
+        const around = [tones[k], tones[k + 1], tones[k + nx + 1], tones[k + nx]];
+        if (Math.max(...around) - Math.min(...around) > 0.5) continue;
         const crossings = [];
         for (let edge = 0; edge < 4; edge++) {
           const next = (edge + 1) % 4;
@@ -235,7 +256,7 @@ function drawContours(context, values, nx, ny, pixels, shades, f) {
 }
 
 function drawAxes(context, f, across, up) {
-  context.font = "12px system-ui, sans-serif";
+  context.font = TICK_FONT;
   context.fillStyle = colour("faint");
   context.strokeStyle = colour("line");
   context.lineWidth = 1;
