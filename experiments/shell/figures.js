@@ -220,8 +220,8 @@ function hovering(template) {
 // The texts that a figure shows, each with the object that holds it: frames keep their names, which
 // the slider calls, and what is no text for readers is never in the catalogue.
 function textsOf(part) {
-  if (Array.isArray(part)) return part.flatMap(textsOf);
   if (part === null || typeof part !== "object") return [];
+  if (Array.isArray(part)) return typeof part[0] === "object" ? part.flatMap(textsOf) : []; // or numbers
   const isFrame = "traces" in part;
   return Object.entries(part).flatMap(([key, inner]) => {
     if (key === "meta" || key === "template" || key === "sliders" || key === "updatemenus") return [];
