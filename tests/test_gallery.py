@@ -200,8 +200,11 @@ def test_a_player_shows_the_start_alone_before_it_is_played(opened, built):
 def test_the_page_is_read_in_chinese_and_back(opened, built):
     page = opened(built.url)
     drawn(page, PLAYED)
+    drawn(page, CHAIN)
     page.locator("#language").click()
     assert page.evaluate("document.documentElement.lang") == "zh"
+    until(page, CHAIN, "gd.dataset.drawn && gd._fullData.at(-1).text[0] === '正向：x = 2'")
+    assert page.locator(f"{CHAIN} output").inner_text() == "x 的值"
     question = (load("gradient_descent").__doc__ or "").splitlines()[0]
     title = page.locator("#gradient_descent h2")
     assert title.inner_text() == languages.translate(question, "zh")

@@ -74,6 +74,7 @@ class GalleryFigure {
     this.translate();
     if (!drawn.has(this.plot)) return;
     this.purge();
+    this.open ??= this.show; // the moment that was shown, and not the last one
     this.draw();
   }
 
@@ -156,10 +157,11 @@ class GalleryFigure {
     };
     spoken.push(() => this.follow(names[input.value]));
     this.follow(names[slider.active]);
+    this.show = () => input.dispatchEvent(new Event("input"));
     // The answer is not shown before the question: a player opens at its first step.
     this.open = () => {
       input.value = 0;
-      input.dispatchEvent(new Event("input"));
+      this.show();
     };
     input.addEventListener("input", () => {
       const step = slider.steps[input.value];

@@ -73,12 +73,13 @@ def find(text: str, language: str) -> str | None:
 
     What is no text of the catalogue may be several of them, one sentence after the other.
     """
+    known = catalogue(language)
+    plain = " ".join(text.split())
+    if plain in known.whole:
+        return known.whole[plain]
     if language == "en" or not needs_words(text):
         return text
-    known = catalogue(language)
-    text = " ".join(text.split())
-    if text in known.whole:
-        return known.whole[text]
+    text = plain
     sentences = re.split(r"(?<=[^\s.]\.) ", text)
     ways = [_sentences(sentences, language)] if sentences[1:] else []
     ways += (_filled(template, text, language) for template in known.templates)

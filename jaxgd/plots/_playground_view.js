@@ -263,7 +263,7 @@ function drawAxes(context, f, across, up) {
   context.strokeRect(f.left, f.top, f.width, f.height);
   context.textAlign = "center";
   context.textBaseline = "top";
-  for (const x of ticksBetween(...view.x, Math.max(2, f.width / 90))) {
+  for (const x of ticksBetween(...view.x, Math.max(3, f.width / 90))) {
     const [px] = toPixel(x, 0);
     context.fillRect(px, f.top + f.height, 1, 4);
     context.fillText(told(Math.abs(x) < 1e-9 * (view.x[1] - view.x[0]) ? 0 : x), px, f.top + f.height + 6);
