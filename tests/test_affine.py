@@ -12,15 +12,7 @@ import pytest
 
 from jaxgd import losses, neurons, planes, surfaces
 
-
-@pytest.fixture(autouse=True)
-def _strict_and_quick():
-    """No silent broadcasting; compilation, which takes longer than the programs, in a hurry."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.numpy_rank_promotion("raise"):
-        yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
+pytestmark = pytest.mark.usefixtures("compiled_in_a_hurry")
 
 # Sizes are pairwise different, so that a transposed axis cannot hide.
 SIZES = {

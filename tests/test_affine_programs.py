@@ -230,15 +230,7 @@ def both(loss_fn, plane, data, with_gradient):
     return jax.jit(lambda phi: (looked_at(phi), looked_at(plain)))(phi)
 
 
-@pytest.fixture
-def _quickly_compiled():
-    """What takes longest is compilation."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.mark.usefixtures("_quickly_compiled")
+@pytest.mark.usefixtures("compiled_in_a_hurry")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_any_step_is_restricted_rightly_alone_and_between_others(dtype):
     with jax.enable_x64(dtype == jnp.float64):
