@@ -1,0 +1,62 @@
+"""Arithmetic that neither overflows nor loses digits where its result is a number."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd.types import Array, Params
+
+
+def wide(*trees: Any) -> Any:
+    """The dtype to compute with: float32, or the widest of the arrays where that is wider."""
+    is_double = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(trees))
+    return np.dtype(np.float64 if is_double else np.float32)
+
+
+def scale_of(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:
+    """A power of two near the largest magnitude, so that squares stay within range.
+
+    Dividing by it rounds nothing. It is 1 for zeros and for what is not finite.
+    """
+    dtype = wide(arrays)
+    keepdims = axis is not None
+    largest = [
+        jnp.max(jnp.abs(jax.lax.stop_gradient(array)), axis=axis, initial=0, keepdims=keepdims)
+        for array in arrays
+    ]
+    magnitude = functools.reduce(jnp.maximum, largest).astype(dtype)
+    usual = jnp.isfinite(magnitude) & (magnitude > 0)
+    _, exponent = jnp.frexp(jnp.where(usual, magnitude, 1))
+    least = jnp.finfo(dtype).minexp
+    return jnp.ldexp(jnp.ones_like(magnitude), jnp.clip(exponent - 1, least, -least))
+
+
+def norm(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:
+    """The Euclidean length of arrays taken together, over all axes or over some, kept.
+
+    It neither overflows nor underflows where it is itself a number, and its slope at 0 is 0.
+    """
+    scale = scale_of(*arrays, axis=axis)
+    squares = total(
+        jnp.sum(jnp.square(array / scale), axis=axis, keepdims=axis is not None) for array in arrays
+    )
+    above = squares != 0
+    return jnp.where(above, scale * jnp.sqrt(jnp.where(above, squares, 1)), 0)
+
+
+def dot(a: Array, b: Array) -> Array:
+    """A product at full precision, which accelerators do not take by themselves."""
+    return jnp.matmul(a, b, precision="highest")
+
+
+def inner(a: Params, b: Params) -> Array:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return total(dot(x.ravel(), y.ravel()) for x, y in pairs)
+
+
+def total(arrays: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.add, arrays)
