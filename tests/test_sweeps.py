@@ -211,6 +211,21 @@ def test_no_size_is_tried_that_would_cost_more_than_a_tenth_of_the_sweep():
     assert _batch_size.next_size({2: 0.01, 1: 0.001}, compiling=0.0, left=9.0) is None
 
 
+def test_what_a_function_prints_it_prints_once_for_a_point():
+    seen = []
+
+    def fn(a):
+        jax.debug.callback(lambda value: seen.append(float(value)), a)
+        return a
+
+    axis = jnp.linspace(0, 1, 200)
+    run(fn, axis, batch_size=None)
+    jax.effects_barrier()
+    points, counts = np.unique(seen, return_counts=True)
+    np.testing.assert_array_equal(points, np.float32(axis))
+    assert (counts[:-1] == 1).all()  # the last point fills up the last batch
+
+
 def test_the_clock_times_the_program_at_points_of_the_grid():
     axes = jnp.linspace(1, 2, 50), jnp.linspace(1, 2, 20)
     program = _program.trace("sweeps.run", lambda a, b: a * b, axes, None)

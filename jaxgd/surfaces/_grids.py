@@ -83,7 +83,8 @@ def sweep(
       fn: k scalars -> a scalar, or a pytree of scalars (a loss and an accuracy, say).
       *coordinates: k axes, each 1-D and not empty; k = 1 gives a line, 2 a surface.
       batch_size: how many points are computed at once, static, at least 1; bounds the
-        memory. None computes all of them at once.
+        memory. None computes all of them at once, which suits a formula. For a network on a
+        CPU 1 is safe: wide ones and transformers are fastest at 1 or 2, small ones at 8 to 16.
 
     Returns:
       A Surface whose values have the shape ``(len(coordinates[0]), ...)``.

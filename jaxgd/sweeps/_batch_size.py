@@ -48,8 +48,8 @@ def fastest(program: _program.Program) -> int:
     """The size that fits, or another one that a clock has found faster."""
     bound = program.bind(_zeros(program))
     size, num_points = _fitting(program, bound, _FIRST), math.prod(program.shape)
-    # The clocks of several processes need not agree.
-    if num_points < 2 * _program.NUM_PARTS or jax.process_count() > 1:
+    # The clocks of several processes need not agree; and an effect is to happen once for a point.
+    if num_points < 2 * _program.NUM_PARTS or jax.process_count() > 1 or program.closed.effects:
         return size
     measured = {size: _seconds_per_point(program, bound, size)}
     whole = measured[size] * num_points
@@ -95,7 +95,7 @@ def _seconds_per_point(program: _program.Program, bound: Any, size: int) -> floa
     once = seconds(1)
     if once < _TIMED_SECONDS:
         once = min(once, seconds(1))  # the first call of a program takes longer
-    num_batches = min(compiled.num_slots, int(_TIMED_SECONDS / once))
+    num_batches = min(compiled.num_slots, int(_TIMED_SECONDS / max(once, 1e-9)))
     if num_batches > 1:
         once = min(once, seconds(num_batches) / num_batches)
     return once / (size * num_devices)
