@@ -66,9 +66,10 @@ def barrier(
     first, last = _params.ends(where, loss_fn, first, last)
     num_points = _checks.count(where, "num_points", num_points, least=2)
     checked = _checks.trainable(where, "loss_fn", loss_fn)
-    along = planes.restrict(checked, planes.through(first, last), *data)
+    line = planes.through(first, last)
     coordinates = jnp.linspace(0, 1, num_points, dtype=_params.wide_dtype(first))
-    losses = jax.lax.map(along, coordinates)
+    # Not restricted: what restrict keeps of squares has no derivative in the two ends.
+    losses = jax.lax.map(lambda t: checked(planes.point(line, t), *data), coordinates)
     with jax.numpy_dtype_promotion("standard"):
         straight = (1 - coordinates) * losses[0] + coordinates * losses[-1]
         return Barrier(coordinates, losses, jnp.max(losses - straight))
