@@ -1342,6 +1342,13 @@ refuse(
     ValueError,
     r"name must be one of 'accuracy', 'loss', got 1\.",
 )
+refuse(surfaces.select, lambda f: f(TWO, ["loss"]), ValueError, r"name must be one of .*\['loss'\]")
+refuse(
+    surfaces.select,
+    lambda f: f(surfaces.Approximation(ONES, {"loss": ONES}, {"loss": 0.0}, ONES, ONES), "loss"),
+    TypeError,
+    r"surface must be a Surface, .*coefficients\[name\] with its errors\[name\], by _replace",
+)
 refuse(
     surfaces.select,
     lambda f: f(TWO._replace(values=ONES), "loss"),

@@ -46,14 +46,16 @@ def select(surface: Surface, name: Hashable) -> Surface:
       Array([0., 2., 4.], dtype=float32)
     """
     where = "surfaces.select"
-    _checks.instance(where, "surface", surface, Surface)
+    cure = "Of an Approximation pick coefficients[name] with its errors[name], by _replace."
+    _checks.instance(where, "surface", surface, Surface, cure * hasattr(surface, "coefficients"))
     values = surface.values
     children, _ = jax.tree_util.tree_flatten_with_path(values, lambda node: node is not values)
     outputs = {_name(path[0]): child for path, child in children if path}
     wanted = "surface must have several outputs"
     _checks.that(where, bool(outputs), wanted, _checks.kind(values), "Use it as it is.")
     names = ", ".join(map(repr, outputs))
-    _checks.that(where, name in outputs, f"name must be one of {names}", repr(name))
+    is_known = isinstance(name, Hashable) and name in outputs
+    _checks.that(where, is_known, f"name must be one of {names}", repr(name))
     return surface._replace(values=outputs[name])
 
 
