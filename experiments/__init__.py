@@ -52,6 +52,7 @@ ADDRESSES = (
     "beyond.optimizers",
     "beyond.batch_noise",
     "beyond.training",
+    "beyond.two_minima",
     "beyond.robust_or_not",
 )
 NAMES = tuple(address.split(".")[1] for address in ADDRESSES)

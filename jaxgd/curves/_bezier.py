@@ -1,5 +1,6 @@
 """Bezier curves through the space of params, and how one of low loss is found."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -182,10 +183,19 @@ def connect(
 
 def _near_the_line(key: PRNGKey, first: Params, last: Params, num_controls: int) -> Params:
     """Control points on the line, each entry moved by a hundredth of the way, at random."""
-    noise = optax.tree.random_like(
-        key,
-        jax.tree.map(lambda f: jnp.zeros((num_controls, *f.shape), _params.wide_dtype(f)), first),
-        jax.random.normal,
+    leaves, structure = jax.tree.flatten(first)
+    # One draw for all arrays: a compiled generator for each would take longer than all else.
+    shapes = [(num_controls, *leaf.shape) for leaf in leaves]
+    borders = np.cumsum(np.array([math.prod(shape) for shape in shapes]))
+    drawn = jax.random.normal(key, (int(borders[-1]),), _params.wide_dtype(first))
+    noise = jax.tree.unflatten(
+        structure,
+        [
+            part.reshape(shape).astype(_params.wide_dtype(leaf))
+            for part, shape, leaf in zip(
+                jnp.split(drawn, borders[:-1]), shapes, leaves, strict=True
+            )
+        ],
     )
 
     def started(first: Array, last: Array, noise: Array) -> Array:
