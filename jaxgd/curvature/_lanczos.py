@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgd.curvature import _vectors
+from jaxgd.curvature import _loader, _vectors
 from jaxgd.curvature._vectors import Vector
 from jaxgd.types import Array, PRNGKey
 
@@ -53,11 +53,11 @@ def _with_basis(
     iteration goes on with a random vector. ``num_iterations + 3`` vectors are kept.
     """
 
-    def step(rows: Vector, j: Array) -> tuple[Vector, tuple[Array, Array]]:
-        def current() -> Vector:
-            return [jax.lax.dynamic_index_in_dim(row, j, keepdims=False) for row in rows]
+    def row_of(rows: Vector, j: Array) -> Vector:
+        return [jax.lax.dynamic_index_in_dim(row, j, keepdims=False) for row in rows]
 
-        image, scale = _near_one(product(current()))
+    def step(rows: Vector, j: Array, image: Vector) -> tuple[Vector, tuple[Array, Array]]:
+        image, scale = _near_one(image)
         along = _along(image, rows)
         once = _without(image, along, rows)
         twice = _without(once, _along(once, rows), rows)
@@ -73,13 +73,16 @@ def _with_basis(
         # the last row is written once more.
         is_last = j == num_iterations - 1
         choice = jnp.where(is_last, 2, is_new.astype(int))
-        following = _vectors.normalized(jax.lax.switch(choice, [fresh, lambda: twice, current]))
+        following = _vectors.normalized(
+            jax.lax.switch(choice, [fresh, lambda: twice, lambda: row_of(rows, j)])
+        )
         rows = _with_row(rows, following, jnp.minimum(j + 1, num_iterations - 1))
         return rows, (along[j] * scale, jnp.where(is_new, length, 0) * scale)
 
     rows = [jnp.zeros((num_iterations, *leaf.shape), leaf.dtype) for leaf in first]
     rows = _with_row(rows, first, 0)
-    rows, (diagonal, off_diagonal) = jax.lax.scan(step, rows, jnp.arange(num_iterations))
+    indices = jnp.arange(num_iterations)
+    rows, (diagonal, off_diagonal) = _loader.along(product, row_of, step, rows, indices)
     return diagonal, off_diagonal, rows
 
 
@@ -102,8 +105,8 @@ def _without_basis(
     and is joined to nothing.
     """
 
-    def step(last: _Last, _: None) -> tuple[_Last, tuple[Array, Array, Array]]:
-        image, scale = _near_one(product(last.vector))
+    def step(last: _Last, _: Array, image: Vector) -> tuple[_Last, tuple[Array, Array, Array]]:
+        image, scale = _near_one(image)
         along = _vectors.dot(last.vector, image)
         rest = [
             h - along * v - last.off_diagonal / scale * u
@@ -120,7 +123,9 @@ def _without_basis(
     zeros = [jnp.zeros_like(leaf) for leaf in first]
     nothing = jnp.zeros((), first[0].dtype)
     last = _Last(first, zeros, nothing, jnp.array(True))
-    diagonal, off_diagonal, is_own = jax.lax.scan(step, last, None, length=num_iterations)[1]
+    diagonal, off_diagonal, is_own = _loader.along(
+        product, lambda last, _: last.vector, step, last, jnp.arange(num_iterations)
+    )[1]
     return jnp.where(is_own, diagonal, diagonal[0]), off_diagonal, []
 
 

@@ -10,7 +10,7 @@ from jax.extend.core import jaxprs_in_params
 from jax.extend.core.primitives import custom_lin_p
 
 from jaxgd import _checks
-from jaxgd.curvature import _vectors
+from jaxgd.curvature import _loader, _vectors
 from jaxgd.curvature._vectors import Vector
 from jaxgd.types import LossFn, Params
 
@@ -74,7 +74,7 @@ def block_of(caller: str, params: Params, where: Where) -> Block:
 
 
 def hvp(
-    loss_fn: LossFn, params: Params, *data: Any, where: Where = None
+    loss_fn: LossFn, params: Params, *data: Any, where: Where = None, batches: Any = None
 ) -> Callable[[Params], Params]:
     """Makes the function that multiplies the Hessian at some params by a vector.
 
@@ -88,15 +88,22 @@ def hvp(
       *data: passed on to ``loss_fn``.
       where: ``(path, leaf) -> bool``, path as "0/weights": the arrays of the block wanted. The
         entries of v outside it do not count, and those of H v are zero.
+      batches: an iterable of batches, say a PyTorch DataLoader, each a tuple or list of arrays
+        with equally many rows, for data that do not fit. ``loss_fn(params, *data, *batch)`` is
+        then a mean over the batch's rows; H is the Hessian of its mean over all rows, a ragged
+        last batch included. The host reads all batches for each product, so nothing of this is
+        traced by ``jax.jit``; the memory is that of one batch. Two passes must be equal.
 
     Returns:
       ``v -> H v`` on pytrees shaped like ``params``, with their dtypes.
 
     Raises:
       TypeError: if ``loss_fn`` or ``where`` is not callable, the params or the loss not
-        floating-point, a dtype of a vector not that of the params, or the gradient cannot be
-        differentiated.
-      ValueError: if there are no params, the loss is no scalar, or a vector does not fit.
+        floating-point, a dtype of a vector not that of the params, the gradient cannot be
+        differentiated, or ``batches`` is no iterable that can be read again, or called with
+        traced arrays.
+      ValueError: if there are no params, the loss is no scalar, a vector does not fit, or the
+        batches are empty, or differ from one pass to the next.
 
     Example:
       >>> import jax.numpy as jnp
@@ -110,9 +117,14 @@ def hvp(
     """
     caller = "curvature.hvp"
     params = _checks.params(caller, "params", params)
-    block = block_of(caller, params, where)
-    product = linearized_gradient(caller, loss_fn, block, data)[1]
-    return _on_params(caller, params, block, product)
+    product, block = hessian(caller, loss_fn, params, data, where, batches)
+
+    def narrow_product(vector: list[Any]) -> list[Any]:
+        if batches is not None:
+            _loader.check(caller, batches, vector)
+        return narrowed(product(_vectors.widened(vector)), block)
+
+    return _on_params(caller, params, block, narrow_product)
 
 
 def gnvp(
@@ -130,7 +142,8 @@ def gnvp(
     predictions. G is the Hessian of ``losses.empirical_risk(predict_fn, loss)`` for a model
     made linear at the params, so it equals the Hessian where the model is linear, and it is
     positive semi-definite where the loss is convex. To see its spectrum, give the functions of
-    this room that linear model: see the example.
+    this room that linear model: see the example. The same way leads to data in batches: give
+    ``hvp`` the linear model's risk, and the batches.
 
     Args:
       predict_fn: ``(params, inputs) -> predictions``, for a whole batch.
@@ -266,13 +279,27 @@ def _has_reverse_mode_alone(jaxpr: Any) -> bool:
 
 
 def hessian(
-    caller: str, loss_fn: Any, params: Params, data: tuple[Any, ...], where: Where
+    caller: str,
+    loss_fn: Any,
+    params: Params,
+    data: tuple[Any, ...],
+    where: Where,
+    batches: Any = None,
 ) -> tuple[Callable[[Vector], Vector], Block]:
     """The product on wide vectors: rounded to the params' dtypes on the way in alone."""
     params = _checks.params(caller, "params", params)
     block = block_of(caller, params, where)
-    product = linearized_gradient(caller, loss_fn, block, data)[1]
-    return lambda vector: _vectors.widened(product(narrowed(vector, block))), block
+    if batches is None:
+        product = linearized_gradient(caller, loss_fn, block, data)[1]
+        return lambda vector: _vectors.widened(product(narrowed(vector, block))), block
+    _checks.function(caller, "loss_fn", loss_fn)
+    _loader.check(caller, batches, params)
+
+    def batch_product(vector: Vector, batch: Any) -> Vector:
+        product = linearized_gradient(caller, loss_fn, block, (*data, *batch))[1]
+        return _vectors.widened(product(narrowed(vector, block)))
+
+    return _loader.HostProduct(caller, batches, batch_product), block
 
 
 def narrowed(vector: Vector, block: Block) -> list[Any]:

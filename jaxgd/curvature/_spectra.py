@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd.curvature import _lanczos, _products, _vectors
+from jaxgd.curvature import _lanczos, _loader, _products, _vectors
 from jaxgd.curvature._lanczos import Product, Ritz
 from jaxgd.curvature._products import Block, Where
 from jaxgd.types import Array, LossFn, Params, PRNGKey
@@ -37,6 +37,7 @@ def top_eigenpairs(
     num_pairs: int,
     num_iterations: int,
     where: Where = None,
+    batches: Any = None,
 ) -> EigenPairs:
     """Finds the eigenvalues of largest magnitude, with eigenvectors, by Lanczos iteration.
 
@@ -54,6 +55,7 @@ def top_eigenpairs(
         better, beside the vectors returned.
       where: ``(path, leaf) -> bool``, path as "0/weights": which arrays make the block of the
         Hessian that is looked at.
+      batches: an iterable of batches of data that do not fit; see ``hvp``.
 
     Returns:
       EigenPairs; vectors in the dtypes of the params, values and residuals in float32 or
@@ -81,7 +83,7 @@ def top_eigenpairs(
     """
     caller = "curvature.top_eigenpairs"
     num_pairs = _checks.count(caller, "num_pairs", num_pairs, least=1)
-    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     ritz = ritz_of(caller, key, product, block, num_iterations)
     num_values = ritz.values.size
     wanted = f"num_pairs must be at most {num_values}, the iterations or the number of params"
@@ -104,7 +106,7 @@ def top_eigenpairs(
     return EigenPairs(
         values=values,
         vectors=jax.vmap(block.embed)(vectors),
-        residuals=jax.lax.map(residual, (values, vectors)) + floor,
+        residuals=_loader.each(product, residual, (values, vectors)) + floor,
     )
 
 
@@ -132,6 +134,7 @@ def sharpness(
     num_iterations: int,
     where: Where = None,
     reorthogonalize: bool = True,
+    batches: Any = None,
 ) -> Array:
     """Estimates the largest eigenvalue of the Hessian, from below.
 
@@ -150,6 +153,7 @@ def sharpness(
       reorthogonalize: static. False keeps four vectors instead of ``num_iterations + 3``, for
         models of 10^8 params: the estimate still comes from below, but later, since what has
         been found is found again.
+      batches: an iterable of batches of data that do not fit; see ``hvp``.
 
     Returns:
       A scalar, in float32 or better: the largest eigenvalue, whatever the magnitude of a
@@ -172,7 +176,7 @@ def sharpness(
       occurs at the edge of stability, 2021.
     """
     caller = "curvature.sharpness"
-    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     return ritz_of(caller, key, product, block, num_iterations, reorthogonalize).values.max()
 
 
@@ -201,6 +205,7 @@ def spectral_density(
     num_samples: int,
     where: Where = None,
     reorthogonalize: bool = True,
+    batches: Any = None,
 ) -> SpectralDensity:
     """Estimates the density of all eigenvalues, by stochastic Lanczos quadrature.
 
@@ -220,6 +225,7 @@ def spectral_density(
       where: ``(path, leaf) -> bool``: the block to look at; see ``top_eigenpairs``.
       reorthogonalize: static; see ``sharpness``. Without it an eigenvalue far out may appear
         several times, its weight shared out among its copies; the density stays what it is.
+      batches: an iterable of batches of data that do not fit; see ``hvp``.
 
     Returns:
       A SpectralDensity, in float32 or better.
@@ -249,7 +255,7 @@ def spectral_density(
     caller = "curvature.spectral_density"
     _checks.key(caller, "key", key)
     num_samples = _checks.count(caller, "num_samples", num_samples, least=1)
-    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
     like = _vectors.widened(block.leaves)
     key_fresh = jax.random.fold_in(key, num_samples)
@@ -259,5 +265,5 @@ def spectral_density(
         ritz = _lanczos.ritz(key_fresh, product, probe, num_iterations, reorthogonalize)
         return ritz.values, jnp.square(ritz.coefficients[0])
 
-    nodes, weights = jax.lax.map(sample, jax.random.split(key, num_samples))
+    nodes, weights = _loader.each(product, sample, jax.random.split(key, num_samples))
     return SpectralDensity(nodes=nodes, weights=weights)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd.curvature import _products, _vectors
+from jaxgd.curvature import _loader, _products, _vectors
 from jaxgd.curvature._products import Where
 from jaxgd.curvature._vectors import Vector
 from jaxgd.types import Array, LossFn, Params, PRNGKey
@@ -31,6 +31,7 @@ def hessian_trace(
     *data: Any,
     num_samples: int,
     where: Where = None,
+    batches: Any = None,
 ) -> TraceEstimate:
     """Estimates the trace of the Hessian, the sum of all its eigenvalues.
 
@@ -46,6 +47,7 @@ def hessian_trace(
       num_samples: how many probes, static, at least 2; four times as many halve the error.
       where: ``(path, leaf) -> bool``, path as "0/weights": which arrays make the block of the
         Hessian whose trace is taken.
+      batches: an iterable of batches of data that do not fit; see ``hvp``.
 
     Returns:
       A TraceEstimate, in float32 or better. Its standard error is the standard deviation of the
@@ -75,14 +77,14 @@ def hessian_trace(
     caller = "curvature.hessian_trace"
     _checks.key(caller, "key", key)
     num_samples = _checks.count(caller, "num_samples", num_samples, least=2)
-    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     like = _vectors.widened(block.leaves)
 
     def sample(key: PRNGKey) -> Array:
         probe = _vectors.signs(key, like)
         return _vectors.dot(probe, product(probe))
 
-    samples = jax.lax.map(sample, jax.random.split(key, num_samples))
+    samples = _loader.each(product, sample, jax.random.split(key, num_samples))
     return TraceEstimate(value=samples.mean(), standard_error=standard_error_of(samples))
 
 
@@ -105,6 +107,7 @@ def hessian_diagonal(
     *data: Any,
     num_samples: int,
     where: Where = None,
+    batches: Any = None,
 ) -> DiagonalEstimate:
     """Estimates the diagonal of the Hessian, the second derivative in each number alone.
 
@@ -121,6 +124,7 @@ def hessian_diagonal(
       num_samples: how many probes, static, at least 2; four times as many halve the error.
       where: ``(path, leaf) -> bool``, path as "0/weights": which arrays make the block of the
         Hessian whose diagonal is taken.
+      batches: an iterable of batches of data that do not fit; see ``hvp``.
 
     Returns:
       A DiagonalEstimate, in the dtypes of the params; summed in float32 or better.
@@ -148,13 +152,15 @@ def hessian_diagonal(
     caller = "curvature.hessian_diagonal"
     _checks.key(caller, "key", key)
     num_samples = _checks.count(caller, "num_samples", num_samples, least=2)
-    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     like = _vectors.widened(block.leaves)
 
-    def add(sums: _Moments, inputs: tuple[Array, PRNGKey]) -> tuple[_Moments, None]:
-        num_seen, key = inputs
-        probe = _vectors.signs(key, like)
-        entries = [v * h for v, h in zip(probe, product(probe), strict=True)]
+    def probe(_: _Moments, inputs: tuple[Array, PRNGKey]) -> Vector:
+        return _vectors.signs(inputs[1], like)
+
+    def add(sums: _Moments, inputs: tuple[Array, PRNGKey], image: Vector) -> tuple[_Moments, None]:
+        num_seen, _ = inputs
+        entries = [v * h for v, h in zip(probe(sums, inputs), image, strict=True)]
         before = [e - m for e, m in zip(entries, sums.mean, strict=True)]
         mean = [m + d / num_seen for m, d in zip(sums.mean, before, strict=True)]
         scale = jnp.maximum(sums.scale, _vectors.scale_of(entries))
@@ -168,7 +174,7 @@ def hessian_diagonal(
     counts = jnp.arange(1, num_samples + 1, dtype=_vectors.wide_dtype(like))
     keys = jax.random.split(key, num_samples)
     start = _Moments(zeros, zeros, jnp.zeros((), counts.dtype))
-    sums = jax.lax.scan(add, start, (counts, keys))[0]
+    sums = _loader.along(product, probe, add, start, (counts, keys))[0]
     degrees = num_samples * (num_samples - 1)
     errors = [sums.scale * jnp.sqrt(leaf / degrees) for leaf in sums.squares]
     return DiagonalEstimate(

@@ -1,0 +1,140 @@
+"""Products over data that do not fit: a batch after the other, read anew for every product.
+
+What a loader yields is read by the host, so the loops around such products run there, too:
+``each`` and ``along`` are what ``jax.lax.map`` and ``jax.lax.scan`` are to other products.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd import _checks
+from jaxgd.curvature import _vectors
+from jaxgd.curvature._vectors import Vector
+from jaxgd.types import Array
+
+
+class HostProduct:
+    """A product that reads all batches whenever it is called; each pass must read the same.
+
+    ``batch_product(vector, batch)`` is that of the mean over the batch's rows, traceable.
+    """
+
+    def __init__(
+        self, caller: str, batches: Any, batch_product: Callable[[Vector, Any], Vector]
+    ) -> None:
+        self._caller, self._batches = caller, batches
+        self._add = jax.jit(_adder(batch_product))
+        self._digest: tuple[int, int] | None = None
+
+    def __call__(self, vector: Vector) -> Vector:
+        total, num_rows, digest, num_batches = [jnp.zeros_like(v) for v in vector], 0, 0, 0
+        for batch in _arrays(self._caller, self._batches):
+            rows = len(jax.tree.leaves(batch)[0])
+            for leaf in jax.tree.leaves(batch):
+                digest = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), digest)
+            total = self._add(total, vector, batch, jnp.asarray(rows, total[0].dtype))
+            num_rows, num_batches = num_rows + rows, num_batches + 1
+        cure = "A generator is read once: pass a list or a loader." if num_batches == 0 else ""
+        _checks.that(
+            self._caller, num_batches > 0, "batches must hold at least one batch", "none", cure
+        )
+        self._digest = self._digest or (num_rows, digest)
+        _checks.that(
+            self._caller,
+            self._digest == (num_rows, digest),
+            "batches must be the same in every pass",
+            f"{self._digest[0]} rows, then {num_rows} rows with other numbers or in another order",
+            "Switch off what shuffles or changes the rows; read them into a list.",
+        )
+        return _vectors.divided(total, jnp.asarray(num_rows, total[0].dtype))
+
+
+def _adder(batch_product: Callable[[Vector, Any], Vector]) -> Callable[..., Vector]:
+    def add(total: Vector, vector: Vector, batch: Any, num_rows: Array) -> Vector:
+        image = batch_product(vector, batch)
+        return [t + num_rows * i for t, i in zip(total, image, strict=True)]
+
+    return add
+
+
+def check(caller: str, batches: Any, *known: Any) -> None:
+    """Refuses what cannot be read again and again, and arguments that are traced."""
+    cure = "Write batches=[(x, y)] for a single batch."
+    is_batch = isinstance(batches, tuple) and any(hasattr(entry, "shape") for entry in batches)
+    is_single = is_batch or isinstance(batches, (str, bytes, Mapping)) or hasattr(batches, "shape")
+    is_iterable = isinstance(batches, Iterable) or hasattr(batches, "__getitem__")
+    wanted = "batches must be an iterable of batches, each a tuple or list of arrays"
+    got = "one batch" if is_batch else _checks.kind(batches)
+    _checks.that(caller, is_iterable and not is_single, wanted, got, cure, error=TypeError)
+    wanted = "batches must be readable more than once"
+    cure = "It is read for every product: pass a list or a loader."
+    is_spent = isinstance(batches, Iterator)
+    _checks.that(caller, not is_spent, wanted, _checks.kind(batches), cure, error=TypeError)
+    is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(known))
+    wanted = "with batches, which the host reads, key, params and vector must be known"
+    cure = "Call it outside jit, vmap and grad."
+    _checks.that(caller, not is_traced, wanted, "a traced array", cure, error=TypeError)
+
+
+def _arrays(caller: str, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    """The batches, their arrays of whatever library made NumPy's or JAX's."""
+    for number, raw in enumerate(batches):
+        name = f"batch {number} of batches"
+        _checks.instance(caller, name, raw, (tuple, list))
+
+        def converted(leaf: Any, name: str = name) -> Any:
+            if hasattr(leaf, "detach"):
+                leaf = leaf.detach().cpu()  # a tensor of torch
+            if not isinstance(leaf, (jax.Array, np.ndarray)) and hasattr(leaf, "__array__"):
+                leaf = np.asarray(leaf)
+            array = _checks.array(caller, f"an array of {name}", leaf)
+            wanted = f"an array of {name} must have rows"
+            _checks.that(caller, bool(array.shape and len(array)), wanted, f"shape {array.shape}")
+            return leaf
+
+        batch = jax.tree.map(converted, tuple(raw))
+        num_rows = {len(leaf) for leaf in jax.tree.leaves(batch)}
+        wanted = f"the arrays of {name} must have equally many rows, at least one array"
+        _checks.that(caller, len(num_rows) == 1, wanted, str(sorted(num_rows)))
+        yield batch
+
+
+def each(product: Any, fn: Callable[[Any], Any], xs: Any) -> Any:
+    """``jax.lax.map`` for a function that calls the product."""
+    if not isinstance(product, HostProduct):
+        return jax.lax.map(fn, xs)
+    return _stacked([fn(x) for x in _slices(xs)])
+
+
+def along(
+    product: Any,
+    begin: Callable[[Any, Any], Vector],
+    end: Callable[[Any, Any, Vector], Any],
+    carry: Any,
+    xs: Any,
+) -> Any:
+    """``jax.lax.scan`` whose step is ``end(carry, x, product(begin(carry, x)))``."""
+    if not isinstance(product, HostProduct):
+        return jax.lax.scan(lambda c, x: end(c, x, product(begin(c, x))), carry, xs)
+    # What is carried is written in place; the first vectors are the caller's, so they are copied.
+    carry, outputs = jax.tree.map(jnp.copy, carry), []
+    first, last = jax.jit(begin), jax.jit(end, donate_argnums=0)
+    for x in _slices(xs):
+        carry, output = last(carry, x, product(first(carry, x)))
+        outputs.append(output)
+    return carry, _stacked(outputs)
+
+
+def _slices(xs: Any) -> Iterator[Any]:
+    for index in range(len(jax.tree.leaves(xs)[0])):
+        yield jax.tree.map(lambda leaf, i=index: leaf[i], xs)
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

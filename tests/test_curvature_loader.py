@@ -1,0 +1,116 @@
+"""Curvature over data in batches, read anew for every product, is that of all data at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgd import curvature, neurons
+
+rng = np.random.default_rng(0)
+X, Y = rng.normal(size=(23, 4)).astype(np.float32), rng.normal(size=(23, 2)).astype(np.float32)
+BATCHES = [(X[i : i + 6], Y[i : i + 6]) for i in range(0, 23, 6)]  # the last one has 5 rows
+NET = neurons.init_network(jax.random.key(0), (4, 3, 2))
+KEY = jax.random.key(1)
+V = jax.tree.map(jnp.ones_like, NET)
+
+
+class Loader:
+    """Makes its batches anew for each pass, as a DataLoader does; ``change`` may alter one."""
+
+    def __init__(self, change: Callable[[int, list[Any]], list[Any]] = lambda _, batches: batches):
+        self.change, self.num_passes = change, 0
+
+    def __iter__(self):
+        self.num_passes += 1
+        yield from self.change(self.num_passes, [[x.copy(), y.copy()] for x, y in BATCHES])
+
+
+def risk(net, x, y):
+    return jnp.mean(jnp.sum((neurons.apply_network(net, x) - y) ** 2, axis=-1))
+
+
+def first(path, _):
+    return path.startswith("0/")
+
+
+WAYS: dict[str, Any] = {
+    "hvp": lambda *x, **o: curvature.hvp(risk, NET, *x, **o)(V),
+    "a block": lambda *x, **o: curvature.hvp(risk, NET, *x, where=first, **o)(V),
+    "eigenpairs": lambda *x, **o: curvature.top_eigenpairs(
+        KEY, risk, NET, *x, num_pairs=2, num_iterations=9, **o
+    ),
+    "sharpness": lambda *x, **o: curvature.sharpness(KEY, risk, NET, *x, num_iterations=5, **o),
+    "no basis": lambda *x, **o: curvature.sharpness(
+        KEY, risk, NET, *x, num_iterations=5, reorthogonalize=False, **o
+    ),
+    "density": lambda *x, **o: curvature.spectral_density(
+        KEY, risk, NET, *x, num_iterations=4, num_samples=2, **o
+    ),
+    "trace": lambda *x, **o: curvature.hessian_trace(KEY, risk, NET, *x, num_samples=3, **o),
+    "diagonal": lambda *x, **o: curvature.hessian_diagonal(
+        KEY, risk, NET, *x, num_samples=3, **o
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_loader_gives_what_all_data_at_once_give(name):
+    at_once = jax.jit(lambda: WAYS[name](X, Y))()
+
+    chex.assert_trees_all_close(WAYS[name](batches=Loader()), at_once, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loader_is_read_once_for_each_product():
+    loader = Loader()
+
+    curvature.sharpness(KEY, risk, NET, num_iterations=4, batches=loader)
+
+    assert loader.num_passes == 4
+
+
+def test_rows_of_other_libraries_and_strict_promotion_are_no_hindrance():
+    batches = [(jnp.asarray(x, jnp.float32), y) for x, y in BATCHES]
+
+    with jax.numpy_dtype_promotion("strict"):
+        image = curvature.hvp(risk, NET, batches=batches)(V)
+
+    chex.assert_trees_all_close(image, WAYS["hvp"](X, Y), rtol=1e-4, atol=1e-5)
+
+
+SHORTER = Loader(lambda number, batches: batches[: 5 - number])
+OTHERS = Loader(lambda number, batches: batches[::-1] if number == 3 else batches)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ((batch for batch in BATCHES), "readable more than once, got a generator.*a list or a"),
+        (iter(BATCHES), "readable more than once, got a list_iterator"),
+        ((X, Y), r"an iterable of batches.*got one batch.*batches=\[\(x, y\)\]"),
+        (X, "an iterable of batches.*got an array"),
+        (3, "an iterable of batches.*got 3"),
+        ([], "at least one batch, got none"),
+        ([X], "batch 0 of batches must be a tuple or list"),
+        ([(X, Y[:3])], r"batch 0 of batches must have equally many rows.*\[3, 23\]"),
+        ([(X, jnp.ones(()))], "must have rows, got shape"),
+        (SHORTER, "the same in every pass, got 23 rows, then 18 rows.*shuffles"),
+        (OTHERS, "the same in every pass, got 23 rows, then 23 rows with other numbers"),
+    ],
+)
+def test_batches_that_cannot_be_read_again_are_refused_by_name(batches, message):
+    with pytest.raises((TypeError, ValueError), match=r"curvature\.sharpness: .*" + message):
+        curvature.sharpness(KEY, risk, NET, num_iterations=4, batches=batches)
+
+
+def test_a_loader_is_not_read_while_tracing():
+    with pytest.raises(TypeError, match=r"must be known, got a traced array.*outside jit"):
+        jax.jit(
+            lambda net: curvature.hessian_trace(KEY, risk, net, num_samples=2, batches=[(X, Y)])
+        )(NET)
+    with pytest.raises(TypeError, match=r"curvature\.hvp: .*must be known, got a traced array"):
+        jax.jit(curvature.hvp(risk, NET, batches=BATCHES))(V)
