@@ -394,8 +394,15 @@ def test_one_place_raises(path):
     assert not any(isinstance(node, kinds) for node in nodes_of(path))
 
 
-# What restrict computes once has no caller that could jit it.
-@by_name([path for path in ROOMS if room_of(path) not in {*WITH_OUTSIDE, "_affine"}])
+# What restrict computes once, and what the host does with a loader, has no caller to jit it.
+@by_name(
+    [
+        path
+        for path in ROOMS
+        if room_of(path) not in {*WITH_OUTSIDE, "_affine"}
+        and not path.as_posix().endswith("curvature/_loader.py")
+    ]
+)
 def test_no_room_jits_for_its_caller(path):
     jits = {node.attr for node in nodes_of(path) if isinstance(node, ast.Attribute)}
 
