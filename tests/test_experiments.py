@@ -109,9 +109,13 @@ def test_every_translation_uses_each_gap_of_its_text():
         assert bool(gaps) == (num_gaps > 0), text
 
 
-def test_an_experiment_runs_alone_into_the_default_folder(tmp_path):
+def test_into_the_default_folder_go_experiments_whose_data_are_there_and_others_say_what_to_install(
+    tmp_path,
+):
     # From a folder of its own: the package is installed, the experiments are found by path.
-    code = "import sys; sys.path.insert(0, sys.argv[1]); sys.argv[1:] = ['linear_backprop'];"
+    code = "import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.datasets'] = None;"
+    code += "sys.path.insert(0, sys.argv[1]); "
+    code += "sys.argv[1:] = ['linear_backprop', 'network_surface'];"
     code += "from experiments.__main__ import main; sys.exit(main())"
     root = str(report.NUMBERS_FILE.parent.parent.parent)
     process = subprocess.run(
@@ -121,6 +125,7 @@ def test_an_experiment_runs_alone_into_the_default_folder(tmp_path):
     assert process.returncode == 0, process.stderr
     assert (tmp_path / "results" / "linear_backprop.png").exists()
     assert "12 numbers" in process.stdout
+    assert 'left out: no sklearn.datasets here: pip install -e ".[experiments]"' in process.stdout
 
 
 def test_the_list_names_every_experiment_with_its_question(capsys):
@@ -218,17 +223,6 @@ def test_the_races_write_their_figures(monkeypatch, capsys, tmp_path):
     assert "## A race\n\n| way | milliseconds |\n| --- | ---: |\n| ours | 1.5 |\n" in page
     assert f"JAX {jax.__version__}" in page
     assert "theirs" in capsys.readouterr().out
-
-
-def test_an_experiment_without_its_data_is_left_out_and_says_what_to_install(tmp_path):
-    code = "import sys; sys.modules['sklearn'] = None; sys.modules['sklearn.datasets'] = None;"
-    code += "from experiments.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.run(
-        [sys.executable, "-c", code, "network_surface", "--out", str(tmp_path)],
-        check=False, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    assert 'left out: no sklearn.datasets here: pip install -e ".[experiments]"' in process.stdout
 
 
 def test_a_map_of_any_size_is_swept_drawn_and_resumed(capsys, tmp_path):
