@@ -16,7 +16,7 @@ class GalleryFigure {
   }
 
   read() {
-    const figure = JSON.parse(this.box.querySelector("script").textContent);
+    const figure = JSON.parse(this.box.querySelector("script").textContent, arrayOnce());
     const layout = figure.layout;
     this.texts = [...textsOf(figure.data), ...textsOf(figure.frames ?? []), ...textsOf(layout)];
     spoken.push(() => this.speak());
@@ -210,6 +210,15 @@ class GalleryFigure {
       } });
     });
   }
+}
+
+// Reads arrays that are written once: "#3" is the one of the third place, counted from 0.
+function arrayOnce() {
+  const arrays = [];
+  return (key, value) => {
+    if (key === "bdata") arrays.push(value = value.startsWith("#") ? arrays[value.slice(1)] : value);
+    return value;
+  };
 }
 
 // What hovers: "loss: %{y}" and the name of a run in <extra>.

@@ -1,5 +1,6 @@
 """Figures to turn and to play within the gallery, and the words in them."""
 
+import itertools
 import json
 import pathlib
 import re
@@ -51,8 +52,24 @@ def place(name: str, title: str, figure: str, meta: Mapping[str, Any]) -> str:
 {attribute("aria-label", label)}></div></div>
 <ul class="notes">{notes}</ul>
 <details class="words">{element("summary", "In words")}{element("p", meta["description"])}</details>
-<script type="application/json">{in_script(figure)}</script>
+<script type="application/json">{in_script(_once(figure))}</script>
 </figure>"""
+
+
+def _once(figure: str) -> str:
+    """The figure with each array written once: where it comes again stands the place of the first.
+
+    A surface holds the same values up to eight times, as heights, as colours, as contours.
+    """
+    places: dict[str, int] = {}
+    arrays = itertools.count()
+
+    def written(match: re.Match[str]) -> str:
+        place = next(arrays)
+        first = places.setdefault(match[1], place)
+        return match[0] if first == place else f'"bdata":"#{first}"'
+
+    return re.sub(r'"bdata":"([^"]*)"', written, figure)
 
 
 def words_in(figure: str) -> set[str]:
