@@ -148,6 +148,7 @@ def sharpness_curve(
       stability, 2021, Sec. 2.
     """
     where = "plots.sharpness_curve"
+    _inputs.flat_axes(where, ax)
     rows = _inputs.numbers(where, "sharpness", sharpness)
     fits = rows.ndim in (1, 2) and rows.size > 0
     wanted = "sharpness must have the shape (T,), or (S, T) for several runs"
