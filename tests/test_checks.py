@@ -255,6 +255,7 @@ for loss, targets in (
     (lambda p, t: ((p - t) ** 2).mean(-1), jnp.ones(5)),
     (lambda p, t: ((p - t) ** 2).mean(0), jnp.ones(5)),
     (lambda p, t: optax.huber_loss(p, t).sum(1), jnp.ones(5)),
+    (jax.jit(lambda p, t: ((p - t) ** 2).mean(-1)), jnp.ones(5)),
 ):
     refuse(losses.empirical_risk, risk_of(loss, targets), ValueError, OUTER)
 refuse(

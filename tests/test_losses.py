@@ -496,3 +496,18 @@ def test_labels_of_a_narrow_dtype_name_any_class_they_can_hold(bits, num_classes
     np.testing.assert_allclose(cross_entropy, wanted, rtol=1e-6)
     np.testing.assert_array_equal(wrap(losses.true_class_score)(scores, labels), [0, 5])
     np.testing.assert_array_equal(wrap(losses.multiclass_margin)(scores, labels), [0, 5])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda p, t: -jax.nn.log_softmax(p)[jnp.arange(5), t],
+        lambda p, t: -jnp.sum(jax.nn.log_softmax(p) * jax.nn.one_hot(t, 5), axis=1),
+    ],
+)
+def test_a_loss_may_know_how_many_examples_or_classes_there_are(loss):
+    risk = losses.empirical_risk(lambda p, x: p * x, loss)
+    logits, labels = jnp.arange(25.0).reshape(5, 5) % 7, jnp.array([0, 4, 2, 2, 1])
+
+    right = losses.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    np.testing.assert_allclose(risk(1.0, logits, labels), right, rtol=1e-6)

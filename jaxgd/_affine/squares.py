@@ -271,17 +271,16 @@ def at_point(leaf: dict[int, Compressed], coordinates: Sequence[Array]) -> Array
     squares = []
     for sign, (rows, shift, remainders) in leaf.items():
         steps = {
-            index: [x.astype(rows.origin.dtype) for x in _sum(coordinates[index], -shift[index])]
+            index: (coordinates[index] - shift[index]).astype(rows.origin.dtype)
             for index in rows.tangents
         }
         for row in range(rows.origin.size):
             value, lost = rows.origin[row], remainders.origin[row]
             for index, tangents in rows.tangents.items():
-                step, tangent = steps[index], tangents[row]
-                product = _product(step[0], tangent)
-                value, rounded = _sum(value, product[0])
-                small = step[0] * remainders.tangents[index][row] + step[1] * tangent
-                lost = lost + (rounded + product[1] + _finite(small))
+                product, lost_by_product = _product(steps[index], tangents[row])
+                value, lost_by_sum = _sum(value, product)
+                small = _finite(steps[index] * remainders.tangents[index][row])
+                lost = lost + (small + lost_by_product + lost_by_sum)
             squares.append(sign * jnp.square(value + lost))
     return functools.reduce(jnp.add, squares)
 

@@ -352,8 +352,6 @@ def _levels(values: np.ndarray, log: bool, num_levels: int) -> np.ndarray:
         levels = np.asarray(MaxNLocator(num_levels).tick_values(low, high))
     # Rounding may leave an end inside the range, and contours leave out what is beyond.
     levels[0], levels[-1] = min(levels[0], low), max(levels[-1], high)
-    if log:
-        levels[0], levels[-1] = low, high
     return np.unique(levels)
 
 
