@@ -53,6 +53,7 @@ ADDRESSES = (
     "beyond.batch_noise",
     "beyond.training",
     "beyond.two_minima",
+    "beyond.basins",
     "beyond.robust_or_not",
 )
 NAMES = tuple(address.split(".")[1] for address in ADDRESSES)
