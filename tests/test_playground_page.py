@@ -33,6 +33,13 @@ def files(tmp_path_factory):
             predict_fn=lambda p, x: p[0] * x + p[1],
         ),
         "curve": plots.playground(lambda x: x**4 / 4 - x**2, 2.0, learning_rate=0.05),
+        "pole": plots.playground(
+            lambda p: 1 / (p[0] ** 2 + p[1] ** 2 - 1) + p[0] ** 2,
+            (1.5, 0.5),
+            learning_rate=0.02,
+            domains=[(-3, 3), (-3, 3)],
+        ),
+        "out of its domain": plots.playground(jnp.log, 1.0, learning_rate=0.3),
     }
     for name, html in pages.items():
         (folder / f"{name}.html").write_text(html, encoding="utf-8")
@@ -377,3 +384,20 @@ def test_a_page_is_small():
 
     assert len(page.encode()) < 100_000
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_values_beside_a_pole_do_not_flatten_the_rest(opened):
+    page = opened("pole")
+
+    low, high = (page.locator(f"#scale-{end}").inner_text() for end in ("low", "high"))
+    assert -30 < float(low.replace("−", "-")) < -1
+    assert 5 < float(high) < 20
+
+
+def test_a_first_descent_that_leaves_the_domain_of_its_function_is_in_the_window(opened):
+    page = opened("out of its domain")
+
+    low, high = page.evaluate("jaxgd.page.view().x")
+    # From 1 by x - 0.3 / x: 0.7, 0.271, and then below 0, where the logarithm is NaN.
+    assert -1 < low < 0.271
+    assert 1 < high < 2
