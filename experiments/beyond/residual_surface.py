@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from experiments.data import residual
 from experiments.data.digits import load_digits
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, planes, plots, surfaces, sweeps
 
@@ -160,6 +161,7 @@ def draw(figure: Figure, results: Results) -> None:
     levels = plots.common_levels(*results.surfaces.values(), num_levels=24)
     grid = figure.add_gridspec(2, 3, width_ratios=(1, 1, 0.8))
     names: Any = {"axis_names": ("direction 1", "direction 2")}
+    reliefs, maps = [], []
     for column, (name, surface) in enumerate(results.surfaces.items()):
         relief = figure.add_subplot(grid[0, column], projection="3d")
         plots.surface_3d(relief, surface, **names)
@@ -167,9 +169,11 @@ def draw(figure: Figure, results: Results) -> None:
         ax = figure.add_subplot(grid[1, column])
         plots.surface_contour(ax, surface, levels=levels, aspect="equal", **names)
         error = float(results.series[name].errors) / height(surface)
-        ax.set_title(
-            f"Within {error:.1%} of its range, from {results.series[name].num_points} points"
-        )
+        points = results.series[name].num_points
+        ax.set_title(f"Within {error:.1%} of its range, from {points} points", fontsize=10)
+        ax.set_xticks([-1, -0.5, 0, 0.5, 1])
+        reliefs.append(relief)
+        maps.append(ax)
     loss, cut = (figure.add_subplot(grid[row, 2]) for row in (0, 1))
     for (name, run), colour in zip(results.runs.items(), plots.COLOURS, strict=False):
         trace = np.asarray(run.losses)[:-1].reshape(-1, 10).mean(axis=1)
@@ -183,8 +187,11 @@ def draw(figure: Figure, results: Results) -> None:
     loss.set_title("Training")
     cut.set(xlabel="direction 1", ylabel="loss")
     cut.set_title("Cuts through both maps along direction 1")
+    loss.set_ylim(None, 20)  # room for the legend
+    cut.set_ylim(None, 8.5)
     for ax in (loss, cut):
-        ax.legend()
+        ax.legend(loc="upper right", fontsize=9)
+    letters(*reliefs, loss, *maps, cut)
 
 
 def interactive(results: Results) -> dict[str, Any]:

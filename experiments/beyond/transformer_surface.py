@@ -21,6 +21,7 @@ import optax
 from matplotlib.figure import Figure
 
 from experiments import data
+from experiments.shell.panels import letters
 from experiments.shell.report import Expectation, Table
 from jaxgd import descent, losses, planes, plots, surfaces, sweeps
 from jaxgd.types import Array, Params, PRNGKey
@@ -244,7 +245,9 @@ def draw(figure: Figure, results: Results) -> None:
     ax, filters, loss = (figure.add_subplot(grid[place]) for place in ((0, 1), (1, 0), (1, 1)))
     plots.surface_contour(ax, results.surface, aspect="equal", **names)
     points = int(results.series.num_points)
-    ax.set_title(f"Within {_error(results):.1%} of its range, from {points} points")
+    title = f"Within {_error(results):.1%} of its range, from {points} points"
+    ax.set_title(title, fontsize=10)
+    ax.set_xticks([-1, -0.5, 0, 0.5, 1])
     bins = np.linspace(0.5, 1.6, 45)
     for (name, lengths), colour in zip(results.lengths.items(), plots.COLOURS, strict=False):
         filters.hist(
@@ -259,6 +262,7 @@ def draw(figure: Figure, results: Results) -> None:
     loss.plot(10 * np.arange(trace.size) + 5, trace, color=plots.COLOURS[0])
     loss.set(xlabel="step", ylabel="loss per letter, mean of 10 steps", ylim=(0, None))
     loss.set_title(f"Training: {results.share_right:.0%} of the next letters are foretold")
+    letters(relief, ax, filters, loss)
 
 
 def interactive(results: Results) -> dict[str, Any]:
