@@ -505,10 +505,11 @@ def _each_with_its_own(
         operands = [jax.ShapeDtypeStruct(*each) for each in shapes]
         try:
             return _shapes_within(jax.make_jaxpr(loss)(*operands).jaxpr)
-        except (TypeError, ValueError, IndexError):
+        except Exception:  # whatever a loss says of operands that do not fit
             return []
 
-    dtypes, size = (predictions.dtype, targets.dtype), num_rows[0]
+    dtypes = [jax.dtypes.canonicalize_dtype(each.dtype) for each in (predictions, targets)]
+    size = num_rows[0]
     left, right = (shape[1:] for shape in shapes)
     crossed = computes((size + 2, *left), (size + 3, *right))
     broadcasts = any({size + 2, size + 3} <= set(shape) for shape in crossed)

@@ -498,11 +498,16 @@ def test_labels_of_a_narrow_dtype_name_any_class_they_can_hold(bits, num_classes
     np.testing.assert_array_equal(wrap(losses.multiclass_margin)(scores, labels), [0, 5])
 
 
+def known(logits, labels):
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)[:, 0]
+
+
 @pytest.mark.parametrize(
     "loss",
     [
         lambda p, t: -jax.nn.log_softmax(p)[jnp.arange(5), t],
         lambda p, t: -jnp.sum(jax.nn.log_softmax(p) * jax.nn.one_hot(t, 5), axis=1),
+        lambda p, t: (chex.assert_equal_shape_prefix([p, t], 1), known(p, t))[1],
     ],
 )
 def test_a_loss_may_know_how_many_examples_or_classes_there_are(loss):

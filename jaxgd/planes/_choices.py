@@ -211,7 +211,8 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
 
     Raises:
       TypeError: if the path is not floating-point, or ``num_directions`` is no static int.
-      ValueError: if the leaves have no common leading axis, or it is too short.
+      ValueError: if the leaves have no common leading axis, it is too short, or the path is a list
+        of checkpoints that could be read as one.
 
     Example:
       >>> import jax.numpy as jnp
