@@ -785,6 +785,22 @@ def find(params, x):
 program = jax.jit(find).lower(params, jnp.ones((3, 48))).compile()
 share = 4 * 640 * (48 + 56) / 8
 print(program.memory_analysis().temp_size_in_bytes / share, "all-gather" in program.as_text())
+
+explicit = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
+rows = jax.device_put(jnp.eye(64, 48), NamedSharding(explicit, PartitionSpec("x", None)))
+
+def of_rows(rows, x):
+    return jnp.mean(jnp.sum(jnp.tanh(x @ rows.T) ** 2, axis=-1))
+
+def largest(rows, x):
+    key = jax.random.key(0)
+    return curvature.top_eigenpairs(key, of_rows, rows, x, num_pairs=2, num_iterations=5)
+
+x = jnp.sin(jnp.arange(144.0)).reshape(3, 48)
+program = jax.jit(largest).lower(rows, x).compile()
+found, alone = program(rows, x), jax.jit(largest)(jax.device_get(rows), x)
+is_equal = jnp.allclose(found.values, jax.device_get(alone.values), rtol=1e-4)
+print(found.vectors.sharding.spec[1], is_equal, "all-gather" in program.as_text())
 """
 
 
@@ -799,8 +815,9 @@ def test_sharded_params_are_never_gathered():
     )
 
     assert done.returncode == 0, done.stderr
-    num_vectors, gathers = done.stdout.split()
+    num_vectors, gathers, *explicit = done.stdout.split()
     assert gathers == "False"
+    assert explicit == ["x", "True", "False"]
     assert float(num_vectors) < 1.3 * 12  # of each device's share
 
 

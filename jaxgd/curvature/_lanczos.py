@@ -56,7 +56,9 @@ def _with_basis(
     def row_of(rows: Vector, j: Array) -> Vector:
         return [jax.lax.dynamic_index_in_dim(row, j, keepdims=False) for row in rows]
 
-    def step(rows: Vector, j: Array, image: Vector) -> tuple[Vector, tuple[Array, Array]]:
+    def step(
+        rows: Vector, j: Array, _: Vector, image: Vector
+    ) -> tuple[Vector, tuple[Array, Array]]:
         image, scale = _near_one(image)
         along = _along(image, rows)
         once = _without(image, along, rows)
@@ -79,7 +81,8 @@ def _with_basis(
         rows = _with_row(rows, following, jnp.minimum(j + 1, num_iterations - 1))
         return rows, (along[j] * scale, jnp.where(is_new, length, 0) * scale)
 
-    rows = [jnp.zeros((num_iterations, *leaf.shape), leaf.dtype) for leaf in first]
+    # Made of the vector, so that the rows lie over the devices as it does.
+    rows = [jax.lax.broadcast(0 * leaf, (num_iterations,)) for leaf in first]
     rows = _with_row(rows, first, 0)
     indices = jnp.arange(num_iterations)
     rows, (diagonal, off_diagonal) = _loader.along(product, row_of, step, rows, indices)
@@ -105,7 +108,9 @@ def _without_basis(
     and is joined to nothing.
     """
 
-    def step(last: _Last, _: Array, image: Vector) -> tuple[_Last, tuple[Array, Array, Array]]:
+    def step(
+        last: _Last, _: Array, __: Vector, image: Vector
+    ) -> tuple[_Last, tuple[Array, Array, Array]]:
         image, scale = _near_one(image)
         along = _vectors.dot(last.vector, image)
         rest = [
@@ -143,7 +148,7 @@ def _with_row(rows: Vector, vector: Vector, index: Array | int) -> Vector:
 def _along(vector: Vector, rows: Vector) -> Array:
     """A vector's coefficients along the rows of a basis."""
     pairs = zip(rows, vector, strict=True)
-    return _vectors.sum_of([jnp.tensordot(r, v, v.ndim, precision="highest") for r, v in pairs])
+    return _vectors.sum_of([_vectors.contracted(row, leaf) for row, leaf in pairs])
 
 
 def _without(vector: Vector, along: Array, rows: Vector) -> Vector:

@@ -115,18 +115,24 @@ def each(product: Any, fn: Callable[[Any], Any], xs: Any) -> Any:
 def along(
     product: Any,
     begin: Callable[[Any, Any], Vector],
-    end: Callable[[Any, Any, Vector], Any],
+    end: Callable[[Any, Any, Vector, Vector], Any],
     carry: Any,
     xs: Any,
 ) -> Any:
-    """``jax.lax.scan`` whose step is ``end(carry, x, product(begin(carry, x)))``."""
+    """``jax.lax.scan`` by steps ``end(carry, x, v, product(v))``, v being ``begin(carry, x)``."""
     if not isinstance(product, HostProduct):
-        return jax.lax.scan(lambda c, x: end(c, x, product(begin(c, x))), carry, xs)
+
+        def step(carry: Any, x: Any) -> Any:
+            vector = begin(carry, x)
+            return end(carry, x, vector, product(vector))
+
+        return jax.lax.scan(step, carry, xs)
     # What is carried is written in place; the first vectors are the caller's, so they are copied.
     carry, outputs = jax.tree.map(jnp.copy, carry), []
     first, last = jax.jit(begin), jax.jit(end, donate_argnums=0)
     for x in _slices(xs):
-        carry, output = last(carry, x, product(first(carry, x)))
+        vector = first(carry, x)
+        carry, output = last(carry, x, vector, product(vector))
         outputs.append(output)
     return carry, _stacked(outputs)
 

@@ -155,12 +155,14 @@ def hessian_diagonal(
     product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     like = _vectors.widened(block.leaves)
 
-    def probe(_: _Moments, inputs: tuple[Array, PRNGKey]) -> Vector:
+    def draw(_: _Moments, inputs: tuple[Array, PRNGKey]) -> Vector:
         return _vectors.signs(inputs[1], like)
 
-    def add(sums: _Moments, inputs: tuple[Array, PRNGKey], image: Vector) -> tuple[_Moments, None]:
+    def add(
+        sums: _Moments, inputs: tuple[Array, PRNGKey], probe: Vector, image: Vector
+    ) -> tuple[_Moments, None]:
         num_seen, _ = inputs
-        entries = [v * h for v, h in zip(probe(sums, inputs), image, strict=True)]
+        entries = [v * h for v, h in zip(probe, image, strict=True)]
         before = [e - m for e, m in zip(entries, sums.mean, strict=True)]
         mean = [m + d / num_seen for m, d in zip(sums.mean, before, strict=True)]
         scale = jnp.maximum(sums.scale, _vectors.scale_of(entries))
@@ -174,7 +176,7 @@ def hessian_diagonal(
     counts = jnp.arange(1, num_samples + 1, dtype=_vectors.wide_dtype(like))
     keys = jax.random.split(key, num_samples)
     start = _Moments(zeros, zeros, jnp.zeros((), counts.dtype))
-    sums = _loader.along(product, probe, add, start, (counts, keys))[0]
+    sums = _loader.along(product, draw, add, start, (counts, keys))[0]
     degrees = num_samples * (num_samples - 1)
     errors = [sums.scale * jnp.sqrt(leaf / degrees) for leaf in sums.squares]
     return DiagonalEstimate(

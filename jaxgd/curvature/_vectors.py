@@ -10,6 +10,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgd.types import Array, PRNGKey
 
@@ -34,6 +35,13 @@ def dot(first: Vector, second: Vector) -> Array:
 
 def sum_of(terms: Sequence[Array]) -> Array:
     return jnp.stack(terms).sum(axis=0)
+
+
+def contracted(rows: Array, leaf: Array) -> Array:
+    """Each row's product with an array, summed; on explicit meshes every device gets the sums."""
+    sharding = jax.typeof(leaf).sharding
+    everywhere = None if sharding.mesh.empty else NamedSharding(sharding.mesh, PartitionSpec(None))
+    return jnp.tensordot(rows, leaf, leaf.ndim, precision="highest", out_sharding=everywhere)
 
 
 def scale_of(vector: Vector) -> Array:
