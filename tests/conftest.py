@@ -29,6 +29,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# The files that take longest. Where workers share the tests, file by file, these are taken first,
+# so that no worker is left with one of them at the end.
+LONGEST = (
+    "experiments",
+    "functions",
+    "curvature",
+    "training",
+    "playground_page",
+    "affine",
+    "readme",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def is_short(item: pytest.Item) -> bool:
+        return item.path.stem.removeprefix("test_") not in LONGEST
+
+    items.sort(key=is_short)
+
+
 def leave_out(config: pytest.Config, reason: str) -> NoReturn:
     """Skips a test that this machine cannot run, or fails it where all must run."""
     if config.getoption("--require-all"):
