@@ -274,3 +274,12 @@ def test_orthonormal_directions_span_the_same_plane():
     assert np.isnan(flat(second)).all()
     (nowhere,) = planes.orthonormalize(planes.along(trees[0], zeros)).directions
     assert np.isnan(flat(nowhere)).all()
+
+
+def test_a_matrix_called_b_is_a_matrix_and_a_row_called_b_a_bias():
+    text = planes.explain_filters(
+        {"b": jnp.ones((4, 3)), "c": {"b": jnp.ones((1, 3))}}, filter_axis=1
+    )
+    matrix, row = text.splitlines()
+    assert "3 filters of 4 numbers" in matrix
+    assert "a vector" in row

@@ -415,3 +415,13 @@ def test_the_table_is_wide_and_each_batch_is_mixed():
     assert {case.how for case in CASES} >= set(OPTIMIZERS)
     for group in GROUPS:
         assert len({CASES[index].status for index in members(group)}) > 1, group
+
+
+def test_a_run_that_comes_to_rest_by_rounding_near_a_minimum_has_not_stalled():
+    def loss_fn(x):
+        return (x - 100) ** 2
+
+    run = descent.gradient_descent(loss_fn, 101.0, learning_rate=0.1, num_steps=300)
+
+    assert 0 < run.grad_norms[-1] < 1e-4
+    assert run.status == MAX_STEPS
