@@ -227,6 +227,18 @@ def test_a_bowl_has_no_barrier_and_a_ring_one_of_height_one():
     np.testing.assert_allclose(curves.barrier(ring, left, right).height, 1, rtol=1e-6)
 
 
+def test_a_barrier_has_a_derivative_in_what_its_loss_closes_over():
+    x = jnp.array([[1.0, 2.0], [0.5, -1.0], [3.0, 0.0]])
+    a, b = jnp.array([1.0, 0.5]), jnp.array([-1.0, 2.0])
+
+    def height(scale):
+        return curves.barrier(lambda w: -jnp.sum((scale * (x @ w)) ** 2), a, b, num_points=5).height
+
+    largest = 9 * jnp.sum((x @ (a - b)) ** 2) / 4  # scale^2 t (1 - t) |x (a - b)|^2 at t = 1/2
+    np.testing.assert_allclose([height(3.0), jax.jit(height)(3.0)], largest, rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(height)(3.0), 2 * largest / 3, rtol=1e-5)
+
+
 @pytest.mark.parametrize("num_controls", [2, 3, 60])
 def test_a_point_of_a_curve_is_that_of_de_casteljau(num_controls):
     rng = np.random.default_rng(num_controls)

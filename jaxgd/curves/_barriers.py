@@ -1,8 +1,10 @@
 """How high the loss rises on the straight line between two points."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from jaxgd import _checks, planes
@@ -32,6 +34,10 @@ def barrier(
 
     The height is the largest ``L((1 - t) a + t b) - ((1 - t) L(a) + t L(b))`` over the points
     t of the line, a being the first end and b the last. It misses a peak between two points.
+
+    Called on numbers, it restricts the loss to the line (``planes.restrict``): what all points
+    share is computed once. Within ``jax.jit``, ``jax.vmap`` or ``jax.grad`` it evaluates the loss
+    at each point, and is differentiable in the two ends.
 
     Args:
       loss_fn: ``loss_fn(params, *data) -> scalar``. Where it normalizes by statistics of a batch,
@@ -68,8 +74,18 @@ def barrier(
     checked = _checks.trainable(where, "loss_fn", loss_fn)
     line = planes.through(first, last)
     coordinates = jnp.linspace(0, 1, num_points, dtype=_params.wide_dtype(first))
-    # Not restricted: what restrict keeps of squares has no derivative in the two ends.
-    losses = jax.lax.map(lambda t: checked(planes.point(line, t), *data), coordinates)
+    losses = jax.lax.map(_along(checked, line, data), coordinates)
     with jax.numpy_dtype_promotion("standard"):
         straight = (1 - coordinates) * losses[0] + coordinates * losses[-1]
         return Barrier(coordinates, losses, jnp.max(losses - straight))
+
+
+def _along(loss_fn: LossFn, line: planes.Plane, data: tuple[Any, ...]) -> Callable[[Array], Array]:
+    """The loss along a line: restricted to it where all numbers are known, plain where some are
+    traced, since what ``planes.restrict`` keeps of squares has no derivative in the two ends.
+    """
+    program = jax.make_jaxpr(lambda params: loss_fn(params, *data))(line.origin)
+    numbers = [*jax.tree.leaves(line), *program.consts]
+    if any(isinstance(number, jax.core.Tracer) for number in numbers):
+        return lambda t: loss_fn(planes.point(line, t), *data)
+    return planes.restrict(loss_fn, line, *data)
