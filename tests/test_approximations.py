@@ -50,6 +50,7 @@ CASES = {
     "root": (lambda a: np.sqrt(a + 1), 1e-2, 64),
     "step": (lambda a: 1.0 * (a > 0.2), 1e-2, 64),
     "another step": (lambda a: 1.0 * (a > -0.71), 1e-2, 32),
+    "cusp": (lambda a: np.sqrt(np.abs(a - 0.72)), 1e-2, 32),
     "quadratic": (lambda a, b: a**2 + 3 * b**2 + a * b, 1e-3, 32),
     "one axis": (lambda a, b: np.sin(9 * a) + 0.1 * b, 1e-3, 32),
     "ridge": (lambda a, b: np.tanh(4 * (a - b)), 1e-3, 32),

@@ -105,6 +105,19 @@ def test_the_iteration_outlives_an_invariant_space():
     assert (pairs.residuals < 1e-4).all()
 
 
+def test_a_basis_is_orthogonal_where_a_random_vector_all_but_lies_in_it():
+    # Two numbers and 2000 keys: the vector drawn is at times within 1 / 1000 of the first one.
+    def vectors(key):
+        return curvature.top_eigenpairs(
+            key, lambda x: x @ x / 2, jnp.zeros(2), num_pairs=2, num_iterations=2
+        ).vectors
+
+    pairs = np.asarray(jax.jit(jax.vmap(vectors))(jax.random.split(KEY, 2000)), float)
+
+    products = pairs @ pairs.transpose(0, 2, 1)
+    np.testing.assert_allclose(products, np.broadcast_to(np.eye(2), products.shape), atol=1e-6)
+
+
 def test_a_flat_loss_has_no_curvature():
     pairs = curvature.top_eigenpairs(KEY, jnp.sum, jnp.ones(4), num_pairs=2, num_iterations=4)
     chex.assert_trees_all_equal(pairs.values, jnp.zeros(2))
@@ -713,6 +726,15 @@ def test_without_a_basis_an_invariant_space_adds_no_eigenvalue():
         KEY, diagonal([-2, -2, -2]), jnp.ones(3), num_iterations=3, reorthogonalize=False
     )
     assert float(sharpness) == pytest.approx(-2, rel=1e-5)
+
+    # Of rank two: what rounding leaves is not taken for a third vector.
+    density = curvature.spectral_density(
+        KEY, quadratic, jnp.zeros(6), symmetric([4, 4, 4, 4, -7, -7]), num_iterations=6,
+        num_samples=1, reorthogonalize=False,
+    )  # fmt: skip
+    nodes, weights = np.ravel(density.nodes), np.ravel(density.weights)
+    first = nodes @ weights / weights.sum()  # the first entry of the diagonal, repeated
+    np.testing.assert_allclose(np.sort(nodes), [-7, first, first, first, first, 4], rtol=1e-5)
 
 
 # What is kept.

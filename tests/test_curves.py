@@ -166,6 +166,19 @@ def test_params_that_are_not_finite_do_not_hold_the_matching_up():
     assert jnp.isnan(curves.align(params, params, [[("0", 1), ("1", 0)]])[0]).all()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_weight_that_is_not_finite_loses_no_unit(bad):
+    rng = np.random.default_rng(4)
+    first, last = rng.normal(size=(3, 6)).astype("f"), rng.normal(size=(6, 2)).astype("f")
+    first[1, 2] = bad
+
+    aligned = curves.align((first, last), (first[:, ::-1], last[::-1]), [[("0", 1), ("1", 0)]])
+
+    order = [int(np.flatnonzero((last == row).all(axis=1))[0]) for row in np.asarray(aligned[1])]
+    assert sorted(order) == list(range(6))
+    np.testing.assert_array_equal(aligned[0], first[:, order])
+
+
 def test_nothing_is_reordered_without_groups():
     params = {"w": jnp.arange(3.0)}
 
@@ -259,6 +272,13 @@ def test_a_curve_in_half_precision_is_rounded_once():
 
     assert found.dtype == jnp.bfloat16
     assert found == jnp.bfloat16(1.3)
+    rng = np.random.default_rng(0)
+    rows = jnp.asarray(rng.uniform(1, 2, size=(4, 50)), jnp.bfloat16)
+    exact = np.asarray(rows, float)
+    while len(exact) > 1:
+        exact = 0.7 * exact[:-1] + 0.3 * exact[1:]
+    away = np.asarray(curves.point(curves.Curve(rows), 0.3), float) - exact[0]
+    assert np.abs(away).max() < 1.001 * 2**-8  # half of the distance between two such numbers
     place = jnp.bfloat16(0.3)
     found = curves.point(curves.Curve(controls.astype(jnp.float32)), place)
     assert float(found) == pytest.approx(1 + float(place), rel=1e-6)
@@ -383,3 +403,31 @@ def test_a_loss_that_is_not_finite_shows_in_the_profile_and_stops_nothing():
     np.testing.assert_allclose(found.worst, [0.25, np.inf, np.nan], rtol=1e-6)
     np.testing.assert_allclose(found.quantiles[0], [0.25, 1, np.nan], rtol=1e-6)
     assert jnp.isinf(found.quantiles[1, 1])
+
+
+def test_an_ascent_that_falls_keeps_the_best_it_has_seen():
+    """Along x or y in turn, of which x is higher; farther out only x is."""
+
+    def loss(params):
+        x = params[0] / jnp.sqrt(jnp.sum(params**2) + 1e-12)
+        near = jnp.where(x > 0.99, 10 + params[1], params[0])
+        return jnp.where(jnp.sum(params**2) < 2, near, jnp.where(x > 0.99, 1.0, 0.0))
+
+    found = curves.basin_profile(
+        jax.random.key(0), loss, jnp.zeros(2), radii=jnp.array([1.0, 2.0]), num_directions=1,
+        num_iterations=3,
+    )  # fmt: skip
+
+    assert (found.quantiles[:, 1] == 0).all()  # the one random direction is not near x
+    np.testing.assert_allclose(found.worst, [10, 1], rtol=1e-6)
+
+
+def test_an_ascent_into_what_is_not_a_number_keeps_what_it_has_seen():
+    found = curves.basin_profile(
+        jax.random.key(0), lambda x: jnp.where(x[0] > 0.9, jnp.nan, x[0]), jnp.zeros(2),
+        radii=jnp.ones(1), num_directions=1, num_iterations=3,
+    )  # fmt: skip
+
+    drawn = found.quantiles[0, 0]  # of the one random direction
+    assert drawn <= 0.9
+    assert found.worst[0] == drawn

@@ -208,6 +208,8 @@ def test_a_bias_with_the_axes_of_a_picture_is_a_vector(vectors):
     assert layer.bias is not None
     wanted = np.linalg.norm(layer.bias) if vectors == "match" else 0
     np.testing.assert_allclose(np.linalg.norm(bias), wanted, rtol=1e-5)
+    old = np.asarray(plane.directions[0].bias)  # one filter, whatever its axes: it does not turn
+    np.testing.assert_allclose(bias, old * wanted / np.linalg.norm(old), rtol=1e-5)
 
 
 def test_axes_may_be_a_pytree_or_a_module_of_ints_or_several():
@@ -274,6 +276,16 @@ def test_orthonormal_directions_span_the_same_plane():
     assert np.isnan(flat(second)).all()
     (nowhere,) = planes.orthonormalize(planes.along(trees[0], zeros)).directions
     assert np.isnan(flat(nowhere)).all()
+
+
+@pytest.mark.parametrize("angle", [1e-2, 1e-4])
+def test_directions_that_are_all_but_parallel_become_orthogonal_to_rounding(angle):
+    first, away = np.random.default_rng(1).normal(size=(2, 9)).astype(np.float32)
+    plane = planes.Plane(jnp.zeros(9), (first, first + np.float32(angle) * away))
+
+    new = np.stack(planes.orthonormalize(plane).directions).astype(float)
+
+    np.testing.assert_allclose(new @ new.T, np.eye(2), atol=3e-7)
 
 
 def test_a_matrix_called_b_is_a_matrix_and_a_row_called_b_a_bias():

@@ -381,6 +381,19 @@ def test_a_path_that_hardly_bends_has_its_principal_plane_all_the_same(amplitude
     np.testing.assert_allclose(angles, 1, atol=error)
 
 
+@pytest.mark.parametrize("num_entries", [3, 11])  # fewer and more than the points
+def test_a_short_path_far_from_zero_has_its_principal_plane_all_the_same(num_entries):
+    # The first mean is rounded to 1/8, the size of a unit here; the steps are exact.
+    units = np.random.default_rng(2).integers(-30, 30, size=(7, num_entries))
+    path = (2.0**20 + units / 8).astype(np.float32)
+    _, _, vectors = np.linalg.svd(units - units.mean(axis=0), full_matrices=False)
+
+    found = matrix_of(jitted_principal(jnp.array(path)))
+
+    found *= np.sign((found * vectors[:2]).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, vectors[:2], atol=2e-6)
+
+
 @pytest.mark.parametrize("factor", [1e-25, 1.0, 1e25])
 @pytest.mark.parametrize("num_steps", [20, 100])
 def test_what_a_path_has_below_its_own_rounding_is_no_direction(factor, num_steps):

@@ -660,6 +660,12 @@ OPERATIONS = {
     "rows from the last": lambda x, y: lax.scan(
         lambda c, row: (jnp.tanh(c * x + row[0]), c * row), y, TABLE, reverse=True
     )[1].sum(),
+    "keys from the last": lambda x, y: lax.scan(
+        lambda key, row: (jax.random.split(key)[0], jnp.tanh(row * x) * jax.random.normal(key)),
+        jax.random.key(3),
+        TABLE + y,
+        reverse=True,
+    )[1].sum(),
     "no entries": lambda x, y: jnp.sum(x * jnp.zeros((0, 3))) + x * y,
 }
 

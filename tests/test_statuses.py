@@ -425,3 +425,16 @@ def test_a_run_that_comes_to_rest_by_rounding_near_a_minimum_has_not_stalled():
 
     assert 0 < run.grad_norms[-1] < 1e-4
     assert run.status == MAX_STEPS
+
+
+def test_a_state_that_holds_nan_and_stays_ends_a_run_that_stands_still():
+    still = optax.GradientTransformation(
+        lambda params: jnp.array([jnp.nan, 1.0]),
+        lambda updates, state, params=None: (jax.tree.map(jnp.zeros_like, updates), state),
+    )
+
+    run = descent.optimize(
+        lambda x: x**2, 3.0, optimizer=still, num_steps=NUM_STEPS, tolerance=1e-3
+    )
+
+    assert (run.num_steps, run.status) == (1, STALLED)

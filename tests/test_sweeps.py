@@ -19,7 +19,7 @@ import xarray
 import zarr
 
 from jaxgd import planes, surfaces, sweeps
-from jaxgd.sweeps import _batch_size, _fingerprint, _program, _store
+from jaxgd.sweeps import _batch_size, _fingerprint, _grid, _program, _store
 
 W, B = jnp.linspace(-1, 1, 7), jnp.linspace(0, 2, 5)
 HOLES = ("loss", "half", "count", "right")
@@ -98,6 +98,27 @@ def test_a_run_equals_a_sweep_up_to_rounding(tmp_path, name, batch_size, stored)
     chex.assert_trees_all_close(surface, wanted, rtol=1e-6)
     if store is not None:
         assert_equal(sweeps.load(store), surface)
+
+
+@pytest.mark.parametrize("shape", [(1,), (50,), (4, 10), (7, 5, 3), (2, 3, 4, 5)])
+@pytest.mark.parametrize("num_blocks", [1, 2, 9, 1000])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_blocks_are_consecutive_and_cut_the_grid_and_batches_hold_its_points_alone(
+    shape, num_blocks, batch_size
+):
+    points = np.arange(np.prod(shape)).reshape(shape)
+
+    grid = _grid.of(shape, batch_size, num_blocks)
+
+    blocks = range(_grid.num_blocks(grid))
+    boxes = [points[_grid.region(grid, block)].ravel() for block in blocks]
+    for block, box in zip(blocks, boxes, strict=True):
+        np.testing.assert_array_equal(box, np.r_[_grid.place(grid, block)])
+    np.testing.assert_array_equal(np.sort(np.concatenate(boxes)), points.ravel())
+    assert len(blocks) >= min(num_blocks, points.size)
+    batches = _grid.batches(grid, np.arange(len(blocks)))
+    assert batches.shape[1] == min(batch_size, points.size)
+    np.testing.assert_array_equal(np.unique(batches), points.ravel())
 
 
 def of_many_terms(a, b):
@@ -566,6 +587,29 @@ def test_edited_metadata_are_refused_by_name(copied, tmp_path, change):
 
     for call in (run, sweeps.load):
         with pytest.raises(ValueError, match=r"^sweeps\.\w+: store must be a folder of this sweep"):
+            call(store=tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("loss", "chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [7, 1]}}),
+        ("half", "shape", [7, 6]),
+        ("computed", "data_type", "uint8"),
+    ],
+)
+def test_an_edited_array_is_refused_by_name(copied, tmp_path, name, field, value):
+    file = tmp_path / "store" / "zarr.json"
+    told = json.loads(file.read_text())
+    array = told["consolidated_metadata"]["metadata"][name]
+    assert array[field] != value
+    array[field] = value
+    if field == "data_type":
+        array["fill_value"] = 0
+    file.write_text(json.dumps(told))
+
+    for call in (run, sweeps.load):
+        with pytest.raises(ValueError, match=r"store must be .* got .*its metadata were changed"):
             call(store=tmp_path / "store")
 
 

@@ -225,6 +225,8 @@ def test_a_batch_that_is_not_finite_ends_a_run_unless_the_optimizer_forgives_it(
 
     ended = train(optax.sgd(0.1))
     assert (ended.num_steps, ended.status) == (3, Status.NON_FINITE)
+    np.testing.assert_allclose(ended.losses[:3], 2 * 0.64 ** np.arange(3), rtol=1e-5)
+    assert np.isnan(ended.losses[3:]).all()  # the last row again, not those of later slices
     forgiven = train(optax.apply_if_finite(optax.sgd(0.1), 2))
     assert (forgiven.num_steps, forgiven.status) == (8, Status.MAX_STEPS)
     np.testing.assert_allclose(forgiven.params, 0.8**7, rtol=1e-5)  # one step of 8 was skipped
