@@ -20,7 +20,7 @@ from experiments.shell import languages, report
 def run(*arguments, cwd=None):
     return subprocess.run(
         [sys.executable, "-m", "experiments", *arguments],
-        check=False, capture_output=True, text=True, timeout=900, cwd=cwd,
+        check=False, capture_output=True, text=True, timeout=1800, cwd=cwd,
     )  # fmt: skip
 
 

@@ -354,6 +354,7 @@ def test_ticks_of_logarithmic_colours_differ():
 
 def test_playing_sliding_and_looking_from_elsewhere_keep_the_contours(browser, tmp_path):
     page = browser.new_page(viewport={"width": 1000, "height": 640})
+    page.set_default_timeout(120_000)  # milliseconds, for a machine with much to do
     played(GRID, {"up": PATH}).write_html(tmp_path / "x.html", auto_play=False)
     page.goto((tmp_path / "x.html").as_uri())
     page.wait_for_selector(".contourlayer path", state="attached")

@@ -54,6 +54,7 @@ def opened(browser, files):
     def opened(name: str, **options: Any) -> Page:
         options.setdefault("viewport", {"width": 1100, "height": 760})
         page, wrong = browser.new_page(**options), []
+        page.set_default_timeout(120_000)  # milliseconds, for a machine with much to do
         pages.append((page, wrong))
         page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -363,6 +364,7 @@ def test_on_a_phone_nothing_is_cut_off_and_a_finger_drops_a_start(opened):
 
 def test_the_page_works_within_a_frame_of_another(browser, files):
     page = browser.new_page()
+    page.set_default_timeout(120_000)  # milliseconds, for a machine with much to do
     page.goto(files["curve"])
     source = page.evaluate("document.documentElement.outerHTML")
     page.set_content("<iframe width=800 height=600></iframe>")
