@@ -695,6 +695,9 @@ def status_name(status: ArrayLike) -> str:
       'DIVERGED'
     """
     where = "descent.status_name"
+    got, cure = f"a {type(status).__name__}", "Write run.status."
+    is_run = hasattr(status, "status")
+    _checks.that(where, not is_run, "status must be an integer", got, cure, error=TypeError)
     number = _known(where, "status", status)
     known = {each.value: each.name for each in Status}
     wanted = f"status must be one of {', '.join(map(str, known))}"

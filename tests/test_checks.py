@@ -610,6 +610,10 @@ for status, error, says in (
 ):
     refuse(descent.status_name, lambda f, s=status: f(s), error, says)
 refuse(descent.status_name, lambda f: jax.jit(f)(0), TypeError, r"status must be known, got a tra")
+RUN = descent.Trajectory(ONES, ONES, ONES, ONES, jnp.array(2), jnp.array(1))
+refuse(
+    descent.status_name, lambda f: f(RUN), TypeError, r".*got a Trajectory\. Write run\.status\.$"
+)
 refuse(descent.trim, lambda f: f(ONES), TypeError, r"trajectory must be a Trajectory")
 refuse(
     descent.trim,
@@ -1067,6 +1071,11 @@ for surface, error, says in (
     (GRID._replace(values=jnp.ones(3)), ValueError, r".*one value per point .*, got \(3,\)\.$"),
     (GRID._replace(values=jnp.ones((2, 3), complex)), TypeError, r"surface\.values must be real"),
     (GRID._replace(coordinates=(ONES, jnp.ones((3, 1)))), ValueError, r"coordinate 1 must be 1-D"),
+    (
+        GRID._replace(coordinates=(GRID[0][0], jnp.array([0.0, 2.0, 1.0]))),
+        ValueError,
+        r"coordinate 1 must increase or decrease from point to point, got points out of order",
+    ),
 ):
     refuse(surfaces.persistence, lambda f, surface=surface: f(surface), error, says)
 refuse(

@@ -51,7 +51,8 @@ def persistence(surface: Surface) -> Persistence:
     Raises:
       ModuleNotFoundError: if GUDHI is not installed.
       TypeError: if ``surface`` is not a Surface of real numbers, or it is traced.
-      ValueError: if it has several outputs, or not two coordinates with a value at every point.
+      ValueError: if it has several outputs, or not two coordinates with a value at every point, or
+        a coordinate whose points are not in order.
 
     Example:
       >>> import jax.numpy as jnp
@@ -106,6 +107,12 @@ def _grid_of(where: str, surface: Any) -> tuple[list[np.ndarray], np.ndarray]:
     wanted = "surface must hold known numbers"
     _checks.that(where, not is_traced, wanted, "a traced array", cure, error=TypeError)
     axes = [np.asarray(axis) for axis in _checks.axes(where, surface.coordinates)]
+    for index, axis in enumerate(axes):
+        gaps = np.diff(axis.astype(float))
+        wanted = f"coordinate {index} must increase or decrease from point to point"
+        in_order = bool((gaps > 0).all() or (gaps < 0).all())
+        got, cure = "points out of order", "Sweep over the sorted axis: jnp.unique(axis)."
+        _checks.that(where, in_order, wanted, got, cure)
     values = _checks.real(where, "surface.values", surface.values)
     shape = tuple(axis.size for axis in axes)
     cure = "Write surface._replace(values=surface.values.T)." * (values.shape == shape[::-1])
