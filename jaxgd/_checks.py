@@ -14,7 +14,7 @@ import contextlib
 import importlib
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import jax
@@ -144,6 +144,11 @@ def is_known(value: Any) -> TypeGuard[float]:
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
         return value.shape == () and value.dtype.kind in "iuf"
     return isinstance(value, (int, float))
+
+
+def is_traced(*trees: Any) -> bool:
+    """Whether an array among these is a traced one."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
 def count(where: str, name: str, value: Any, least: int = 0) -> int:
@@ -280,6 +285,50 @@ def axes(where: str, coordinates: Sequence[Any]) -> tuple[Array, ...]:
             raise ValueError(_say(where, f"coordinate {index} must not be empty", "shape (0,)"))
         checked.append(axis)
     return tuple(checked)
+
+
+def in_order(where: str, name: str, axis: np.ndarray) -> None:
+    """An axis of known numbers that increases or decreases from point to point."""
+    gaps = np.diff(axis)
+    that(
+        where,
+        bool((gaps > 0).all() or (gaps < 0).all()),
+        f"{name} must increase or decrease from point to point",
+        "points out of order" if (gaps != 0).all() else "equal points",
+        "Sweep over the sorted axis: jnp.unique(axis).",
+    )
+
+
+def batches(where: str, name: str, value: Any) -> None:
+    """An iterable of batches of data, and not one batch."""
+    cure = f"Write {name}=[(x, y)] for a single batch."
+    is_batch = isinstance(value, tuple) and any(hasattr(entry, "shape") for entry in value)
+    is_single = is_batch or isinstance(value, (str, bytes, Mapping)) or hasattr(value, "shape")
+    is_iterable = isinstance(value, Iterable) or hasattr(value, "__getitem__")
+    wanted = f"{name} must be an iterable of batches, each a tuple or list of arrays"
+    got = "one batch" if is_batch else kind(value)
+    that(where, is_iterable and not is_single, wanted, got, cure, error=TypeError)
+
+
+def batch(where: str, name: str, value: Any) -> tuple[Any, ...]:
+    """A batch of data, its arrays of whatever library made NumPy's or JAX's."""
+    instance(where, name, value, (tuple, list), "Write ((x, y) for ... in loader) around it.")
+
+    def converted(path: Any, leaf: Any) -> Any:
+        if hasattr(leaf, "detach"):
+            leaf = leaf.detach().cpu()  # a tensor of torch
+        if not isinstance(leaf, (jax.Array, np.ndarray)) and hasattr(leaf, "__array__"):
+            leaf = np.asarray(leaf)
+        own = f"array {jax.tree_util.keystr(path, simple=True, separator='/')} of {name}"
+        shape = array(where, own, leaf).shape
+        that(where, bool(shape and shape[0]), f"{own} must have rows", f"shape {shape}")
+        return leaf
+
+    made = jax.tree_util.tree_map_with_path(converted, tuple(value))
+    rows = {leaf.shape[0] for leaf in jax.tree.leaves(made)}
+    wanted = f"the arrays of {name} must have equally many rows, at least one array"
+    that(where, len(rows) == 1, wanted, str(sorted(rows)))
+    return made
 
 
 def length(where: str, name: str, values: Sequence[Any], wanted: int, reason: str) -> None:

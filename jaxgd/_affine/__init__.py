@@ -104,9 +104,8 @@ def hoist(
         return otherwise()
     if not _plan.is_worthwhile(_plan.divide(program)):
         return evaluation("arrays", arrays)
-    is_traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
     # What is not finite here may never be used. What is known is computed now, traced or not.
-    now = contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval()
+    now = contextlib.nullcontext() if _checks.is_traced(arrays) else jax.ensure_compile_time_eval()
     with jax.debug_nans(False), now:
         leaves, is_right = _computed_once(program, dtype)(arrays, is_near)
     if not isinstance(is_right, jax.core.Tracer):

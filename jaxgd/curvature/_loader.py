@@ -5,11 +5,10 @@ What a loader yields is read by the host, so the loops around such products run 
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,7 +33,8 @@ class HostProduct:
 
     def __call__(self, vector: Vector) -> Vector:
         total, num_rows, digest, num_batches = [jnp.zeros_like(v) for v in vector], 0, 0, 0
-        for batch in _arrays(self._caller, self._batches):
+        for number, raw in enumerate(self._batches):
+            batch = _checks.batch(self._caller, f"batch {number} of batches", raw)
             rows = len(jax.tree.leaves(batch)[0])
             for leaf in jax.tree.leaves(batch):
                 digest = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), digest)
@@ -65,44 +65,16 @@ def _adder(batch_product: Callable[[Vector, Any], Vector]) -> Callable[..., Vect
 
 def check(caller: str, batches: Any, *known: Any) -> None:
     """Refuses what cannot be read again and again, and arguments that are traced."""
-    cure = "Write batches=[(x, y)] for a single batch."
-    is_batch = isinstance(batches, tuple) and any(hasattr(entry, "shape") for entry in batches)
-    is_single = is_batch or isinstance(batches, (str, bytes, Mapping)) or hasattr(batches, "shape")
-    is_iterable = isinstance(batches, Iterable) or hasattr(batches, "__getitem__")
-    wanted = "batches must be an iterable of batches, each a tuple or list of arrays"
-    got = "one batch" if is_batch else _checks.kind(batches)
-    _checks.that(caller, is_iterable and not is_single, wanted, got, cure, error=TypeError)
+    _checks.batches(caller, "batches", batches)
     wanted = "batches must be readable more than once"
     cure = "It is read for every product: pass a list or a loader."
     is_spent = isinstance(batches, Iterator)
     _checks.that(caller, not is_spent, wanted, _checks.kind(batches), cure, error=TypeError)
-    is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(known))
     wanted = "with batches, which the host reads, key, params and vector must be known"
     cure = "Call it outside jit, vmap and grad."
-    _checks.that(caller, not is_traced, wanted, "a traced array", cure, error=TypeError)
-
-
-def _arrays(caller: str, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """The batches, their arrays of whatever library made NumPy's or JAX's."""
-    for number, raw in enumerate(batches):
-        name = f"batch {number} of batches"
-        _checks.instance(caller, name, raw, (tuple, list))
-
-        def converted(leaf: Any, name: str = name) -> Any:
-            if hasattr(leaf, "detach"):
-                leaf = leaf.detach().cpu()  # a tensor of torch
-            if not isinstance(leaf, (jax.Array, np.ndarray)) and hasattr(leaf, "__array__"):
-                leaf = np.asarray(leaf)
-            array = _checks.array(caller, f"an array of {name}", leaf)
-            wanted = f"an array of {name} must have rows"
-            _checks.that(caller, bool(array.shape and len(array)), wanted, f"shape {array.shape}")
-            return leaf
-
-        batch = jax.tree.map(converted, tuple(raw))
-        num_rows = {len(leaf) for leaf in jax.tree.leaves(batch)}
-        wanted = f"the arrays of {name} must have equally many rows, at least one array"
-        _checks.that(caller, len(num_rows) == 1, wanted, str(sorted(num_rows)))
-        yield batch
+    _checks.that(
+        caller, not _checks.is_traced(known), wanted, "a traced array", cure, error=TypeError
+    )
 
 
 def each(product: Any, fn: Callable[[Any], Any], xs: Any) -> Any:

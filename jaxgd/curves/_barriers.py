@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 
 from jaxgd import _checks, planes
@@ -85,7 +84,6 @@ def _along(loss_fn: LossFn, line: planes.Plane, data: tuple[Any, ...]) -> Callab
     traced, since what ``planes.restrict`` keeps of squares has no derivative in the two ends.
     """
     program = jax.make_jaxpr(lambda params: loss_fn(params, *data))(line.origin)
-    numbers = [*jax.tree.leaves(line), *program.consts]
-    if any(isinstance(number, jax.core.Tracer) for number in numbers):
+    if _checks.is_traced(line, program.consts):
         return lambda t: loss_fn(planes.point(line, t), *data)
     return planes.restrict(loss_fn, line, *data)

@@ -143,8 +143,8 @@ def _is_near(origin: Params, directions: Sequence[Params]) -> ArrayLike:
     the origin, where that is. What is kept of an origin far away has no digits for them.
     """
     trees = [jax.tree.leaves(tree) for tree in (origin, *directions)]
-    is_known = not any(isinstance(leaf, jax.core.Tracer) for leaves in trees for leaf in leaves)
-    xp, dtype = (np, np.float64) if is_known else (jnp, _numbers.wide(*trees))
+    is_traced = _checks.is_traced(trees)
+    xp, dtype = (jnp, _numbers.wide(*trees)) if is_traced else (np, np.float64)
     with np.errstate(all="ignore"):
         gram = xp.zeros((len(trees), len(trees)), dtype)
         for leaves in zip(*trees, strict=True):

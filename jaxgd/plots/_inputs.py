@@ -136,14 +136,7 @@ def axis(where: str, index: int, values: Any) -> np.ndarray:
     _checks.that(where, values.size >= 2, f"{name} must have at least two points", str(values.size))
     bad = values[~np.isfinite(values)]
     _checks.that(where, bad.size == 0, f"{name} must be finite", f"{bad[:1]} among its points")
-    gaps = np.diff(values)
-    _checks.that(
-        where,
-        bool((gaps > 0).all() or (gaps < 0).all()),
-        f"{name} must increase or decrease from point to point",
-        "points out of order" if (gaps != 0).all() else "equal points",
-        "Sweep over the sorted axis: jnp.unique(axis).",
-    )
+    _checks.in_order(where, name, values)
     return values
 
 

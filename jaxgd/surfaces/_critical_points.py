@@ -2,12 +2,12 @@
 
 from typing import Any, NamedTuple
 
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial import chebyshev
 
 from jaxgd import _checks
+from jaxgd.surfaces._grids import check_known
 from jaxgd.surfaces._series import Approximation
 from jaxgd.types import Array
 
@@ -109,10 +109,7 @@ def _series_of(where: str, approximation: Any) -> tuple[np.ndarray, np.ndarray, 
     wanted = "approximation must have one array of coefficients"
     got = _checks.kind(coefficients)
     _checks.that(where, hasattr(coefficients, "shape"), wanted, got, cure)
-    is_traced = any(isinstance(a, jax.core.Tracer) for a in (coefficients, approximation.domains))
-    cure = "It runs on the host: call it on what jax.jit returns, not inside of it."
-    wanted = "approximation must hold known numbers"
-    _checks.that(where, not is_traced, wanted, "a traced array", cure, error=TypeError)
+    check_known(where, "approximation", approximation)
     domains = _checks.real(where, "approximation.domains", approximation.domains)
     coefficients = _checks.floating(where, "approximation.coefficients", coefficients)
     wanted = "approximation.domains must have a row for each axis of the coefficients"

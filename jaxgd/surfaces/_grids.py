@@ -134,3 +134,11 @@ def _in_batches(fn: Callable[..., Any], points: tuple[Array, ...], batch_size: i
     batches = [jnp.pad(p, padding, mode="edge").reshape(num_batches, -1) for p in points]
     values = jax.lax.map(lambda batch: _batches.mapped(fn, batch), tuple(batches))
     return jax.tree.map(lambda rows: rows.reshape(-1)[:num_points], values)
+
+
+def check_known(where: str, name: str, result: Any) -> None:
+    """Refuses traced arrays: what runs on the host cannot be traced."""
+    cure = "It runs on the host: call it on what jax.jit returns, not inside of it."
+    wanted = f"{name} must hold known numbers"
+    is_traced = _checks.is_traced(result)
+    _checks.that(where, not is_traced, wanted, "a traced array", cure, error=TypeError)

@@ -3,12 +3,11 @@
 import importlib
 from typing import Any, NamedTuple
 
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
-from jaxgd.surfaces._grids import Surface
+from jaxgd.surfaces._grids import Surface, check_known
 from jaxgd.types import Array
 
 
@@ -102,17 +101,10 @@ def _grid_of(where: str, surface: Any) -> tuple[list[np.ndarray], np.ndarray]:
     cure = "Pick one: surfaces.select(surface, name)."
     wanted = "surface must have one array of values"
     _checks.that(where, is_single, wanted, _checks.kind(surface.values), cure)
-    is_traced = any(isinstance(a, jax.core.Tracer) for a in (*surface.coordinates, surface.values))
-    cure = "It runs on the host: call it on what jax.jit returns, not inside of it."
-    wanted = "surface must hold known numbers"
-    _checks.that(where, not is_traced, wanted, "a traced array", cure, error=TypeError)
+    check_known(where, "surface", surface)
     axes = [np.asarray(axis) for axis in _checks.axes(where, surface.coordinates)]
     for index, axis in enumerate(axes):
-        gaps = np.diff(axis.astype(float))
-        wanted = f"coordinate {index} must increase or decrease from point to point"
-        in_order = bool((gaps > 0).all() or (gaps < 0).all())
-        got, cure = "points out of order", "Sweep over the sorted axis: jnp.unique(axis)."
-        _checks.that(where, in_order, wanted, got, cure)
+        _checks.in_order(where, f"coordinate {index}", axis.astype(float))
     values = _checks.real(where, "surface.values", surface.values)
     shape = tuple(axis.size for axis in axes)
     cure = "Write surface._replace(values=surface.values.T)." * (values.shape == shape[::-1])

@@ -5,7 +5,7 @@ import hashlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -47,23 +47,12 @@ class Sums(NamedTuple):
     values: list[np.ndarray]
 
 
-def check(where: str, data: Any) -> None:
-    """Refuses what is no iterable of batches."""
-    cure = "Write data=[(x, y)] for a single batch."
-    is_batch = isinstance(data, tuple) and any(hasattr(entry, "shape") for entry in data)
-    is_single = is_batch or isinstance(data, (str, bytes, Mapping)) or hasattr(data, "shape")
-    fine = isinstance(data, Iterable) or hasattr(data, "__getitem__")
-    wanted = "data must be an iterable of batches, each a tuple or list of arrays"
-    got = "one batch" if is_batch else _checks.kind(data)
-    _checks.that(where, fine and not is_single, wanted, got, cure, error=TypeError)
-
-
 def _batches(where: str, data: Any) -> Iterator[tuple[Any, ...]]:
     """The batches, as arrays, alike but for their number of rows; holds none but the next."""
     iterator, number, first = iter(data), 0, None
     while (raw := next(iterator, _END)) is not _END:
         name = f"batch {number} of data"
-        batch = _arrays(where, name, raw)
+        batch = _checks.batch(where, name, raw)
         del raw
         kind = _kind(batch)
         first = first or kind
@@ -82,7 +71,7 @@ def _batches(where: str, data: Any) -> Iterator[tuple[Any, ...]]:
 
 def opened(where: str, data: Any) -> Source:
     """The data, looked into."""
-    check(where, data)
+    _checks.batches(where, "data", data)
     iterator = _batches(where, data)
     pending = [next(iterator)]
     specs = jax.tree.map(
@@ -98,29 +87,6 @@ def opened(where: str, data: Any) -> Source:
         yield from iterator
 
     return Source(specs, digest, all_batches())
-
-
-def _arrays(where: str, name: str, raw: Any) -> tuple[Any, ...]:
-    """A batch, its arrays of whatever library made NumPy's or JAX's."""
-    cure = "Write ((x, y) for ... in loader) around it."
-    _checks.instance(where, name, raw, (tuple, list), cure)
-
-    def converted(path: Any, leaf: Any) -> Any:
-        if hasattr(leaf, "detach"):
-            leaf = leaf.detach().cpu()  # a tensor of torch
-        if not isinstance(leaf, (jax.Array, np.ndarray)) and hasattr(leaf, "__array__"):
-            leaf = np.asarray(leaf)
-        at = jax.tree_util.keystr(path, simple=True, separator="/")
-        array = _checks.array(where, f"array {at} of {name}", leaf)
-        wanted = f"array {at} of {name} must have rows"
-        _checks.that(where, bool(array.shape and array.shape[0]), wanted, f"shape {array.shape}")
-        return leaf
-
-    batch = jax.tree_util.tree_map_with_path(converted, tuple(raw))
-    rows = {leaf.shape[0] for leaf in jax.tree.leaves(batch)}
-    wanted = f"the arrays of {name} must have equally many rows, at least one array"
-    _checks.that(where, len(rows) == 1, wanted, str(sorted(rows)))
-    return batch
 
 
 def _kind(batch: Any) -> str:
@@ -170,7 +136,7 @@ def means(
 
 def readable_again(where: str, data: Any) -> Any:
     """Data that are read several times: no iterator, which can be read once."""
-    check(where, data)
+    _checks.batches(where, "data", data)
     cure = "Pass a list or a loader."
     is_iterator = isinstance(data, Iterator)
     _checks.that(where, not is_iterator, "data must be readable again", "an iterator", cure)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
@@ -184,7 +183,7 @@ def _dtype(leaf: Any) -> np.dtype:
 def check_known(where: str, name: str, arrays: Sequence[Any]) -> None:
     """Refuses traced values: what drives programs from the host cannot be traced itself."""
     cure = "It drives programs from the host: inside jax.jit use surfaces.sweep."
-    is_traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
+    is_traced = _checks.is_traced(arrays)
     _checks.that(where, not is_traced, f"{name} must be known", "traced values", cure)
 
 
