@@ -1,7 +1,8 @@
 """What holds for every test: no silent broadcasting, the same inputs at every run, no leaks.
 
 A test that needs a browser or FFmpeg takes the fixture ``browser`` or ``ffmpeg``. Where the
-machine has none it is skipped and says why; with ``--require-all`` it fails instead.
+machine has none it is skipped and says why; with ``--require-all`` it fails instead. The tests
+that run all experiments at their full length are run with ``--whole-run`` alone.
 """
 
 import pathlib
@@ -26,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require-all",
         action="store_true",
         help="a browser or FFmpeg that is missing fails the tests that need it",
+    )
+    parser.addoption(
+        "--whole-run",
+        action="store_true",
+        help="run all experiments at their full length, too, which takes minutes",
     )
 
 

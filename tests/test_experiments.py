@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import NAMES, load
+from experiments import ADDRESSES, NAMES, load
 from experiments.__main__ import main
 from experiments.data import colours as named_colours
 from experiments.note import loss_surface
@@ -24,29 +24,36 @@ def run(*arguments, cwd=None):
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("results")
-    return run("--gallery", "--out", str(out)), out
+def test_the_numbers_of_the_note_are_reproduced(capsys, tmp_path):
+    names = [address.split(".")[1] for address in ADDRESSES if address.startswith("note.")]
 
+    assert main([*names, "--out", str(tmp_path)]) == 0
 
-def test_the_whole_note_is_reproduced_with_one_command(whole_run):
-    process, out = whole_run
-    assert process.returncode == 0, process.stderr
+    printed = capsys.readouterr().out
     told = "44 recomputed and equal (match), 9 errata, 14 not stated in it, 27 given by it"
-    assert f"94 numbers of the note: {told} and not computed, 0 off" in process.stdout
-    assert "expectations, all of which hold." in process.stdout
-    others = len(NAMES) - 1
-    assert f"The pictures: {out}/neuron.png and {others} more beside it." in process.stdout
-    rows = json.loads((out / "numbers.json").read_text(encoding="utf-8"))
+    assert f"94 numbers of the note: {told} and not computed, 0 off" in printed
+    rows = json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8"))
     assert [row["id"] for row in rows] == [record["id"] for record in report.records()]
     assert {row["verdict"] for row in rows} == {"match", "erratum", "not stated", "given"}
     unstated = [row for row in rows if row["seed_value"] is None]
     assert {row["verdict"] for row in unstated} == {"not stated"}
 
 
-def test_every_experiment_says_that_it_runs_and_draws_its_picture(whole_run):
+@pytest.fixture(scope="module")
+def whole_run(request, tmp_path_factory):
+    """The command with nothing left out; with ``--whole-run`` alone, since it takes minutes."""
+    if not request.config.getoption("--whole-run"):
+        pytest.skip("all experiments at their full length: pytest --whole-run")
+    out = tmp_path_factory.mktemp("results")
+    return run("--gallery", "--out", str(out)), out
+
+
+def test_what_every_experiment_expects_holds_with_one_command(whole_run):
     process, out = whole_run
+    assert process.returncode == 0, process.stderr
+    assert "expectations, all of which hold." in process.stdout
+    others = len(NAMES) - 1
+    assert f"The pictures: {out}/neuron.png and {others} more beside it." in process.stdout
     for index, name in enumerate(NAMES, start=1):
         assert f"[{index}/{len(NAMES)}] {name}: " in process.stdout
         picture = out / f"{name}.png"

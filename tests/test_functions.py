@@ -1,6 +1,7 @@
 """One row per public function: jit changes nothing, vmap equals a loop, grad equals differences."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.flatten_util import ravel_pytree
 
 import jaxgd
 from jaxgd import chains, curvature, curves, descent, losses, neurons, planes, surfaces
@@ -482,24 +482,51 @@ def test_every_public_function_has_one_row():
     assert sorted(address(row.function) for row in ROWS) == sorted(public - DRIVERS)
 
 
+def summed(outputs, xp=jnp):
+    """One number that depends on every floating-point output, each in its own way."""
+    leaves = [leaf for leaf in jax.tree.leaves(outputs) if jnp.result_type(leaf) == jnp.float64]
+    values = xp.concatenate([xp.ravel(leaf) for leaf in leaves])
+    return xp.sum(values * np.cos(np.arange(1, values.size + 1)))
+
+
+def stack(trees):
+    def stacked(*leaves):
+        are_keys = jnp.issubdtype(jnp.result_type(leaves[0]), jax.dtypes.prng_key)
+        return (jnp if are_keys else np).stack(leaves)
+
+    return jax.tree.map(stacked, *trees)
+
+
+def lanes_of(row):
+    return [row.draw(np.random.default_rng(seed)) for seed in range(3)]
+
+
+@functools.cache
+def compiled(row):
+    """The call, and over lanes its outputs with the gradient of their sum: two programs a row."""
+
+    def outputs_and_gradient(*args):
+        def value(*args):
+            outputs = row.call(*args)
+            return summed(outputs), outputs
+
+        if row.no_grad:
+            return row.call(*args), None
+        gradient, outputs = jax.grad(value, row.moves, has_aux=True)(*args)
+        return outputs, gradient
+
+    return jax.jit(row.call), jax.jit(jax.vmap(outputs_and_gradient))
+
+
 @rows
 def test_jit_changes_nothing_and_vmap_equals_a_loop(row):
     with jax.enable_x64(True):
-        lanes = [row.draw(np.random.default_rng(seed)) for seed in range(3)]
-        jitted = jax.jit(row.call)
+        lanes = lanes_of(row)
+        jitted, vmapped = compiled(row)
         looped = [jitted(*lane) for lane in lanes]
 
         assert_close(looped[0], row.call(*lanes[0]))
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
-        together = jax.jit(jax.vmap(row.call))(*stacked)
-        assert_close(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped))
-
-
-def summed(outputs):
-    """One number that depends on every floating-point output, each in its own way."""
-    leaves = [x for x in map(jnp.asarray, jax.tree.leaves(outputs)) if x.dtype == jnp.float64]
-    values = ravel_pytree(leaves)[0]
-    return jnp.sum(values * jnp.cos(jnp.arange(1, values.size + 1)))
+        assert_close(vmapped(*stack(lanes))[0], stack(looped))
 
 
 @pytest.mark.parametrize(
@@ -507,16 +534,20 @@ def summed(outputs):
 )
 def test_grad_equals_finite_differences(row):
     with jax.enable_x64(True):
-        args = row.draw(np.random.default_rng(3))
-        moving, unravel = ravel_pytree([args[index] for index in row.moves])
+        lanes = lanes_of(row)
+        jitted, vmapped = compiled(row)
+        gradients = [leaf[1] for leaf in jax.tree.leaves(vmapped(*stack(lanes))[1])]
+        moving, treedef = jax.tree.flatten([lanes[1][index] for index in row.moves])
 
-        @jax.jit
-        def value(flat):
-            moved = dict(zip(row.moves, unravel(flat), strict=True))
-            return summed(row.call(*(moved.get(i, arg) for i, arg in enumerate(args))))
+        def value(index, step):
+            shifted = [leaf + step if i == index else leaf for i, leaf in enumerate(moving)]
+            moved = dict(zip(row.moves, jax.tree.unflatten(treedef, shifted), strict=True))
+            args = (moved.get(i, arg) for i, arg in enumerate(lanes[1]))
+            return summed(jitted(*args), np)
 
-        grad = jax.jit(jax.grad(value))(moving)
-        steps = 1e-6 * jnp.eye(moving.size)
-        forward, backward = (jax.vmap(value)(moving[None] + sign * steps) for sign in (1, -1))
-
-        np.testing.assert_allclose(grad, (forward - backward) / 2e-6, rtol=1e-6, atol=1e-7)
+        for index, (leaf, gradient) in enumerate(zip(moving, gradients, strict=True)):
+            steps = 1e-6 * np.eye(np.size(leaf)).reshape(-1, *np.shape(leaf))
+            differences = [value(index, step) - value(index, -step) for step in steps]
+            np.testing.assert_allclose(
+                gradient.ravel(), np.array(differences) / 2e-6, rtol=1e-6, atol=1e-7
+            )
