@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from jaxgd import _checks
 from jaxgd.curves import _params
 from jaxgd.types import Array, Params
 
+_NUM_PRICE_ROUNDS = 32  # of _assigned; more make the next assignment hardly faster
 _NUM_RANDOM_STARTS = 1  # of align, beside the order given and the one of sorted weights
 
 
@@ -33,11 +35,19 @@ class _Place(NamedTuple):
 
 
 class _Match(NamedTuple):
-    """What the matching carries from sweep to sweep."""
+    """What the matching carries from sweep to sweep.
+
+    Attributes:
+      orders: the order of each group's units.
+      prices: of each group's units, from the last assignment; see ``_assigned``.
+      similarity: the sum of products under these orders.
+      is_settled: shape (groups,): whether a group's order is the best, given all others.
+    """
 
     orders: tuple[Array, ...]
+    prices: tuple[Array, ...]
     similarity: Array
-    is_better: Array
+    is_settled: Array
 
 
 def align(params: Params, reference: Params, groups: Sequence[Sequence[Any]]) -> Params:
@@ -103,6 +113,13 @@ def _matched(
 ) -> tuple[Array, ...]:
     """The best order of each group's units, over several starts."""
     touched = sorted({place.leaf for group in places for place in group})
+    # A group is to be solved again where a group rose that stands in one of its arrays.
+    is_neighbour = np.array(
+        [
+            [any(p != q and p.leaf == q.leaf for p in group for q in other) for other in places]
+            for group in places
+        ]
+    )
 
     def similarity_of(orders: Sequence[Array]) -> Array:
         now = _reordered(leaves, places, orders)
@@ -110,45 +127,52 @@ def _matched(
             (jnp.vdot(now[i], wanted[i], precision="highest") for i in touched), jnp.zeros(())
         )
 
-    def sweep(match: _Match) -> _Match:
-        orders, similarity = match.orders, match.similarity
-        is_better = jnp.array(False)
-        for index, group in enumerate(places):
-            gains = jnp.zeros((sizes[index],) * 2)
-            for place in group:
-                # All other axes as they stand now, those of the same group included.
-                others = [[p for p in g if p != place] for g in places]
-                now = _reordered([leaves[place.leaf]], _of_leaf(others, place.leaf), orders)[0]
-                rows = [_rows(leaf, place) for leaf in (wanted[place.leaf], now)]
-                gains += jnp.matmul(rows[0], rows[1].T, precision="highest")
-            tried = (*orders[:index], _assigned(gains), *orders[index + 1 :])
-            reached = similarity_of(tried)
-            rises = reached > similarity
-            orders = tuple(jnp.where(rises, t, o) for t, o in zip(tried, orders, strict=True))
-            similarity = jnp.where(rises, reached, similarity)
-            is_better |= rises
-        return _Match(orders, similarity, is_better)
-
-    def climbed(start: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
-        match = _Match(start, similarity_of(start), jnp.array(True))
-        match = jax.lax.while_loop(lambda match: match.is_better, sweep, match)
-        return match.orders, match.similarity
-
-    starts = [tuple(jnp.arange(size) for size in sizes)]
-    starts.append(
-        tuple(
-            _assigned(_sum_of_sorted(leaves, wanted, group, places, size))
-            for group, size in zip(places, sizes, strict=True)
+    def solved(index: int, match: _Match) -> _Match:
+        gains = jnp.zeros((sizes[index],) * 2)
+        for place in places[index]:
+            # All other axes as they stand now, those of the same group included.
+            others = [[p for p in g if p != place] for g in places]
+            now = _reordered([leaves[place.leaf]], _of_leaf(others, place.leaf), match.orders)[0]
+            rows = [_rows(leaf, place) for leaf in (wanted[place.leaf], now)]
+            gains += jnp.matmul(rows[0], rows[1].T, precision="highest")
+        order, prices = _assigned(gains, match.prices[index])
+        tried = _replaced(match.orders, index, order)
+        reached = similarity_of(tried)
+        rises = reached > match.similarity
+        is_settled = match.is_settled.at[index].set(True)
+        return _Match(
+            orders=jax.tree.map(partial(jnp.where, rises), tried, match.orders),
+            prices=_replaced(match.prices, index, prices),
+            similarity=jnp.where(rises, reached, match.similarity),
+            is_settled=is_settled & ~(rises & is_neighbour[index]),
         )
-    )
+
+    def sweep(match: _Match) -> _Match:
+        for index in range(len(places)):
+            match = jax.lax.cond(
+                match.is_settled[index], lambda match: match, partial(solved, index), match
+            )
+        return match
+
+    def climbed(orders: tuple[Array, ...], prices: tuple[Array, ...]) -> _Match:
+        match = _Match(orders, prices, similarity_of(orders), jnp.zeros(len(places), bool))
+        return jax.lax.while_loop(lambda match: ~jnp.all(match.is_settled), sweep, match)
+
+    as_they_stand = tuple(jnp.arange(size) for size in sizes)
+    free = tuple(jnp.zeros(size) for size in sizes)
+    by_sorted_weights = [
+        _assigned(_sum_of_sorted(leaves, wanted, group, places, size), price)
+        for group, size, price in zip(places, sizes, free, strict=True)
+    ]
+    starts = [(as_they_stand, free), tuple(zip(*by_sorted_weights, strict=True))]
     for seed in range(_NUM_RANDOM_STARTS):
         keys = jax.random.split(jax.random.key(seed), len(sizes))
-        starts.append(
-            tuple(jax.random.permutation(k, size) for k, size in zip(keys, sizes, strict=True))
-        )
-    orders, similarities = jax.lax.map(climbed, jax.tree.map(lambda *o: jnp.stack(o), *starts))
-    best = jnp.argmax(jnp.where(jnp.isnan(similarities), -jnp.inf, similarities))
-    return tuple(order[best] for order in orders)
+        orders = (jax.random.permutation(k, size) for k, size in zip(keys, sizes, strict=True))
+        starts.append((tuple(orders), free))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+    found = jax.lax.map(lambda start: climbed(*start), stacked)
+    best = jnp.argmax(jnp.where(jnp.isnan(found.similarity), -jnp.inf, found.similarity))
+    return tuple(order[best] for order in found.orders)
 
 
 def _sum_of_sorted(
@@ -174,12 +198,36 @@ def _sum_of_sorted(
     return gains
 
 
-def _assigned(gains: Array) -> Array:
-    """For each unit of the reference the unit that takes its place: the largest sum of gains."""
-    # A cost that is not finite would let the assignment run forever.
-    costs = jnp.where(jnp.isfinite(gains), -gains, 0)
-    rows, columns = optax.assignment.hungarian_algorithm(costs)
-    return jnp.zeros_like(columns).at[rows].set(columns)
+def _assigned(gains: Array, prices: Array) -> tuple[Array, Array]:
+    """For each unit of the reference the unit that takes its place: the largest sum of gains.
+
+    A price per unit changes no order, for each unit is taken once. At the right prices each unit
+    of the reference takes what is best for itself, and all take different ones: with those of a
+    like problem the Hungarian algorithm has little left to do.
+
+    Args:
+      gains: shape (units, units): of each unit of the reference, by each unit.
+      prices: shape (units,).
+
+    Returns:
+      The units in order, and prices at which each is the best for its place, or nearly so.
+    """
+    costs = prices[None, :] - gains
+    rows, columns = optax.assignment.hungarian_algorithm(
+        costs - jnp.min(costs, axis=1, keepdims=True)
+    )
+    order = jnp.zeros_like(columns).at[rows].set(columns)
+    # How much less each unit gains than the unit taken: shortest ways through these are prices.
+    losses = jnp.take_along_axis(gains, order[:, None], axis=1) - gains
+
+    def shortened(_: int, ways: Array) -> Array:
+        return jnp.minimum(ways, jnp.min(losses + ways[order][:, None], axis=0))
+
+    return order, -jax.lax.fori_loop(0, _NUM_PRICE_ROUNDS, shortened, jnp.zeros(len(gains)))
+
+
+def _replaced(values: tuple[Array, ...], index: int, value: Array) -> tuple[Array, ...]:
+    return (*values[:index], value, *values[index + 1 :])
 
 
 def _of_leaf(places: list[list[_Place]], leaf: int) -> list[list[_Place]]:
