@@ -705,9 +705,9 @@ def test_a_restricted_loss_and_its_gradient_are_those_of_the_loss_in_float64(gro
 def test_a_reverse_derivative_of_its_own_is_kept():
     loss_fn, plane, data = PROGRAMS[REVERSE_ONLY], drawn_plane(), drawn_data()
 
-    gradient = jax.grad(planes.restrict(loss_fn, plane, data), (0, 1))(0.6, -1.1)
+    gradient = jax.jit(jax.grad(planes.restrict(loss_fn, plane, data), (0, 1)))(0.6, -1.1)
 
-    plain = jax.grad(restricted_plainly(loss_fn, plane, data), (0, 1))(0.6, -1.1)
+    plain = jax.jit(jax.grad(restricted_plainly(loss_fn, plane, data), (0, 1)))(0.6, -1.1)
     chex.assert_trees_all_close(gradient, plain, rtol=1e-4)
 
 
@@ -789,7 +789,12 @@ def test_infinities_and_nans_are_those_of_the_loss():
 
     values = jax.jit(restricted)(plane, data)
 
-    plain = {k: restricted_plainly(fn, plane, data)(0.6, -1.1) for k, fn in NOT_FINITE.items()}
+    @jax.jit
+    def plainly(plane, data):
+        fns = NOT_FINITE.items()
+        return {name: restricted_plainly(fn, plane, data)(0.6, -1.1) for name, fn in fns}
+
+    plain = plainly(plane, data)
     chex.assert_trees_all_close(values, plain, rtol=1e-5)
 
 
@@ -864,9 +869,13 @@ def test_a_sweep_of_phi_is_a_sweep_of_the_loss(name, batch_size):
     axes = jnp.linspace(-1, 1, 3), jnp.linspace(0, 2, 5)
     phi = planes.restrict(loss_fn, plane, data)
 
-    surface = surfaces.sweep(phi, *axes, batch_size=batch_size)
+    @jax.jit
+    def swept(phi):
+        return surfaces.sweep(phi, *axes, batch_size=batch_size)
 
-    plain = surfaces.sweep(restricted_plainly(loss_fn, plane, data), *axes)
+    surface = swept(phi)
+
+    plain = jax.jit(lambda: surfaces.sweep(restricted_plainly(loss_fn, plane, data), *axes))()
     chex.assert_trees_all_close(surface.values, plain.values, rtol=1e-5, atol=1e-5)
 
 
@@ -904,17 +913,22 @@ def test_restrict_works_on_traced_planes_and_data():
 
 def test_restrict_works_on_a_batch_of_planes():
     loss_fn, data = together(["dense", "weighted_least_squares"]), drawn_data()
-    origins = jax.tree.map(lambda *leaves: jnp.stack(leaves), drawn(5), drawn(6), drawn(7))
+    origins = jax.tree.map(lambda *leaves: np.stack(leaves), drawn(5), drawn(6), drawn(7))
     directions = drawn_plane().directions
 
-    values = jax.vmap(
-        lambda origin: planes.restrict(loss_fn, planes.Plane(origin, directions), data)(0.3, 0.9)
-    )(origins)
+    @jax.jit
+    @jax.vmap
+    def values(origin):
+        phi = planes.restrict(loss_fn, planes.Plane(origin, directions), data)
+        return phi(0.3, 0.9)
+
+    @jax.jit
+    def plainly(origin):
+        return loss_fn(planes.point(planes.Plane(origin, directions), 0.3, 0.9), data)
 
     for i in range(3):
-        plain = loss_fn(planes.point(planes.Plane(drawn(5 + i), directions), 0.3, 0.9), data)
-        found = jax.tree.map(lambda value, i=i: value[i], values)
-        chex.assert_trees_all_close(found, plain, rtol=1e-5)
+        found = jax.tree.map(lambda value, i=i: value[i], values(origins))
+        chex.assert_trees_all_close(found, plainly(drawn(5 + i)), rtol=1e-5)
 
 
 def test_the_hessian_of_phi_is_that_of_the_loss():
@@ -936,10 +950,10 @@ def test_float32_params_are_restricted_under_x64():
     with jax.enable_x64(True):
         plane, data = drawn_plane(dtype=jnp.float32), drawn_data(jnp.float32)
 
-        value = planes.restrict(dense, plane, data)(jnp.float64(0.3), 0.9)
+        value = jax.jit(planes.restrict(dense, plane, data))(jnp.float64(0.3), 0.9)
 
         assert operations(dense, plane, data)["dot_general"] == 1
-        plain = dense(planes.point(plane, 0.3, 0.9), data)
+        plain = jax.jit(restricted_plainly(dense, plane, data))(0.3, 0.9)
         chex.assert_trees_all_close(value, plain, rtol=1e-5)
 
 
