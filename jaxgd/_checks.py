@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import inspect
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -70,19 +71,23 @@ def _array_cure(name: str, value: Any) -> str:
     return ""
 
 
-def array(where: str, name: str, value: Any) -> Array:
+def array(where: str, name: str, value: Any, noun: str = "an array") -> Array:
     """An array, or a scalar that can be one."""
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
         cure = _array_cure(name, value)
-        raise TypeError(_say(where, f"{name} must be an array", kind(value), cure))
+        raise TypeError(_say(where, f"{name} must be {noun}", kind(value), cure))
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "biufcV":
         raise TypeError(_say(where, f"{name} must be an array of numbers", f"dtype {value.dtype}"))
-    return jnp.asarray(value)
+    try:
+        return jnp.asarray(value)
+    except OverflowError:
+        got = f"one of {len(str(value))} digits"
+    raise ValueError(_say(where, f"{name} must fit an int", got, "Write it as a float."))
 
 
-def real(where: str, name: str, value: Any) -> Array:
+def real(where: str, name: str, value: Any, noun: str = "an array") -> Array:
     """An array of real numbers: floating-point, integer or boolean."""
-    value = array(where, name, value)
+    value = array(where, name, value, noun)
     if jnp.issubdtype(value.dtype, jnp.complexfloating) or not (
         jnp.issubdtype(value.dtype, jnp.number) or value.dtype == jnp.bool_
     ):
@@ -93,6 +98,8 @@ def real(where: str, name: str, value: Any) -> Array:
 
 def floating(where: str, name: str, value: Any, cure: str = "") -> Array:
     """An array of floating-point numbers."""
+    if type(value) is int:
+        cure = cure or f"Write {value}.0."
     value = array(where, name, value)
     if not jnp.issubdtype(value.dtype, jnp.floating):
         cure = (
@@ -125,7 +132,7 @@ def integers(where: str, name: str, value: Any, cure: str = "") -> Array:
 
 def scalar(where: str, name: str, value: Any, cure: str = "") -> Array:
     """One real number; it may be traced."""
-    value = real(where, name, value)
+    value = real(where, name, value, "a number")
     if value.shape != ():
         raise ValueError(_say(where, f"{name} must be a scalar", f"shape {value.shape}", cure))
     return value
@@ -178,12 +185,17 @@ def function(where: str, name: str, value: Any, cure: str = "") -> None:
 
 def key(where: str, name: str, value: Any) -> None:
     """A PRNG key, new style or old."""
-    if isinstance(value, (jax.Array, np.ndarray)):
-        typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        if (typed and value.shape == ()) or (value.dtype == jnp.uint32 and value.ndim == 1):
-            return
-    cure = "Write jax.random.key(seed)."
-    raise TypeError(_say(where, f"{name} must be one PRNG key", kind(value), cure))
+    if not is_key(value):
+        cure = "Write jax.random.key(seed)."
+        raise TypeError(_say(where, f"{name} must be one PRNG key", kind(value), cure))
+
+
+def is_key(value: Any) -> bool:
+    """Whether this is one PRNG key, new style or old."""
+    if not isinstance(value, (jax.Array, np.ndarray)):
+        return False
+    is_typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return (is_typed and value.shape == ()) or (value.dtype == jnp.uint32 and value.ndim == 1)
 
 
 def same_shape(where: str, **values: Any) -> None:
@@ -210,8 +222,8 @@ def params(where: str, name: str, tree: Any) -> Params:
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
             cure = _array_cure(full_name, leaf) or f"Keep functions and settings out: {_LEAVE_OUT}"
             raise TypeError(_say(where, f"{full_name} must be an array", kind(leaf), cure))
-        leaf = array(where, full_name, leaf)
-        leaf = floating(where, full_name, leaf, _beside_params_cure(full_name, leaf) * bool(path))
+        cure = _beside_params_cure(full_name, leaf) if path else ""
+        leaf = floating(where, full_name, leaf, cure)
         return jax.lax.convert_element_type(leaf, leaf.dtype)  # drops a weak type
 
     return jax.tree.unflatten(structure, [leaf_array(path, leaf) for path, leaf in leaves])
@@ -219,7 +231,9 @@ def params(where: str, name: str, tree: Any) -> Params:
 
 def _beside_params_cure(name: str, leaf: Any) -> str:
     """What helps for whole numbers in a pytree of params: seldom a cast."""
-    if jnp.result_type(leaf) in (jnp.bool_, jnp.uint8, jnp.uint16, jnp.uint32, jnp.uint64):
+    if type(leaf) is int:
+        return f"Write {leaf}.0 if it is trained, else leave it out: {_LEAVE_OUT}"
+    if getattr(leaf, "dtype", bool) in (jnp.bool_, jnp.uint8, jnp.uint16, jnp.uint32, jnp.uint64):
         return f"Leave counters, masks and PRNG keys out: {_LEAVE_OUT}"
     return (
         f"Write {_expression(name)}.astype(float) if it is trained, else leave it out: {_LEAVE_OUT}"
@@ -380,11 +394,13 @@ def that(
         raise error(_say(where, wanted, got, cure))
 
 
-def trainable(where: str, name: str, fn: Callable[..., Any]) -> Callable[..., Array]:
+def trainable(
+    where: str, name: str, fn: Callable[..., Any], cure: str = ""
+) -> Callable[..., Array]:
     """``fn`` with its output held to be one floating-point number, while it is traced."""
 
     def checked(*args: Any) -> Array:
-        with calling(where, name, fn, args, "params and data"):
+        with calling(where, name, fn, args, "params and data", cure):
             output = fn(*args)
         return scalar_output(where, name, output)
 
@@ -393,12 +409,20 @@ def trainable(where: str, name: str, fn: Callable[..., Any]) -> Callable[..., Ar
 
 @contextlib.contextmanager
 def calling(
-    where: str, name: str, fn: Callable[..., Any], arguments: Sequence[Any], what: str
+    where: str,
+    name: str,
+    fn: Callable[..., Any],
+    arguments: Sequence[Any],
+    what: str,
+    cure: str = "",
 ) -> Iterator[None]:
     """A call of a user's function while tracing, which is to take so many arguments."""
     count = len(arguments)
     described = f"{count} argument{'s' * (count != 1)} ({what})"
-    with traceable(where, name), taking(where, name, fn, arguments, described):
+    names = what.split(", ") if ", " in what else []
+    if what == "params and data":
+        names = ["params", *(f"data[{i}]" for i in range(count - 1))]
+    with traceable(where, name), taking(where, name, fn, arguments, described, names, cure):
         yield
 
 
@@ -430,27 +454,133 @@ def differentiable(where: str, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def taking(
-    where: str, name: str, fn: Callable[..., Any], arguments: Sequence[Any], described: str
+    where: str,
+    name: str,
+    fn: Callable[..., Any],
+    arguments: Sequence[Any],
+    described: str,
+    names: Sequence[str] = (),
+    cure: str = "",
 ) -> Iterator[None]:
-    """A call of a user's function that may not take so many arguments."""
+    """A call of a user's function that may not take so many arguments, or none of their types.
+
+    Names belong to the arguments; one that is no array is refused by its own. The cure is for
+    too many arguments.
+    """
     try:
         yield
-    except TypeError:
-        signature = _refusing_signature(fn, arguments)
-        if signature is None:
+    except (AttributeError, TypeError, ValueError) as error:
+        if _is_refusal(error):
             raise
-        got = f"a function of {signature}"
-        raise TypeError(_say(where, f"{name} must take {described}", got)) from None
+        if isinstance(error, TypeError):
+            _refuse_signature(where, name, fn, arguments, described, names, cure)
+        _refuse_no_arrays(where, fn, arguments, names)
+        raise
 
 
-def _refusing_signature(fn: Callable[..., Any], arguments: Sequence[Any]) -> str | None:
-    """The signature of a function that does not take some arguments; None where it does."""
+def _refuse_signature(
+    where: str,
+    name: str,
+    fn: Callable[..., Any],
+    arguments: Sequence[Any],
+    described: str,
+    names: Sequence[str],
+    cure: str,
+) -> None:
+    """Refuses a function that does not take so many arguments."""
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
-        return None  # a function that does not tell
+        return  # a function that does not tell
     try:
         signature.bind(*arguments)
     except TypeError:
-        return str(signature)
-    return None
+        plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        needed = [p for p in signature.parameters.values() if p.default is p.empty]
+        lacks_some = len([p for p in needed if p.kind in plain]) > len(arguments)
+        takes_data = all(own.startswith(("params", "data", "per_step")) for own in names)
+        if names and takes_data and lacks_some:
+            cure = "Pass the data that the loss takes after the params."
+        got = f"a function of {signature}"
+        raise TypeError(_say(where, f"{name} must take {described}", got, cure)) from None
+
+
+def _refuse_no_arrays(
+    where: str, fn: Callable[..., Any], arguments: Sequence[Any], names: Sequence[str]
+) -> None:
+    """Refuses what made a call fail: arrays of no numbers, lists that should be arrays."""
+    made = list(arguments)
+    for i, (name, argument) in enumerate(zip(names, arguments, strict=False)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(argument):
+            if isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufcV":
+                array(where, name + jax.tree_util.keystr(path), leaf)
+        if name != "params":
+            made[i] = _made_array(argument)
+    changed = [i for i, each in enumerate(made) if each is not arguments[i]]
+    if changed and _returns(fn, made):
+        name, argument = names[changed[0]], arguments[changed[0]]
+        cure = _array_cure(name, argument)
+        raise TypeError(_say(where, f"{name} must be an array", kind(argument), cure)) from None
+
+
+def _made_array(value: Any) -> Any:
+    """What holds numbers but is no array as an array; all else as it is."""
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)) or hasattr(value, "_fields"):
+        return value
+    if not (isinstance(value, (list, tuple, range)) or hasattr(value, "__array__")):
+        return value
+    try:
+        made = np.asarray(value)
+    except Exception:  # ragged, traced, of another device
+        return value
+    return made if made.dtype.kind in "biuf" else value
+
+
+def _returns(fn: Callable[..., Any], arguments: Sequence[Any]) -> bool:
+    """Whether a function takes these arguments."""
+    try:
+        fn(*arguments)
+    except Exception:  # whatever it says
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def suspecting(
+    where: str, is_reason: Callable[[], Any], wanted: str, got: str, cure: str
+) -> Iterator[None]:
+    """A call whose failure may have a reason that is known: it is asked for once it fails."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError):
+        if not _returns(is_reason, ()):
+            raise
+        raise ValueError(_say(where, wanted, got, cure)) from None
+
+
+@contextlib.contextmanager
+def failing(where: str, wanted: str, cure: str) -> Iterator[None]:
+    """A call of another library that fails where it was made of the wrong things."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if _is_refusal(error) or isinstance(error, jax.errors.JAXTypeError):
+            raise
+        got = f"{_with_article(type(error).__name__)} ({str(error).splitlines()[0].rstrip('.')})"
+        raise TypeError(_say(where, wanted, got, cure)) from None
+
+
+@contextlib.contextmanager
+def named(where: str, caller: str) -> Iterator[None]:
+    """A public function called by another, whose name the refusals bear."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not str(error).startswith(f"{where}: "):
+            raise
+        raise type(error)(str(error).replace(where, caller, 1)) from None
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an error says by name what is wrong."""
+    return re.match(r"[a-z]+\.[a-z_0-9]+: ", str(error)) is not None

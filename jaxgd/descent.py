@@ -33,6 +33,7 @@ __all__ = [
 
 DIVERGENCE_FACTOR = 1e6
 """A run is DIVERGED once its loss has risen by this multiple of its start (at least of 1)."""
+_OPTIMIZER_CURE = "Make it of numbers: optax.adam(0.1), and not of texts or lists."
 _ROUNDING_FACTOR = 0.1  # no rise beyond this multiple of its start is taken for rounding
 
 _State: TypeAlias = Any  # of an optimizer
@@ -278,8 +279,10 @@ def optimize(
         params: Params, grads: Params, loss: Array, state: _State, value: Any
     ) -> tuple[Params, _State]:
         extra = _extra_arguments(update, state, loss, grads, value)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, new_state = update(grads.fast if has_fast else grads, state, params, **extra)
+        own_grads = grads.fast if has_fast else grads
+        updating = _checks.failing(where, "optimizer must compute an update", _OPTIMIZER_CURE)
+        with jax.numpy_dtype_promotion("standard"), updating:
+            updates, new_state = update(own_grads, state, params, **extra)
             new_params = optax.apply_updates(params, updates)
         return new_params, _as_before(where, new_state, state)
 
@@ -313,7 +316,8 @@ def _optimizer_state(
 ) -> _State:
     """The state to start from, as strongly typed arrays: a new one, or the one given."""
     if state is None:
-        state = optimizer.init(params)
+        with _checks.failing(where, "optimizer must make a state of params", _OPTIMIZER_CURE):
+            state = optimizer.init(params)
         is_lookahead = _holds(state, optax.LookaheadState)
         _checks.that(
             where,
@@ -476,9 +480,30 @@ def _called(
     kinds = ["params", *(f"data ({_checks.kind(leaf)})" for leaf in data)]
     kinds += [f"the slice of per_step ({_checks.kind(leaf)})" for leaf in piece]
     arguments = (params, *data, *piece)
-    is_taking = _checks.taking(where, "loss_fn", loss_fn, arguments, ", ".join(kinds))
-    with _checks.traceable(where, "loss_fn"), is_taking:
+    names = ["params", *(f"data[{i}]" for i in range(len(data))), *["per_step"] * len(piece)]
+    has_key = any(map(_checks.is_key, data))
+    cure = (
+        "A PRNG key for each step goes into per_step: jax.random.split(key, num_steps)."
+        if has_key
+        else ""
+    )
+    described = ", ".join(kinds)
+    is_taking = _checks.taking(where, "loss_fn", loss_fn, arguments, described, names, cure)
+
+    def is_cut_key() -> Any:
+        return jax.eval_shape(loss_fn, params, *data, *jax.tree.map(_whole_key, piece))
+
+    wanted = "per_step must hold a PRNG key for each step"
+    cure = "Write jax.random.split(key, num_steps)."
+    is_key_for_all = _checks.suspecting(where, is_cut_key, wanted, "the two words of one", cure)
+    with is_key_for_all, _checks.traceable(where, "loss_fn"), is_taking:
         return loss_fn(*arguments)
+
+
+def _whole_key(leaf: Array) -> Any:
+    """An old-style key in the place of one of its words."""
+    is_word = leaf.dtype == jnp.uint32 and leaf.shape == ()
+    return jax.random.PRNGKey(0) if is_word else leaf
 
 
 def _arrays(where: str, name: str, tree: Any) -> Any:

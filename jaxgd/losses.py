@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 
+_SWAPPED = "Swapped? Write losses.empirical_risk(predict_fn, loss)."
+
+
 def _difference(where: str, predictions: ArrayLike, targets: ArrayLike) -> Array:
     predictions = _checks.floating(where, "predictions", predictions)
     targets = _checks.real(where, "targets", targets)
@@ -435,6 +438,11 @@ def empirical_risk(
     where = "losses.empirical_risk"
     _checks.function(where, "predict_fn", predict_fn)
     _checks.function(where, "loss", loss)
+    room = str(getattr(predict_fn, "__module__", ""))
+    got = f"the loss {getattr(predict_fn, '__name__', '')}"
+    is_loss = room.startswith((__name__, "optax.losses"))
+    wanted = "predict_fn must make predictions of params and inputs"
+    _checks.that(where, not is_loss, wanted, got, _SWAPPED)
     if batch_size is not None:
         batch_size = _checks.count(where, "batch_size", batch_size, least=1)
 
@@ -452,11 +460,21 @@ def _risk(
     """A function of a module, so that a risk can be pickled where its functions can."""
     where = "losses.empirical_risk"
 
+    def is_swapped() -> Any:
+        values = jax.eval_shape(lambda p: predict_fn(loss(p, inputs), targets), params)
+        return _one_per_example(where, jnp.zeros(values.shape), targets)
+
+    def calling(name: str, fn: Any, arguments: tuple[Any, Any], what: str) -> Any:
+        wanted = "predict_fn must make predictions of params and inputs"
+        with (
+            _checks.suspecting(where, is_swapped, wanted, "one that compares", _SWAPPED),
+            _checks.calling(where, name, fn, arguments, what),
+        ):
+            return fn(*arguments)
+
     def per_example(params: Params, inputs: Any, targets: Any) -> Array:
-        with _checks.calling(where, "predict_fn", predict_fn, (params, inputs), "params, inputs"):
-            predictions = predict_fn(params, inputs)
-        with _checks.calling(where, "loss", loss, (predictions, targets), "predictions, targets"):
-            values = loss(predictions, targets)
+        predictions = calling("predict_fn", predict_fn, (params, inputs), "params, inputs")
+        values = calling("loss", loss, (predictions, targets), "predictions, targets")
         values = _one_per_example(where, values, targets)
         _each_with_its_own(where, loss, predictions, targets)
         return values

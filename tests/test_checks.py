@@ -220,7 +220,7 @@ refuse(losses.ramp, lambda f: f(ONES, 1.0), ValueError, r"cut must be below 1, g
 refuse(losses.ramp, lambda f: f(ONES, 2), ValueError, r"cut must be below 1, got 2")
 refuse(losses.ramp, lambda f: f(ONES, np.nan), ValueError, r"cut must be below 1, got nan")
 refuse(losses.ramp, lambda f: f(ONES, jnp.zeros(3)), ValueError, r"cut must be a scalar, got sha")
-refuse(losses.ramp, lambda f: f(ONES, "low"), TypeError, r"cut must be an array, got 'low'")
+refuse(losses.ramp, lambda f: f(ONES, "low"), TypeError, r"cut must be a number, got 'low'")
 refuse(losses.empirical_risk, lambda f: f(1, losses.hinge), TypeError, r"predict_fn must be calla")
 refuse(losses.empirical_risk, lambda f: f(square, "mse"), TypeError, r"loss must be callable")
 
@@ -356,7 +356,7 @@ refuse(
     r"params must be a sequence, got 2\.0",
 )
 refuse(chains.correct, lambda f: f([square], 1.0, ONES), ValueError, r"target must be a scalar")
-refuse(chains.correct, lambda f: f([square], 1.0, "a"), TypeError, r"target must be an array")
+refuse(chains.correct, lambda f: f([square], 1.0, "a"), TypeError, r"target must be a number")
 
 
 def solved(**options: Any) -> Any:
@@ -368,7 +368,7 @@ refuse(chains.solve, solved(target=ONES), ValueError, r"target must be a scalar,
 refuse(chains.solve, solved(target=1j), TypeError, r"target must be real")
 refuse(chains.solve, solved(tolerance=-1e-9), ValueError, r"tolerance must be at least 0, got -1")
 refuse(chains.solve, solved(tolerance=ONES), ValueError, r"tolerance must be a scalar")
-refuse(chains.solve, solved(tolerance="small"), TypeError, r"tolerance must be an array")
+refuse(chains.solve, solved(tolerance="small"), TypeError, r"tolerance must be a number")
 refuse(chains.solve, solved(tolerance=np.nan), ValueError, r"tolerance must be at least 0, got nan")
 refuse(chains.solve, solved(max_steps=-1), ValueError, r"max_steps must be at least 0, got -1")
 refuse(chains.solve, solved(max_steps=2.0), TypeError, r"max_steps must be an int, got 2\.0")
@@ -422,13 +422,13 @@ refuse(
     ValueError,
     r"learning_rate must be a scalar, got a function\. A schedule goes into an optimizer",
 )
-refuse(descent.step, lambda f: f(ONES, ONES, "0.1"), TypeError, r"learning_rate must be an array")
+refuse(descent.step, lambda f: f(ONES, ONES, "0.1"), TypeError, r"learning_rate must be a number")
 
 
-def descended(loss_fn: Any = total, params: Any = ONES, **options: Any) -> Any:
+def descended(loss_fn: Any = total, params: Any = ONES, *data: Any, **options: Any) -> Any:
     def call(f: Any) -> Any:
         own = {"learning_rate": 0.1} if f is descent.gradient_descent else {"optimizer": SGD}
-        return f(loss_fn, params, **(own | {"num_steps": 2} | options))
+        return f(loss_fn, params, *data, **(own | {"num_steps": 2} | options))
 
     return call
 
@@ -474,7 +474,7 @@ for function in (descent.gradient_descent, descent.optimize):
     for tolerance, error, says in (
         (-0.1, ValueError, r"tolerance must be at least 0, got -0\.1"),
         (ONES, ValueError, r"tolerance must be a scalar, got shape \(3,\)"),
-        ("tight", TypeError, r"tolerance must be an array, got 'tight'"),
+        ("tight", TypeError, r"tolerance must be a number, got 'tight'"),
         (1j, TypeError, r"tolerance must be real"),
     ):
         refuse(function, descended(tolerance=tolerance), error, says)
@@ -483,8 +483,8 @@ for function in (descent.gradient_descent, descent.optimize):
 for rate, error, says in (
     (jnp.array([0.1, 0.2]), ValueError, r"learning_rate must be a scalar.*use jax\.vmap"),
     (optax.constant_schedule(0.1), ValueError, r"learning_rate must be a scalar, got a function"),
-    (None, TypeError, r"learning_rate must be an array, got None"),
-    ("fast", TypeError, r"learning_rate must be an array, got 'fast'"),
+    (None, TypeError, r"learning_rate must be a number, got None"),
+    ("fast", TypeError, r"learning_rate must be a number, got 'fast'"),
     (1j, TypeError, r"learning_rate must be real"),
 ):
     refuse(descent.gradient_descent, descended(learning_rate=rate), error, says)
@@ -672,7 +672,7 @@ refuse(planes.point, lambda f: f(PLANE, 1.0), ValueError, r"expected 2 coordinat
 refuse(planes.point, lambda f: f(PLANE), ValueError, r"expected 2 coordinates, .*got 0")
 refuse(planes.point, lambda f: f(PLANE, 1.0, 2.0, 3.0), ValueError, r"expected 2 coordinates, .*3")
 refuse(planes.point, lambda f: f(PLANE, 1.0, ONES), ValueError, r"coordinate 1 must be a scalar.*s")
-refuse(planes.point, lambda f: f(PLANE, "a", 1.0), TypeError, r"coordinate 0 must be an array")
+refuse(planes.point, lambda f: f(PLANE, "a", 1.0), TypeError, r"coordinate 0 must be a number")
 refuse(planes.project, lambda f: f(PLANE, {"w": INTS}), TypeError, r"params\['w'\] must be floati")
 refuse(planes.project, lambda f: f(PLANE, ONES), ValueError, r"params must have the structure of p")
 refuse(
@@ -797,17 +797,17 @@ refuse(
 )
 refuse(
     planes.filter_normalize,
-    lambda f: f(planes.through(SCORES, SCORES), filter_axis=2),
+    lambda f: f(planes.along(SCORES, SCORES[None]), filter_axis=2),
     ValueError,
     r"filter_axis",
 )
 refuse(
     planes.filter_normalize,
-    lambda f: f(planes.through(SCORES, SCORES), filter_axis=1.0),
+    lambda f: f(planes.along(SCORES, SCORES[None]), filter_axis=1.0),
     TypeError,
     r"filter_axis",
 )
-PAIRS = planes.through((SCORES, SCORES), (SCORES, SCORES))
+PAIRS = planes.Plane((SCORES, SCORES), ((SCORES, SCORES),))
 for axes, error, says in (
     ((1.5, 0), TypeError, r"filter_axis of 0 must be an int, a tuple of ints or None, got 1\.5"),
     ((True, 0), TypeError, r"filter_axis of 0 must be an int, a tuple of ints or None, got True"),
@@ -1445,7 +1445,7 @@ for args, options, error, says in (
     ((square, (0, 1, 2)), {}, ValueError, r"domain 0 must be \(low, high\), finite, low < high"),
     ((square, (1, 0)), {}, ValueError, r"domain 0 must be \(low, high\).*got \(1, 0\)"),
     ((square, (0, np.inf)), {}, ValueError, r"domain 0 must be \(low, high\), finite"),
-    ((square, (0, "b")), {}, TypeError, r"an end of domain 0 must be an array, got 'b'"),
+    ((square, (0, "b")), {}, TypeError, r"an end of domain 0 must be a number, got 'b'"),
     ((square, (0, 1)), {"tolerance": -1}, ValueError, r"tolerance must be at least 0, got -1"),
     ((square, (0, 1)), {"tolerance": ONES}, ValueError, r"tolerance must be a scalar, got sh"),
     ((square, (0, 1)), {"max_degree": 1}, ValueError, r"max_degree must be at least 2, got 1"),
@@ -1473,6 +1473,135 @@ refuse(
 )
 refuse(sweeps.load, lambda f: f(3), TypeError, r"store must be a str or PathLike, got 3")
 refuse(sweeps.load, lambda f: f("file:///x"), ValueError, r"store must be a folder, not a URL, got")
+
+
+# what careless hands give: the same mistakes in the functions that call a user's own
+
+X, Y, W = np.ones((5, 3), np.float32), np.ones(5, np.float32), np.ones(3, np.float32)
+TEXTS = np.array([1.0, None, "a"], object)
+LINE = planes.Plane(ONES, (ONES,))
+
+
+def residuals(w, x, y):
+    return jnp.mean((x @ w - y) ** 2)
+
+
+WITH_DATA: dict[Any, Callable[..., Any]] = {
+    descent.gradient_descent: lambda f, *data: descended(residuals, W, *data)(f),
+    descent.optimize: lambda f, *data: descended(residuals, W, *data)(f),
+    curvature.hvp: lambda f, *data: f(residuals, W, *data)(W),
+    curvature.sharpness: lambda f, *data: f(KEY, residuals, W, *data, num_iterations=1),
+    curvature.critical_sharpness: lambda f, *data: f(residuals, W, W, *data),
+    planes.restrict: lambda f, *data: f(residuals, LINE, *data),
+    planes.explain: lambda f, *data: f(residuals, LINE, *data),
+    curves.barrier: lambda f, *data: f(residuals, W, 2 * W, *data),
+    curves.connect: lambda f, *data: f(
+        residuals, W, 2 * W, *data, optimizer=SGD, num_steps=1, key=KEY
+    ),
+}
+for function, with_data in WITH_DATA.items():
+    for data, says in (
+        ((TEXTS, Y), r"data\[0\] must be an array of numbers, got dtype object"),
+        (
+            (X.tolist(), Y),
+            r"data\[0\] must be an array, got a list\. Write jnp\.array\(data\[0\]\)",
+        ),
+        ((), r"loss_fn must take .*Pass the data that the loss takes after the params\."),
+    ):
+        refuse(function, lambda f, go=with_data, data=data: go(f, *data), TypeError, says)
+refuse(
+    descent.optimize,
+    descended(residuals, W, X, Y, KEY),
+    TypeError,
+    r"loss_fn must take .*A PRNG key for each step goes into per_step: jax\.random\.split\(key, n",
+)
+refuse(
+    descent.optimize,
+    descended(
+        lambda w, key: jnp.sum(w) * jax.random.normal(key), W, per_step=np.zeros(2, np.uint32)
+    ),
+    ValueError,
+    r"per_step must hold a PRNG key for each step, got the two words of one\. Write jax\.random\.s",
+)
+for function, options in ((descent.optimize, {}), (curves.connect, {"key": KEY})):
+    refuse(
+        function,
+        lambda f, options=options: f(
+            residuals,
+            W,
+            *[2 * W] * bool(options),
+            X,
+            Y,
+            optimizer=optax.adam("0.1"),  # pyright: ignore
+            num_steps=1,
+            **options,
+        ),
+        TypeError,
+        r"optimizer must compute an update, got a TypeError .*Make it of numbers: optax\.adam\(0",
+    )
+refuse(
+    curvature.sharpness,
+    lambda f: f(KEY, residuals, W, X, Y, num_iterations=1, batches=[(X, Y)]),
+    TypeError,
+    r"loss_fn must take .*With batches, leave the data out: they are given twice\.",
+)
+refuse(
+    curves.groups_of,
+    lambda f: f(losses.empirical_risk(neurons.apply, losses.squared_error), NEURON, X),
+    TypeError,
+    r"predict_fn must take 2 arguments \(params, x\).*Pass the function that makes the predictions",
+)
+refuse(
+    curvature.gnvp,
+    lambda f: f(residuals, losses.squared_error, W, X, Y)(W),
+    TypeError,
+    r"predict_fn must take 2 arguments \(params, inputs\), got a function of \(w, x, y\)",
+)
+for predict_fn, loss in (
+    (losses.squared_error, neurons.apply),
+    (optax.huber_loss, neurons.apply),
+    (lambda p, y: (p - y) ** 2 / y.ndim, lambda w, x: x @ w.reshape(3)),
+):
+    refuse(
+        losses.empirical_risk,
+        lambda f, predict_fn=predict_fn, loss=loss: f(predict_fn, loss)(W, X, Y),
+        ValueError,
+        r"predict_fn must make predictions .*Swapped\? Write losses\.empirical_risk\(predict_fn",
+    )
+refuse(
+    planes.restrict,
+    lambda f: f(total, LINE)(a=1.0),
+    TypeError,
+    r"coordinates must be given in order, got the names a\. Write phi\(1\.0, 2\.0\)",
+)
+refuse(
+    planes.through,
+    lambda f: f(W, 2 * W, np.array(W)),
+    ValueError,
+    r"the points must differ, got point 0 twice \(2\)\. Leave point 2 out: 3 points span 2",
+)
+refuse(planes.coordinate, lambda f: f(W, (0, 0)), ValueError, r"entry 0 .*end with 1 index within")
+refuse(
+    planes.coordinate,
+    lambda f: f(np.float32(1), (0,)),
+    ValueError,
+    r"entry 0 must end at a scalar, got \(0,\)\. Its array is a scalar: write \(\), without an",
+)
+for function, call in (
+    (planes.principal, lambda f, run: f(run)),
+    (planes.project_path, lambda f, run: f(LINE, run)),
+):
+    refuse(
+        function,
+        lambda f, call=call: call(f, descended(total, W, record=lambda p: None)(descent.optimize)),
+        ValueError,
+        r"path must hold the params at each step, got None\. .*leave record out, to keep the par",
+    )
+for leaf, says in ((1, r"Write 1\.0 if it is trained, else leave it out"), (-3, r"Write -3\.0 if")):
+    says = rf"params\['a'\] must be floating-point, got dtype int\d+\. {says}"
+    refuse(planes.random, lambda f, leaf=leaf: f(KEY, {"a": leaf}), TypeError, says)
+refuse(planes.random, lambda f: f(KEY, 1), TypeError, r"params must be floating.*Write 1\.0\.")
+refuse(planes.point, lambda f: f(LINE, 10**40), ValueError, r"coordinate 0 must fit an int, got")
 
 
 def address(function: Any) -> str:

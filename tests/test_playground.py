@@ -429,6 +429,8 @@ def test_special_functions_are_those_of_scipy(name):
         (lambda p: p.astype(jnp.bfloat16).astype(float) ** 2, 1.0, {}, ValueError, "bfloat16"),
         (3, 1.0, {}, TypeError, "loss_fn must be callable, got 3"),
         (jnp.square, 1, {}, TypeError, "start must be floating-point"),
+        (lambda x, y: x + y, 1.0, {"data": [2.0]}, ValueError, r"data after a start of one number "
+         r"must be arrays, got 2\.0\. For two numbers that move, write the start \(1\.0, 2\.0\)"),
         (jnp.sum, np.ones(3), {}, ValueError, "start must hold one or two numbers, got 3"),
         (jnp.sum, np.array([1, np.nan]), {}, ValueError, r"start must be finite, got \[ 1\. nan\]"),
         (jnp.sin, np.ones(2), {}, ValueError, r"loss_fn must return a scalar, got shape \(2,\)"),
@@ -441,8 +443,9 @@ def test_special_functions_are_those_of_scipy(name):
     ],
 )  # fmt: skip
 def test_what_cannot_be_played_is_refused_by_name(loss_fn, start, options, error, message):
+    options = {"learning_rate": 0.1, "data": [], **options}
     with pytest.raises(error, match=f"^plots.playground: .*(?:{message})"):
-        plots.playground(loss_fn, start, **{"learning_rate": 0.1, **options})
+        plots.playground(loss_fn, start, *options.pop("data"), **options)
 
 
 def test_what_does_not_depend_on_the_params_may_hold_any_operation():

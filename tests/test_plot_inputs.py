@@ -37,6 +37,7 @@ LANES = jax.vmap(
         lambda p: jnp.sum(p**2), jnp.ones(2), learning_rate=rate, num_steps=5
     )
 )(jnp.array([0.1, 0.2, 0.3]))
+SHADOW = (np.array([[3.0, 0], [1, 1], [0.5, 1], [0, 0]]), np.array([0.2, 0.5, 0.9, 0.0]))
 PROJECTION = planes.Projection(coordinates=jnp.zeros((4, 2)), residuals=jnp.zeros(4))
 
 
@@ -194,6 +195,8 @@ TURN: dict[str, Any] = {
     [
         ({"r": PROJECTION}, "must be a Trajectory.*got a Projection.*projection.coordinates"),
         (PROJECTION, "runs must be a Trajectory.*got a Projection"),
+        (SHADOW, "must be a pair of points and losses, got what must be the residuals of a Proj"),
+        ({"r": SHADOW}, "got what must be the residuals .*projection.coordinates, trajectory.los"),
         ([GRID], "must be a Trajectory.*got a Surface"),
         (SOLUTION, "runs must be a Trajectory.*got a Solution"),
         (LANES, r"runs\['descent'\] must be one run.*Pick one lane"),

@@ -186,10 +186,14 @@ def gnvp(
     block = block_of(caller, params, where)
 
     def predict(leaves: list[Any]) -> Any:
-        return predict_fn(block.merge(leaves), inputs)
+        given = block.merge(leaves), inputs
+        with _checks.calling(caller, "predict_fn", predict_fn, given, "params, inputs"):
+            return predict_fn(*given)
 
     def risk(predictions: Any) -> Any:
-        return jnp.mean(loss(predictions, targets))
+        given = predictions, targets
+        with _checks.calling(caller, "loss", loss, given, "predictions, targets"):
+            return jnp.mean(loss(*given))
 
     predictions, push = jax.linearize(predict, block.leaves)
     pull = jax.linear_transpose(push, block.leaves)
@@ -238,11 +242,11 @@ def _same_dtypes(caller: str, vector: Params, params: Params) -> None:
 
 
 def gradient_of(
-    caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...]
+    caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...], cure: str = ""
 ) -> Callable[[list[Any]], list[Any]]:
-    """The gradient of a loss in the arrays of a block."""
+    """The gradient of a loss in the arrays of a block; the cure is for too many arguments."""
     _checks.function(caller, "loss_fn", loss_fn)
-    loss = _checks.trainable(caller, "loss_fn", loss_fn)
+    loss = _checks.trainable(caller, "loss_fn", loss_fn, cure)
 
     def gradient(leaves: list[Any]) -> list[Any]:
         with _checks.differentiable(caller, "loss_fn"):
@@ -251,9 +255,11 @@ def gradient_of(
     return gradient
 
 
-def linearized_gradient(caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...]) -> Any:
+def linearized_gradient(
+    caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...], cure: str = ""
+) -> Any:
     """A pair: the gradient in the arrays of a block, the product of its symmetric derivative."""
-    gradient = gradient_of(caller, loss_fn, block, data)
+    gradient = gradient_of(caller, loss_fn, block, data, cure)
     try:
         value, product = jax.linearize(gradient, block.leaves)
         if _has_reverse_mode_alone(jax.make_jaxpr(product)(block.leaves).jaxpr):
@@ -294,9 +300,10 @@ def hessian(
         return lambda vector: _vectors.widened(product(narrowed(vector, block))), block
     _checks.function(caller, "loss_fn", loss_fn)
     _loader.check(caller, batches, params)
+    cure = "With batches, leave the data out: they are given twice." if data else ""
 
     def batch_product(vector: Vector, batch: Any) -> Vector:
-        product = linearized_gradient(caller, loss_fn, block, (*data, *batch))[1]
+        product = linearized_gradient(caller, loss_fn, block, (*data, *batch), cure)[1]
         return _vectors.widened(product(narrowed(vector, block)))
 
     return _loader.HostProduct(caller, batches, batch_product), block

@@ -71,7 +71,9 @@ def barrier(
     first, last = _params.ends(where, loss_fn, first, last)
     num_points = _checks.count(where, "num_points", num_points, least=2)
     checked = _checks.trainable(where, "loss_fn", loss_fn)
-    line = planes.through(first, last)
+    dtype = _params.wide_dtype((first, last))
+    way = jax.tree.map(lambda a, b: b.astype(dtype) - a.astype(dtype), first, last)
+    line = planes.Plane(origin=first, directions=(way,))  # the two ends may be equal
     coordinates = jnp.linspace(0, 1, num_points, dtype=_params.wide_dtype(first))
     losses = jax.lax.map(_along(checked, line, data), coordinates)
     with jax.numpy_dtype_promotion("standard"):

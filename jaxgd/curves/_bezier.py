@@ -167,17 +167,18 @@ def connect(
         *own, t = data_and_t
         return value(_bezier(_with_ends(first, controls, last), t), *own)
 
-    trajectory = descent.optimize(
-        loss,
-        _near_the_line(key_of_controls, first, last, num_controls),
-        first,
-        last,
-        *data,
-        optimizer=optimizer,
-        num_steps=num_steps,
-        per_step=_golden_sequence(key_of_ts, num_steps, _params.wide_dtype(first)),
-        record_every=num_steps,
-    )
+    with _checks.named("descent.optimize", where):
+        trajectory = descent.optimize(
+            loss,
+            _near_the_line(key_of_controls, first, last, num_controls),
+            first,
+            last,
+            *data,
+            optimizer=optimizer,
+            num_steps=num_steps,
+            per_step=_golden_sequence(key_of_ts, num_steps, _params.wide_dtype(first)),
+            record_every=num_steps,
+        )
     return Connection(Curve(_with_ends(first, trajectory.params, last)), trajectory)
 
 

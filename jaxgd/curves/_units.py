@@ -54,7 +54,8 @@ def groups_of(
     where = "curves.groups_of"
     _checks.function(where, "predict_fn", predict_fn)
     params = _checks.params(where, "params", params)
-    with _checks.traceable(where, "predict_fn"):
+    cure = "Pass the function that makes the predictions, not the loss."
+    with _checks.calling(where, "predict_fn", predict_fn, (params, x), "params, x", cure):
         closed = jax.make_jaxpr(predict_fn)(params, x)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     marks = [_axes.fresh(leaf.shape) for _, leaf in leaves]

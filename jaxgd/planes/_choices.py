@@ -1,5 +1,6 @@
 """How a plane is chosen: by entries, at random, through points, along vectors, by a path."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,14 +114,17 @@ def through(*points: Params) -> Plane:
     points goes the line of linear interpolation, ``(1 - a) first + a second``.
 
     Args:
-      *points: k + 1 pytrees of floating-point arrays, of one structure.
+      *points: k + 1 pytrees of floating-point arrays, of one structure. No two may be equal; of
+        traced arrays that is not known, and two equal points make a direction of zeros, or two
+        equal ones.
 
     Returns:
       A Plane with k directions, in float32 or wider.
 
     Raises:
       TypeError: if a point is not floating-point.
-      ValueError: if there are fewer than two points, or they do not fit each other.
+      ValueError: if there are fewer than two points, they do not fit each other, or two are
+        equal.
 
     Example:
       >>> import jax.numpy as jnp
@@ -138,9 +142,23 @@ def through(*points: Params) -> Plane:
     origin, *others = [_checks.params(where, f"point {i}", p) for i, p in enumerate(points)]
     for index, other in enumerate(others, start=1):
         _checks.like(where, f"point {index}", other, "point 0", origin)
+    for (i, one), (j, other) in itertools.combinations(enumerate((origin, *others)), 2):
+        cure = f"Leave point {j} out: {len(points)} points span {len(points) - 1} directions."
+        wanted = "the points must differ"
+        _checks.that(where, not _are_equal(one, other), wanted, f"point {i} twice ({j})", cure)
     return Plane(
         origin=origin,
         directions=tuple(_difference(other, origin) for other in others),
+    )
+
+
+def _are_equal(params: Params, others: Params) -> bool:
+    """Whether two points are known to be the same."""
+    return all(
+        getattr(p, "is_fully_addressable", True)
+        and not _checks.is_traced(p, o)
+        and np.array_equal(p, o)
+        for p, o in zip(jax.tree.leaves(params), jax.tree.leaves(others), strict=True)
     )
 
 
@@ -296,6 +314,9 @@ def _place(
         isinstance(i, (int, np.integer)) and -size <= i < size
         for i, size in zip(index, shape, strict=True)
     )
-    cure = f"Its array has the shape {shape}: end with {len(shape)} indices within it."
+    indices = "index" if len(shape) == 1 else "indices"
+    cure = f"Its array has the shape {shape}: end with {len(shape)} {indices} within it."
+    if not shape:
+        cure = f"Its array is a scalar: write {path!r}, without an index."
     _checks.that(where, fits, f"{name} must end at a scalar", repr(entry), cure)
     return path, tuple(int(i) % size for i, size in zip(index, shape, strict=True))

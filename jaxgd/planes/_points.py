@@ -210,6 +210,12 @@ def checked_path(where: str, path: Any) -> tuple[Params, int]:
         checkpoints = [jax.tree.map(jnp.shape, checkpoint) for checkpoint in path]
         if all(shapes == checkpoints[0] for shapes in checkpoints):
             cure = _STACK
+    keeps_some = bool(jax.tree.leaves(path))
+    kept_nothing = (
+        "It was run with record=lambda params: None: leave record out, to keep the params."
+    )
+    wanted = "path must hold the params at each step"
+    _checks.that(where, keeps_some, wanted, _checks.kind(path), kept_nothing)
     path = _checks.params(where, "path", path)
     return path, num_rows_of(where, "path", path, cure)
 

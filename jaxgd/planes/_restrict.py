@@ -218,11 +218,19 @@ def _shape_of(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=is_weak)
 
 
-def _restricted(hoisted: Any, *coordinates: ArrayLike) -> Any:
+def _restricted(hoisted: Any, *coordinates: ArrayLike, **named: Any) -> Any:
     """A restricted loss at a point, once its coordinates are found to be right."""
-    return hoisted(
-        *_points.scalars_of("planes.restrict", coordinates, hoisted.func.num_coordinates)
+    where = "planes.restrict"
+    got = f"the names {', '.join(named)}"
+    _checks.that(
+        where,
+        not named,
+        "coordinates must be given in order",
+        got,
+        "Write phi(1.0, 2.0).",
+        error=TypeError,
     )
+    return hoisted(*_points.scalars_of(where, coordinates, hoisted.func.num_coordinates))
 
 
 def _is_zero(direction: Array) -> bool:

@@ -64,7 +64,7 @@ def playground(
         it holds are written into the page, as far as the page needs them.
       start: the first start: a pytree of one or two floating-point numbers in all, as
         ``{"w": 1.0, "b": 0.0}`` or an array of two.
-      *data: passed on to ``loss_fn``.
+      *data: passed on to ``loss_fn``; arrays. They do not move.
       learning_rate: the rate with which the page opens, above 0.
       axis_names: what the numbers are called; by default their paths in ``start``, or x and y.
       domains: ``(low, high)`` for each number: the part of the plane that the page opens with. By
@@ -79,10 +79,10 @@ def playground(
 
     Raises:
       TypeError: if ``loss_fn`` is not callable, or ``start`` or the loss is not floating-point.
-      ValueError: if ``start`` does not hold one or two finite numbers, the loss is no scalar, the
-        rate is not above 0, ``axis_names`` or ``domains`` do not fit, or the function or its
-        gradient holds an operation that cannot be compiled: the message names it, and those that
-        can.
+      ValueError: if ``start`` does not hold one or two finite numbers, or is one number and the
+        data another, the loss is no scalar, the rate is not above 0, ``axis_names`` or
+        ``domains`` do not fit, or the function or its gradient holds an operation that cannot be
+        compiled: the message names it, and those that can.
 
     Example:
       >>> from jaxgd import plots
@@ -91,13 +91,13 @@ def playground(
       (True, True)
     """
     _checks.function(WHERE, "loss_fn", loss_fn)
+    _refuse_two_starts(start, data)
     with jax.enable_x64(True):
         rate = float(_checks.scalar(WHERE, "learning_rate", learning_rate))
         params = _checks.params(WHERE, "start", jax.tree.map(_float64, start))
         leaves, structure = jax.tree.flatten(params)
         numbers = np.concatenate([np.ravel(leaf) for leaf in leaves])
-    is_rate = rate > 0 and math.isfinite(rate)
-    _checks.that(WHERE, is_rate, "learning_rate must be above 0 and finite", str(rate))
+    _checks.that(WHERE, 0 < rate < math.inf, "learning_rate must be above 0 and finite", str(rate))
     num_params = numbers.size
     _checks.that(WHERE, num_params in (1, 2), "start must hold one or two numbers", str(num_params))
     _checks.that(WHERE, bool(np.isfinite(numbers).all()), "start must be finite", str(numbers))
@@ -184,6 +184,18 @@ def playground(
         "page": "\n".join(_file(f"{name}.js") for name in ("view", "page", "charts", "draw")),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("html"))
+
+
+def _refuse_two_starts(start: Any, data: tuple[Any, ...]) -> None:
+    """Refuses a second number of the start, which would be taken for data that do not move."""
+    are_numbers = bool(data) and all(isinstance(each, (int, float)) for each in (start, *data))
+    got = " and ".join(map(str, data))
+    cure = (
+        f"For two numbers that move, write the start ({start}, {got}) and a loss of one argument, "
+        "the pair; let the loss close over a number that stays."
+    )
+    wanted = "data after a start of one number must be arrays"
+    _checks.that(WHERE, not are_numbers, wanted, got, cure)
 
 
 def javascript(fn: Callable[..., Any], *args: Any) -> str:

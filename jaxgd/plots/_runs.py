@@ -22,6 +22,9 @@ Runs = Run | Mapping[Any, Run] | Sequence[Run]
 """One run, or several: by name, or in a row."""
 
 
+_LOSSES_OF_PROJECTION = "Write (projection.coordinates, trajectory.losses)."
+
+
 class Track(NamedTuple):
     """A run in plain arrays, up to its last step."""
 
@@ -78,7 +81,7 @@ def refuse_named_tuple(where: str, name: str, run: Any) -> None:
     """Results of other kinds are pairs, too: a Projection's residuals are no losses."""
     if not isinstance(run, Trajectory) and hasattr(run, "_fields"):
         is_projection = type(run).__name__ == "Projection"
-        cure = "Write (projection.coordinates, trajectory.losses)." if is_projection else ""
+        cure = _LOSSES_OF_PROJECTION if is_projection else ""
         wanted = f"{name} must be a Trajectory, or a pair of points and losses"
         _checks.that(where, False, wanted, _checks.kind(run), cure, error=TypeError)
 
@@ -96,7 +99,26 @@ def track(where: str, name: str, run: Any, axis_names: Sequence[str]) -> Track:
     got = f"{losses.shape} for {len(points)} points"
     fits = losses.shape == (len(points),) and len(points) > 0
     _checks.that(where, fits, f"{name} must have one loss per point", got)
+    wanted = f"{name} must be a pair of points and losses"
+    got, cure = "what must be the residuals of a Projection", _LOSSES_OF_PROJECTION
+    _checks.that(where, not _are_residuals(points, losses), wanted, got, cure)
     return Track(points, losses, np.arange(len(points)))
+
+
+def _are_residuals(points: np.ndarray, values: np.ndarray) -> bool:
+    """Whether these are the two arrays of a Projection, made a plain tuple.
+
+    Residuals are shares, and exactly 0 at the origin of the plane, the end of most paths, but
+    large on the way to it. A loss that is 0 there is small on the way to it.
+    """
+    distances = np.linalg.norm(points, axis=1)
+    is_origin = distances == 0
+    if not is_origin.any() or values[is_origin].any() or (~is_origin).sum() < 3:
+        return False
+    shares, distances = values[~is_origin], distances[~is_origin]
+    largest = shares.max() if ((shares >= 0) & (shares < 1.001)).all() else np.inf
+    is_rounding = largest < 1e-5  # of a model with two params: no loss moves them then
+    return bool(np.isfinite(largest) and (is_rounding or shares[distances.argmin()] >= largest / 2))
 
 
 def _track_of_trajectory(
