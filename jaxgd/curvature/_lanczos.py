@@ -50,7 +50,8 @@ def _with_basis(
 
     Each new vector is made orthogonal to all before it, twice. Where the second pass takes away
     most of what the first has left, that was rounding: the space is invariant, and the
-    iteration goes on with a random vector. ``num_iterations + 3`` vectors are kept.
+    iteration goes on with a random vector, in two passes more. ``num_iterations + 3`` vectors
+    are kept: one program makes all passes, so that each overwrites what the last one has left.
     """
 
     def row_of(rows: Vector, j: Array) -> Vector:
@@ -60,26 +61,40 @@ def _with_basis(
         rows: Vector, j: Array, _: Vector, image: Vector
     ) -> tuple[Vector, tuple[Array, Array]]:
         image, scale = _near_one(image)
-        along = _along(image, rows)
-        once = _without(image, along, rows)
-        twice = _without(once, _along(once, rows), rows)
-        length = _vectors.norm(twice)
-        is_new = length > 0.5 * _vectors.norm(once)
 
-        def fresh() -> Vector:
-            vector = _vectors.noise(jax.random.fold_in(key, j), twice)
-            vector = _without(vector, _along(vector, rows), rows)
-            return _without(vector, _along(vector, rows), rows)
+        keys = jax.random.split(jax.random.fold_in(key, j), len(rows))
 
+        def clear(rest: _Rest, number: Array) -> tuple[_Rest, None]:
+            is_kept, is_lost = (number > 1) & rest.is_new, (number == 2) & ~rest.is_new
+            vector = [
+                jax.lax.cond(is_lost, lambda v=v, k=k: _vectors.noise(k, v), lambda v=v: v)
+                for v, k in zip(rest.vector, keys, strict=True)
+            ]
+            along = jax.lax.cond(is_kept, lambda: rest.along, lambda: _along(vector, rows))
+            # One array after the other: a single branch would hold them all twice.
+            vector = [
+                jax.lax.cond(is_kept, lambda v=v: v, lambda v=v, r=r: _without(v, along, r))
+                for v, r in zip(vector, rows, strict=True)
+            ]
+            length = jax.lax.cond(is_kept, lambda: rest.length, lambda: _vectors.norm(vector))
+            is_new = jnp.where(number == 1, length > 0.5 * rest.length, rest.is_new)
+            own = jnp.where(number == 0, along[j], rest.own)
+            return _Rest(vector, length, is_new, along, own), None
+
+        nothing = 0 * scale
+        everywhere = jax.lax.broadcast(nothing, (num_iterations,))
+        start = _Rest(image, nothing, jnp.array(False), everywhere, nothing)
+        rest = jax.lax.scan(clear, start, jnp.arange(4))[0]
         # Whatever reads the rows comes before they are written: it is done in place. At the end
         # the last row is written once more.
-        is_last = j == num_iterations - 1
-        choice = jnp.where(is_last, 2, is_new.astype(int))
-        following = _vectors.normalized(
-            jax.lax.switch(choice, [fresh, lambda: twice, lambda: row_of(rows, j)])
+        following = jax.lax.cond(
+            j == num_iterations - 1,
+            lambda: row_of(rows, j),
+            lambda: _vectors.divided(rest.vector, jnp.where(rest.length == 0, 1, rest.length)),
         )
         rows = _with_row(rows, following, jnp.minimum(j + 1, num_iterations - 1))
-        return rows, (along[j] * scale, jnp.where(is_new, length, 0) * scale)
+        off_diagonal = jnp.where(rest.is_new, rest.length, 0)
+        return rows, (rest.own * scale, off_diagonal * scale)
 
     # Made of the vector, so that the rows lie over the devices as it does.
     rows = [jax.lax.broadcast(0 * leaf, (num_iterations,)) for leaf in first]
@@ -87,6 +102,24 @@ def _with_basis(
     indices = jnp.arange(num_iterations)
     rows, (diagonal, off_diagonal) = _loader.along(product, row_of, step, rows, indices)
     return diagonal, off_diagonal, rows
+
+
+class _Rest(NamedTuple):
+    """What the passes leave of a vector.
+
+    Attributes:
+      vector: what is left so far.
+      length: its length.
+      is_new: whether the second pass left most of it.
+      along: its coefficients along the rows that the last pass took away.
+      own: what the first pass took away along the last row.
+    """
+
+    vector: Vector
+    length: Array
+    is_new: Array
+    along: Array
+    own: Array
 
 
 class _Last(NamedTuple):
@@ -151,7 +184,6 @@ def _along(vector: Vector, rows: Vector) -> Array:
     return _vectors.sum_of([_vectors.contracted(row, leaf) for row, leaf in pairs])
 
 
-def _without(vector: Vector, along: Array, rows: Vector) -> Vector:
-    """A vector without what the coefficients make of the rows."""
-    pairs = zip(rows, vector, strict=True)
-    return [v - jnp.tensordot(along, r, 1, precision="highest") for r, v in pairs]
+def _without(leaf: Array, along: Array, rows: Array) -> Array:
+    """An array without what the coefficients make of its rows."""
+    return leaf - jnp.tensordot(along, rows, 1, precision="highest")

@@ -85,20 +85,25 @@ def normal(key: PRNGKey, like: Vector) -> Vector:
     return jax.tree.leaves(optax.tree.random_like(key, like, jax.random.normal))
 
 
-def noise(key: PRNGKey, like: Vector) -> Vector:
-    """Irregular entries between -1 and 1, made in place: a PRNG takes several vectors to draw one.
+def noise(key: PRNGKey, like: Array) -> Array:
+    """Irregular entries between -1 and 1, made in place: a PRNG takes several arrays to draw one.
 
     A sine at a random and high frequency; good enough for a direction that is only to be new.
     """
-
-    def waves(key: PRNGKey, leaf: Array) -> Array:
-        frequency, phase = jax.random.uniform(key, (2,), leaf.dtype, 100, 1000)
-        entries = jax.lax.iota(leaf.dtype, leaf.size).reshape(leaf.shape)
-        return jnp.sin(frequency * entries + phase)
-
-    return [waves(k, leaf) for k, leaf in zip(jax.random.split(key, len(like)), like, strict=True)]
+    frequency, phase = jax.random.uniform(key, (2,), like.dtype, 100, 1000)
+    entries = jax.lax.iota(like.dtype, like.size).reshape(like.shape)
+    return jnp.sin(frequency * entries + phase)
 
 
 def signs(key: PRNGKey, like: Vector) -> Vector:
-    """Entries of 1 and -1, each with probability a half."""
-    return jax.tree.leaves(optax.tree.random_like(key, like, jax.random.rademacher))
+    """Entries of 1 and -1, each with probability a half.
+
+    Drawn in a branch that is always taken: out of it XLA takes no counters of the PRNG, which it
+    would keep throughout a loop over probes.
+    """
+
+    def draw() -> Vector:
+        return jax.tree.leaves(optax.tree.random_like(key, like, jax.random.rademacher))
+
+    first_word = jax.random.key_data(key).ravel()[0]
+    return jax.lax.cond((first_word | 1) != 0, draw, lambda: like)
