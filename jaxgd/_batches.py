@@ -6,17 +6,18 @@ that holds one is computed a point at a time, at no loss: its arrays are large e
 device busy.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.extend.core as jex
 from jax.extend.core import primitives
 
-from jaxgd.types import Array
+from jaxgd import _jaxprs
+from jaxgd._jaxprs import Jaxpr
+from jaxgd.types import Array, PyTree
 
 
-def mapped(fn: Callable[..., Any], points: Sequence[Array]) -> Any:
+def mapped(fn: Callable[..., PyTree], points: Sequence[Array]) -> PyTree:
     """Computes a function of k scalars at many points.
 
     Args:
@@ -38,18 +39,10 @@ def mapped(fn: Callable[..., Any], points: Sequence[Array]) -> Any:
     return jax.tree.unflatten(jax.tree.structure(output), values)
 
 
-def _num_groups(program: Any) -> int:
+def _num_groups(program: Jaxpr) -> int:
     """The groups of all convolutions of a program."""
     return sum(
         eqn.params["feature_group_count"] * eqn.params["batch_group_count"]
-        for eqn in _equations(program)
+        for eqn in _jaxprs.equations(program)
         if eqn.primitive is primitives.conv_general_dilated_p
     )
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """All equations, nested ones included."""
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for inner in jex.jaxprs_in_params(eqn.params):
-            yield from _equations(inner)

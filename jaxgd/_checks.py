@@ -22,8 +22,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from jaxgd.types import Array, Params
+from jaxgd.types import Array, Params, PyTree
 
 # How other libraries part the arrays that are trained from all else that a model holds.
 _LEAVE_OUT = (
@@ -112,7 +113,7 @@ def floating(where: str, name: str, value: Any, cure: str = "") -> Array:
     return value
 
 
-def _no_number_cure(name: str, dtype: Any) -> str:
+def _no_number_cure(name: str, dtype: DTypeLike) -> str:
     """What helps where no cast does: complex numbers and PRNG keys."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
         name = _expression(name, "x")
@@ -153,7 +154,7 @@ def is_known(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float))
 
 
-def is_traced(*trees: Any) -> bool:
+def is_traced(*trees: PyTree) -> bool:
     """Whether an array among these is a traced one."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
@@ -211,7 +212,7 @@ def same_shape(where: str, **values: Any) -> None:
         raise ValueError(_say(where, wanted, got, cure))
 
 
-def params(where: str, name: str, tree: Any) -> Params:
+def params(where: str, name: str, tree: PyTree) -> Params:
     """A pytree of at least one array, all floating-point; returned as strongly typed arrays."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     if not leaves:
@@ -240,7 +241,9 @@ def _beside_params_cure(name: str, leaf: Any) -> str:
     )
 
 
-def like(where: str, name: str, tree: Any, other_name: str, other: Any, cure: str = "") -> None:
+def like(
+    where: str, name: str, tree: PyTree, other_name: str, other: PyTree, cure: str = ""
+) -> None:
     """A pytree with the structure and the leaf shapes of another one."""
     structure, wanted = jax.tree.structure(tree), jax.tree.structure(other)
     if structure != wanted:
@@ -266,7 +269,7 @@ def scalar_output(where: str, name: str, value: Any, cure: str = "Return the los
     return floating(where, f"the output of {name}", value)
 
 
-def scalar_outputs(where: str, name: str, tree: Any) -> None:
+def scalar_outputs(where: str, name: str, tree: PyTree) -> None:
     """What a function of scalars returned: a scalar, or a pytree of scalars."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves:
@@ -324,7 +327,7 @@ def batches(where: str, name: str, value: Any) -> None:
     that(where, is_iterable and not is_single, wanted, got, cure, error=TypeError)
 
 
-def batch(where: str, name: str, value: Any) -> tuple[Any, ...]:
+def batch(where: str, name: str, value: Any) -> tuple[PyTree, ...]:
     """A batch of data, its arrays of whatever library made NumPy's or JAX's."""
     instance(where, name, value, (tuple, list), "Write ((x, y) for ... in loader) around it.")
 
@@ -395,11 +398,11 @@ def that(
 
 
 def trainable(
-    where: str, name: str, fn: Callable[..., Any], cure: str = ""
+    where: str, name: str, fn: Callable[..., PyTree], cure: str = ""
 ) -> Callable[..., Array]:
     """``fn`` with its output held to be one floating-point number, while it is traced."""
 
-    def checked(*args: Any) -> Array:
+    def checked(*args: PyTree) -> Array:
         with calling(where, name, fn, args, "params and data", cure):
             output = fn(*args)
         return scalar_output(where, name, output)
@@ -411,7 +414,7 @@ def trainable(
 def calling(
     where: str,
     name: str,
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     arguments: Sequence[Any],
     what: str,
     cure: str = "",
@@ -456,7 +459,7 @@ def differentiable(where: str, name: str) -> Iterator[None]:
 def taking(
     where: str,
     name: str,
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     arguments: Sequence[Any],
     described: str,
     names: Sequence[str] = (),
@@ -481,7 +484,7 @@ def taking(
 def _refuse_signature(
     where: str,
     name: str,
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     arguments: Sequence[Any],
     described: str,
     names: Sequence[str],
@@ -506,7 +509,7 @@ def _refuse_signature(
 
 
 def _refuse_no_arrays(
-    where: str, fn: Callable[..., Any], arguments: Sequence[Any], names: Sequence[str]
+    where: str, fn: Callable[..., PyTree], arguments: Sequence[Any], names: Sequence[str]
 ) -> None:
     """Refuses what made a call fail: arrays of no numbers, lists that should be arrays."""
     made = list(arguments)
@@ -536,7 +539,7 @@ def _made_array(value: Any) -> Any:
     return made if made.dtype.kind in "biuf" else value
 
 
-def _returns(fn: Callable[..., Any], arguments: Sequence[Any]) -> bool:
+def _returns(fn: Callable[..., PyTree], arguments: Sequence[Any]) -> bool:
     """Whether a function takes these arguments."""
     try:
         fn(*arguments)

@@ -17,7 +17,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxgd import _checks
-from jaxgd.types import Array, Status
+from jaxgd.types import Array, ArrayLike, PyTree, Status
 
 
 class Rule(NamedTuple):
@@ -32,10 +32,10 @@ class Rule(NamedTuple):
       move: ``move(position, memory, row, seen, t) -> (position, memory)``.
     """
 
-    look: Callable[[Any, Any, Array], tuple[Any, Any]]
-    judge: Callable[[Any, Any, Any, Any], Array]
-    keep: Callable[[Any], Any]
-    move: Callable[[Any, Any, Any, Any, Array], tuple[Any, Any]]
+    look: Callable[[PyTree, PyTree, Array], tuple[PyTree, PyTree]]
+    judge: Callable[[PyTree, PyTree, PyTree, PyTree], Array]
+    keep: Callable[[PyTree], PyTree]
+    move: Callable[[PyTree, PyTree, PyTree, PyTree, Array], tuple[PyTree, PyTree]]
 
 
 class Run(NamedTuple):
@@ -44,20 +44,20 @@ class Run(NamedTuple):
     It carries all that its status depends on, so that rows which the caller drops are not kept.
     """
 
-    position: Any
-    memory: Any
+    position: PyTree
+    memory: PyTree
     num_steps: Array
     num_unchanged_steps: Array  # how many of the last steps have changed nothing
-    first: Any  # the row of the start
-    last: Any  # the row of the last point seen
+    first: PyTree  # the row of the start
+    last: PyTree  # the row of the last point seen
     status: Array
 
 
 class Rows(NamedTuple):
     """What is recorded: ``each`` has a row per point, ``kept`` one per ``keep_every`` steps."""
 
-    each: Any
-    kept: Any
+    each: PyTree
+    kept: PyTree
 
 
 class _Carry(NamedTuple):
@@ -68,10 +68,10 @@ class _Carry(NamedTuple):
 
 def decide(
     *,
-    is_finite: Any = True,
-    has_diverged: Any = False,
-    has_converged: Any = False,
-    is_stalled: Any = False,
+    is_finite: ArrayLike = True,
+    has_diverged: ArrayLike = False,
+    has_converged: ArrayLike = False,
+    is_stalled: ArrayLike = False,
 ) -> Array:
     """The status of a run by what is true of it, the first that applies; elementwise."""
     status = jnp.where(is_stalled, Status.STALLED, Status.MAX_STEPS)
@@ -82,8 +82,8 @@ def decide(
 
 def iterate(
     rule: Rule,
-    position: Any,
-    memory: Any,
+    position: PyTree,
+    memory: PyTree,
     *,
     num_steps: int,
     keep_every: int = 1,
@@ -149,7 +149,7 @@ def iterate(
 
 
 def iterate_and_judge_later(
-    rule: Rule, position: Any, memory: Any, *, num_steps: int
+    rule: Rule, position: PyTree, memory: PyTree, *, num_steps: int
 ) -> tuple[Run, Rows]:
     """Visits N + 1 points, all of them kept, and judges them afterwards. The memory holds no array.
 
@@ -186,7 +186,7 @@ def iterate_and_judge_later(
     )
     last, end_position = jax.tree.map(lambda leaf: leaf[end], (rows.each, rows.kept))
 
-    def count_unchanged(kept: Any) -> Array:
+    def count_unchanged(kept: PyTree) -> Array:
         is_end = jax.vmap(same, in_axes=(0, None))(kept, end_position)
         return num_steps - 1 - jnp.max(jnp.where(is_end, -1, indices))
 
@@ -200,15 +200,15 @@ def iterate_and_judge_later(
     return Run(end_position, memory, end, num_unchanged_steps, first, last, status), rows
 
 
-def _start(rule: Rule, position: Any, memory: Any, num_steps: int, keep_every: int) -> _Carry:
+def _start(rule: Rule, position: PyTree, memory: PyTree, num_steps: int, keep_every: int) -> _Carry:
     """The carry of the first visit, with rows of zeros that are still to be written."""
 
-    def record(position: Any, memory: Any) -> tuple[Any, Any]:
+    def record(position: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
         return rule.look(position, memory, jnp.int32(0))[0], rule.keep(position)
 
     row, kept = jax.eval_shape(record, position, memory)
 
-    def blank(tree: Any, *num_rows: int) -> Any:
+    def blank(tree: PyTree, *num_rows: int) -> PyTree:
         return jax.tree.map(lambda leaf: _zeros(leaf, *num_rows), tree)
 
     zero, unseen = jnp.int32(0), blank(row)
@@ -229,11 +229,17 @@ def _zeros(leaf: jax.ShapeDtypeStruct, *num_rows: int) -> Array:
 
 
 def _recorded(
-    rows: Rows, rule: Rule, position: Any, row: Any, t: Array, is_last: Any, keep_every: int
+    rows: Rows,
+    rule: Rule,
+    position: PyTree,
+    row: PyTree,
+    t: Array,
+    is_last: ArrayLike,
+    keep_every: int,
 ) -> Rows:
     """The rows with those of visit t. Between two kept points a row is still to be overwritten."""
 
-    def put(rows: Any, row: Any, index: Array) -> Any:
+    def put(rows: PyTree, row: PyTree, index: Array) -> PyTree:
         write = jax.lax.dynamic_update_index_in_dim
         return jax.tree.map(lambda leaf, new: write(leaf, new, index, 0), rows, row)
 
@@ -254,11 +260,11 @@ def _kept_row(t: Array, keep_every: int) -> Array:
     return t if keep_every == 1 else (t + keep_every - 1) // keep_every
 
 
-def _where(condition: Any, new: Any, old: Any) -> Any:
+def _where(condition: ArrayLike, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
 
 
-def same(new: Any, old: Any) -> Array:
+def same(new: PyTree, old: PyTree) -> Array:
     """Whether two trees of arrays are equal; NaN equals NaN."""
 
     def equal(a: Array, b: Array) -> Array:
@@ -268,17 +274,17 @@ def same(new: Any, old: Any) -> Array:
 
 
 @jax.custom_jvp
-def largest(tree: Any) -> Array:
+def largest(tree: PyTree) -> Array:
     """The largest absolute entry; NaN if there is one, 0 if there is no entry."""
     return _largest(tree, _largest_entry)
 
 
 @largest.defjvp
-def _push_largest(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Array, Array]:
+def _push_largest(primals: tuple[PyTree], tangents: tuple[PyTree]) -> tuple[Array, Array]:
     return jax.jvp(lambda tree: _largest(tree, lambda x: jnp.max(jnp.abs(x))), primals, tangents)
 
 
-def _largest(tree: Any, largest_entry: Callable[[Array], Array]) -> Array:
+def _largest(tree: PyTree, largest_entry: Callable[[Array], Array]) -> Array:
     leaves = jax.tree.leaves(tree)
     entries = [largest_entry(leaf) for leaf in leaves if leaf.size]
     if not entries:
@@ -299,8 +305,8 @@ def _largest_entry(leaf: Array) -> Array:
 
 
 def constant_where_not_finite(
-    fn: Callable[..., Any], judged: Callable[[Any], Any], *example: Any
-) -> Callable[..., Any]:
+    fn: Callable[..., PyTree], judged: Callable[[PyTree], PyTree], *example: PyTree
+) -> Callable[..., PyTree]:
     """``fn``, whose output counts as a constant where what is judged is infinite or NaN.
 
     In reverse mode, what a bad point passes back is NaN even where nothing depends on it,
@@ -314,22 +320,22 @@ def constant_where_not_finite(
     closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*example)
     structure = jax.tree.structure(shapes)
 
-    def evaluate(consts: Any, args: Any) -> Any:
+    def evaluate(consts: PyTree, args: PyTree) -> PyTree:
         outputs = jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves(args))
         return jax.tree.unflatten(structure, outputs)
 
     @jax.custom_jvp
-    def shielded(consts: Any, args: Any) -> Any:
+    def shielded(consts: PyTree, args: PyTree) -> PyTree:
         return evaluate(consts, args)
 
     @shielded.defjvp
-    def push_forward(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    def push_forward(primals: PyTree, tangents: PyTree) -> tuple[PyTree, PyTree]:
         output, push = jax.linearize(evaluate, *primals)
         is_finite = jnp.bool_(True)
         for leaf in jax.tree.leaves(judged(output)):
             is_finite = is_finite & jnp.isfinite(leaf).all()
 
-        def masked(tangent: Any) -> Any:
+        def masked(tangent: Array) -> PyTree:
             if tangent.dtype == jax.dtypes.float0:
                 return tangent
             return jnp.where(is_finite, tangent, jnp.zeros_like(tangent))
@@ -355,7 +361,7 @@ rows included, at every step. One condition for all avoids that.
 _in_any_lane.def_vmap(_any_lane)
 
 
-def forward_only(tree: Any, where: str, wanted: str, got: str, cure: str) -> Any:
+def forward_only(tree: PyTree, where: str, wanted: str, got: str, cure: str) -> PyTree:
     """The tree itself. Reverse mode through it is refused by name."""
 
     def mark(leaf: Array) -> Array:
@@ -366,7 +372,7 @@ def forward_only(tree: Any, where: str, wanted: str, got: str, cure: str) -> Any
     return jax.tree.map(mark, tree)
 
 
-def _refuse_transpose(*_: Any, where: str, wanted: str, got: str, cure: str) -> Any:
+def _refuse_transpose(*_: Any, where: str, wanted: str, got: str, cure: str) -> PyTree:
     _checks.that(where, False, wanted, got, cure)
 
 

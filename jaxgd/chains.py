@@ -7,13 +7,13 @@ far x_l is off, to first order: repeated, that is Newton's method.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks, _iteration
-from jaxgd.types import Array, ArrayLike, Stage
+from jaxgd.types import Array, ArrayLike, PyTree, Stage
 
 __all__ = [
     "Correction",
@@ -37,9 +37,9 @@ class Trace(NamedTuple):
         stages without parameters.
     """
 
-    primals: tuple[Any, ...]
-    adjoints: tuple[Any, ...]
-    param_adjoints: tuple[Any, ...] | None
+    primals: tuple[PyTree, ...]
+    adjoints: tuple[PyTree, ...]
+    param_adjoints: tuple[PyTree, ...] | None
 
 
 class Correction(NamedTuple):
@@ -51,8 +51,8 @@ class Correction(NamedTuple):
         n_l the number of entries of x_l. To be subtracted.
     """
 
-    primals: tuple[Any, ...]
-    deltas: tuple[Any, ...]
+    primals: tuple[PyTree, ...]
+    deltas: tuple[PyTree, ...]
 
 
 class Solution(NamedTuple):
@@ -66,7 +66,7 @@ class Solution(NamedTuple):
       status: int32 (), a ``descent.Status`` value.
     """
 
-    path: Any
+    path: PyTree
     outputs: Array
     residuals: Array
     num_steps: Array
@@ -97,14 +97,16 @@ def compose(*stages: Stage) -> Stage:
     return lambda x: _composed("chains.compose", stages, x)
 
 
-def _composed(where: str, stages: Sequence[Stage], x: Any) -> Any:
+def _composed(where: str, stages: Sequence[Stage], x: PyTree) -> PyTree:
     for index, stage in enumerate(stages):
         with _checks.calling(where, f"stages[{index}]", stage, (x,), "a value"):
             x = stage(x)
     return x
 
 
-def backprop(stages: Sequence[Stage], x: Any, *, params: Sequence[Any] | None = None) -> Trace:
+def backprop(
+    stages: Sequence[Stage], x: PyTree, *, params: Sequence[PyTree] | None = None
+) -> Trace:
     """Runs a chain forwards, then its adjoints backwards, and keeps everything.
 
     The backward rule is ``adjoint_l = adjoint_{l+1} * d x_{l+1} / d x_l``. What leaves at
@@ -138,7 +140,9 @@ def backprop(stages: Sequence[Stage], x: Any, *, params: Sequence[Any] | None = 
     return _backprop("chains.backprop", stages, x, params)
 
 
-def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any] | None) -> Trace:
+def _backprop(
+    where: str, stages: Sequence[Stage], x: PyTree, params: Sequence[PyTree] | None
+) -> Trace:
     _check_stages(where, stages)
     primals = [_checks.params(where, "x", x)]
     pullbacks = []
@@ -173,7 +177,7 @@ def _backprop(where: str, stages: Sequence[Stage], x: Any, params: Sequence[Any]
     )
 
 
-def local_derivatives(stages: Sequence[Stage], x: Any) -> tuple[Any, ...]:
+def local_derivatives(stages: Sequence[Stage], x: PyTree) -> tuple[PyTree, ...]:
     """Computes the derivative of each stage at its own input.
 
     Their product, taken from the last to the first, is the derivative of the chain.
@@ -206,7 +210,7 @@ def local_derivatives(stages: Sequence[Stage], x: Any) -> tuple[Any, ...]:
     return tuple(jacobians)
 
 
-def correct(stages: Sequence[Stage], x: Any, target: ArrayLike) -> Correction:
+def correct(stages: Sequence[Stage], x: PyTree, target: ArrayLike) -> Correction:
     """Sends the error of a chain's output back to each of its values.
 
     To first order, subtracting ``deltas[l]`` from x_l brings x_L to the target: each of
@@ -241,7 +245,7 @@ def correct(stages: Sequence[Stage], x: Any, target: ArrayLike) -> Correction:
     return Correction(primals=trace.primals, deltas=tuple(deltas))
 
 
-def _share(residual: Array, adjoint: Any) -> Any:
+def _share(residual: Array, adjoint: PyTree) -> PyTree:
     """The change of each entry that repairs an equal share of the residual."""
     size = sum(leaf.size for leaf in jax.tree.leaves(adjoint))
     return jax.tree.map(lambda leaf: (residual / (size * leaf)).astype(leaf.dtype), adjoint)
@@ -249,13 +253,13 @@ def _share(residual: Array, adjoint: Any) -> Any:
 
 def solve(
     stages: Sequence[Stage],
-    x: Any,
+    x: PyTree,
     target: ArrayLike,
     *,
     tolerance: ArrayLike,
     max_steps: int,
     refresh: bool = True,
-    project: Callable[[Any], Any] | None = None,
+    project: Callable[[PyTree], PyTree] | None = None,
 ) -> Solution:
     """Finds an input for which a chain's output is the target.
 
@@ -305,24 +309,26 @@ def solve(
     if project is not None:
         _checks.function(where, "project", project)
 
-    def derivative(x: Any) -> tuple[Array, Any]:
+    def derivative(x: PyTree) -> tuple[Array, PyTree]:
         trace = _backprop(where, stages, x, None)
         return trace.primals[-1], trace.adjoints[0]
 
     first_adjoint = None if refresh else derivative(start)[1]
 
-    def look(x: Any, *_: Any) -> tuple[Array, Any]:
+    def look(x: PyTree, *_: PyTree) -> tuple[Array, PyTree]:
         if refresh:
             return derivative(x)
         return jnp.asarray(_composed(where, stages, x)), first_adjoint
 
-    def judge(_: Array, output: Array, adjoint: Any, x: Any) -> Array:
+    def judge(_: Array, output: Array, adjoint: PyTree, x: PyTree) -> Array:
         return _iteration.decide(
             is_finite=_all_finite((x, output, adjoint)),
             has_converged=jnp.abs(output - target) <= tolerance,
         )
 
-    def advance(x: Any, memory: Any, output: Array, adjoint: Any, _: Array) -> tuple[Any, Any]:
+    def advance(
+        x: PyTree, memory: PyTree, output: Array, adjoint: PyTree, _: Array
+    ) -> tuple[PyTree, PyTree]:
         moved = jax.tree.map(jnp.subtract, x, _share(output - target, adjoint))
         if project is None:
             return moved, memory
@@ -350,7 +356,7 @@ def solve(
     )
 
 
-def _all_finite(tree: Any) -> Array:
+def _all_finite(tree: PyTree) -> Array:
     finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
     return jax.tree.reduce(jnp.logical_and, finite)
 

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
+from jax.tree_util import KeyPath
 
 from jaxgd import _checks, _iteration
-from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, Status
+from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree, Status
 
 __all__ = [
     "DIVERGENCE_FACTOR",
@@ -36,8 +37,8 @@ DIVERGENCE_FACTOR = 1e6
 _OPTIMIZER_CURE = "Make it of numbers: optax.adam(0.1), and not of texts or lists."
 _ROUNDING_FACTOR = 0.1  # no rise beyond this multiple of its start is taken for rounding
 
-_State: TypeAlias = Any  # of an optimizer
-_Loss: TypeAlias = LossFn | Callable[..., tuple[Array, Any]]  # the second with has_aux
+_State: TypeAlias = PyTree  # of an optimizer
+_Loss: TypeAlias = LossFn | Callable[..., tuple[Array, PyTree]]  # the second with has_aux
 
 
 class Trajectory(NamedTuple):
@@ -60,12 +61,12 @@ class Trajectory(NamedTuple):
     """
 
     params: Params
-    path: Any
+    path: PyTree
     losses: Array
     grad_norms: Array
     num_steps: Array
     status: Array
-    aux: Any = None
+    aux: PyTree = None
     state: _State = ()
 
 
@@ -74,7 +75,7 @@ class _Row(NamedTuple):
 
     loss: Array
     grad_norm: Array
-    aux: Any
+    aux: PyTree
 
 
 class _Options(NamedTuple):
@@ -82,8 +83,8 @@ class _Options(NamedTuple):
 
     num_steps: int
     tolerance: ArrayLike | None
-    per_step: Any
-    record: Callable[[Params], Any] | None
+    per_step: PyTree
+    record: Callable[[Params], PyTree] | None
     record_every: int
     has_aux: bool
 
@@ -121,12 +122,12 @@ def step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
 def gradient_descent(
     loss_fn: _Loss,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     learning_rate: ArrayLike,
     num_steps: int,
     tolerance: ArrayLike | None = None,
-    per_step: Any = None,
-    record: Callable[[Params], Any] | None = None,
+    per_step: PyTree = None,
+    record: Callable[[Params], PyTree] | None = None,
     record_every: int = 1,
     has_aux: bool = False,
 ) -> Trajectory:
@@ -197,7 +198,7 @@ def gradient_descent(
     options = _Options(num_steps, tolerance, per_step, record, record_every, has_aux)
 
     def advance(
-        params: Params, grads: Params, loss: Array, state: Any, value: Any
+        params: Params, grads: Params, loss: Array, state: PyTree, value: Any
     ) -> tuple[Params, Any]:
         del loss, value
         return step(params, grads, learning_rate), state  # params - learning_rate * grads
@@ -209,12 +210,12 @@ def gradient_descent(
 def optimize(
     loss_fn: _Loss,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     optimizer: optax.GradientTransformation,
     num_steps: int,
     tolerance: ArrayLike | None = None,
-    per_step: Any = None,
-    record: Callable[[Params], Any] | None = None,
+    per_step: PyTree = None,
+    record: Callable[[Params], PyTree] | None = None,
     record_every: int = 1,
     has_aux: bool = False,
     state: _State = None,
@@ -293,7 +294,7 @@ def optimize(
 
 
 def _extra_arguments(
-    update: Callable[..., Any],
+    update: Callable[..., PyTree],
     state: _State,
     loss: Array,
     grads: Params,
@@ -339,7 +340,7 @@ def _optimizer_state(
         "Write that loop by hand, with jax.vmap(jax.grad(loss)), or take optax.noisy_sgd.",
     )
 
-    def strong(leaf: Any) -> Array:
+    def strong(leaf: Array) -> Array:
         leaf = jnp.asarray(leaf)
         return jax.lax.convert_element_type(leaf, leaf.dtype)
 
@@ -347,7 +348,7 @@ def _optimizer_state(
 
 
 def _same_dtypes(where: str, state: _State, fresh: _State, cure: str) -> None:
-    def same_dtype(path: Any, leaf: Any, like: Any) -> None:
+    def same_dtype(path: KeyPath, leaf: Array, like: Array) -> None:
         name, dtype = _full_name("state", path), jnp.asarray(leaf).dtype
         wanted = f"{name} must have the dtype of optimizer.init(params), {like.dtype}"
         _checks.that(where, dtype == like.dtype, wanted, str(dtype), cure)
@@ -366,7 +367,7 @@ def _descend(
     where: str,
     loss_fn: _Loss,
     params: Params,
-    data: tuple[Any, ...],
+    data: tuple[PyTree, ...],
     advance: Callable[..., tuple[Params, _State]],
     state: _State,
     options: _Options,
@@ -384,17 +385,17 @@ def _descend(
     data = jax.tree.map(_indexable, data)
     loss_and_aux = _loss_and_aux(where, loss_fn, data, options.has_aux)
 
-    def pieces_at(t: ArrayLike) -> tuple[Any, ...]:
+    def pieces_at(t: ArrayLike) -> tuple[PyTree, ...]:
         index = jnp.minimum(t, num_steps - 1)
         return jax.tree.map(lambda leaf: leaf[index], pieces)
 
-    def look(params: Params, *piece: Any) -> tuple[_Row, Params]:
+    def look(params: Params, *piece: PyTree) -> tuple[_Row, Params]:
         with _checks.differentiable(where, "loss_fn"):
             (loss, aux), grads = jax.value_and_grad(loss_and_aux, has_aux=True)(params, *piece)
         return _Row(loss, _iteration.largest(grads), aux), grads
 
     def move(
-        params: Params, state: _State, loss: Array, grads: Params, *piece: Any
+        params: Params, state: _State, loss: Array, grads: Params, *piece: PyTree
     ) -> tuple[Params, _State]:
         return advance(params, grads, loss, state, lambda params: loss_and_aux(params, *piece)[0])
 
@@ -407,7 +408,7 @@ def _descend(
             move, lambda moved: moved[0], params, state, row.loss, grads, *pieces_at(0)
         )
 
-    def keep(params: Params) -> Any:
+    def keep(params: Params) -> PyTree:
         if record is None:
             return params
         return _arrays(where, "record", record(params))
@@ -454,12 +455,12 @@ def _descend(
 
 
 def _loss_and_aux(
-    where: str, loss_fn: _Loss, data: tuple[Any, ...], has_aux: bool
-) -> Callable[..., tuple[Array, Any]]:
+    where: str, loss_fn: _Loss, data: tuple[PyTree, ...], has_aux: bool
+) -> Callable[..., tuple[Array, PyTree]]:
     """``loss_and_aux(params, *piece)``, its outputs checked while it is traced."""
     _checks.function(where, "loss_fn", loss_fn)
 
-    def loss_and_aux(params: Params, *piece: Any) -> tuple[Array, Any]:
+    def loss_and_aux(params: Params, *piece: PyTree) -> tuple[Array, PyTree]:
         output = _called(where, loss_fn, params, data, piece)
         if not has_aux:
             cure = "Return the loss alone, or pass has_aux=True for (loss, aux)."
@@ -474,8 +475,8 @@ def _loss_and_aux(
 
 
 def _called(
-    where: str, loss_fn: _Loss, params: Params, data: tuple[Any, ...], piece: tuple[Any, ...]
-) -> Any:
+    where: str, loss_fn: _Loss, params: Params, data: tuple[PyTree, ...], piece: tuple[PyTree, ...]
+) -> PyTree:
     """The loss of its arguments; one that does not take them is refused by what they are."""
     kinds = ["params", *(f"data ({_checks.kind(leaf)})" for leaf in data)]
     kinds += [f"the slice of per_step ({_checks.kind(leaf)})" for leaf in piece]
@@ -500,16 +501,16 @@ def _called(
         return loss_fn(*arguments)
 
 
-def _whole_key(leaf: Array) -> Any:
+def _whole_key(leaf: Array) -> PyTree:
     """An old-style key in the place of one of its words."""
     is_word = leaf.dtype == jnp.uint32 and leaf.shape == ()
     return jax.random.PRNGKey(0) if is_word else leaf
 
 
-def _arrays(where: str, name: str, tree: Any) -> Any:
+def _arrays(where: str, name: str, tree: PyTree) -> PyTree:
     """A pytree of arrays of numbers, or of nothing."""
 
-    def number_array(path: Any, leaf: Any) -> Array:
+    def number_array(path: KeyPath, leaf: Array) -> Array:
         full_name = _full_name(name, path)
         leaf = _checks.array(where, full_name, leaf)
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -521,7 +522,7 @@ def _arrays(where: str, name: str, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(number_array, tree)
 
 
-def _indexable(leaf: Any) -> Any:
+def _indexable(leaf: Array) -> PyTree:
     """Data whose rows a traced array can pick, which NumPy's own do not allow."""
     is_numeric = isinstance(leaf, np.ndarray) and leaf.ndim > 0 and leaf.dtype.kind in "biuf"
     return jnp.asarray(leaf) if is_numeric else leaf
@@ -530,7 +531,7 @@ def _indexable(leaf: Any) -> Any:
 def _judge_of(tolerance: Array | None, *, forgives: bool) -> Callable[..., Array]:
     """How a point is judged: by its row, the first row and the params; elementwise in the row."""
 
-    def judge(first: _Row, row: _Row, _: Any, params: Params) -> Array:
+    def judge(first: _Row, row: _Row, _: PyTree, params: Params) -> Array:
         first_loss, loss = _wide(first.loss), _wide(row.loss)
         limit = first_loss + DIVERGENCE_FACTOR * jnp.maximum(jnp.abs(first_loss), 1)
         is_finite = jnp.isfinite(_iteration.largest(params))
@@ -592,13 +593,13 @@ def _record_every(where: str, value: Any, num_steps: int) -> int:
     return keep_every
 
 
-def _per_step(where: str, per_step: Any, num_steps: int) -> Any:
+def _per_step(where: str, per_step: PyTree, num_steps: int) -> PyTree:
     """What changes from step to step, as arrays with one slice for each."""
     _checks.that(where, num_steps > 0, "num_steps must be at least 1 with per_step", "0")
     is_empty = not jax.tree.leaves(per_step)
     _checks.that(where, not is_empty, "per_step must hold at least one array", "none")
 
-    def sliced(path: Any, leaf: Any) -> Array:
+    def sliced(path: KeyPath, leaf: Array) -> Array:
         name = _full_name("per_step", path)
         leaf = _checks.array(where, name, leaf)
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32
@@ -610,7 +611,7 @@ def _per_step(where: str, per_step: Any, num_steps: int) -> Any:
     return jax.tree_util.tree_map_with_path(sliced, per_step)
 
 
-def _full_name(name: str, path: Any) -> str:
+def _full_name(name: str, path: KeyPath) -> str:
     return "/".join(filter(None, [name, jax.tree_util.keystr(path, simple=True, separator="/")]))
 
 
@@ -686,7 +687,7 @@ def trim(trajectory: Trajectory) -> Trajectory:
     num_steps = _known(where, "trajectory.num_steps", trajectory.num_steps)
     num_rows = trajectory.losses.shape[0]
 
-    def cut(tree: Any) -> Any:
+    def cut(tree: PyTree) -> PyTree:
         def cut_leaf(leaf: Array) -> Array:
             every = (num_rows - 1) // max(leaf.shape[0] - 1, 1)  # 1 but for a sparse path
             return leaf[: -(-num_steps // max(every, 1)) + 1]

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
-from jaxgd.types import Array, ArrayLike, LossFn, Params
+from jaxgd import _checks, _jaxprs
+from jaxgd.types import Array, ArrayLike, LossFn, Params, PyTree
 
 __all__ = [
     "absolute_error",
@@ -397,8 +396,8 @@ def multiclass_margin(scores: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def empirical_risk(
-    predict_fn: Callable[[Params, Any], Any],
-    loss: Callable[[Any, Any], Array],
+    predict_fn: Callable[[Params, PyTree], PyTree],
+    loss: Callable[[PyTree, PyTree], Array],
     *,
     batch_size: int | None = None,
 ) -> LossFn:
@@ -450,12 +449,12 @@ def empirical_risk(
 
 
 def _risk(
-    predict_fn: Callable[[Params, Any], Any],
-    loss: Callable[[Any, Any], Array],
+    predict_fn: Callable[[Params, PyTree], PyTree],
+    loss: Callable[[PyTree, PyTree], Array],
     batch_size: int | None,
     params: Params,
-    inputs: Any,
-    targets: Any,
+    inputs: PyTree,
+    targets: PyTree,
 ) -> Array:
     """A function of a module, so that a risk can be pickled where its functions can."""
     where = "losses.empirical_risk"
@@ -464,7 +463,7 @@ def _risk(
         values = jax.eval_shape(lambda p: predict_fn(loss(p, inputs), targets), params)
         return _one_per_example(where, jnp.zeros(values.shape), targets)
 
-    def calling(name: str, fn: Any, arguments: tuple[Any, Any], what: str) -> Any:
+    def calling(name: str, fn: Any, arguments: tuple[Any, Any], what: str) -> PyTree:
         wanted = "predict_fn must make predictions of params and inputs"
         with (
             _checks.suspecting(where, is_swapped, wanted, "one that compares", _SWAPPED),
@@ -472,7 +471,7 @@ def _risk(
         ):
             return fn(*arguments)
 
-    def per_example(params: Params, inputs: Any, targets: Any) -> Array:
+    def per_example(params: Params, inputs: PyTree, targets: PyTree) -> Array:
         predictions = calling("predict_fn", predict_fn, (params, inputs), "params, inputs")
         values = calling("loss", loss, (predictions, targets), "predictions, targets")
         values = _one_per_example(where, values, targets)
@@ -487,7 +486,7 @@ def _risk(
     return _mean_over_batches(per_example, params, (inputs, targets), num_rows, batch_size)
 
 
-def _one_per_example(where: str, values: Any, targets: Any) -> Array:
+def _one_per_example(where: str, values: PyTree, targets: PyTree) -> Array:
     """Losses whose shape is that of the targets, or their first axes."""
     values = _checks.array(where, "the output of loss", values)
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(targets)] or [values.shape]
@@ -504,7 +503,7 @@ def _one_per_example(where: str, values: Any, targets: Any) -> Array:
 
 
 def _each_with_its_own(
-    where: str, loss: Callable[..., Any], predictions: Any, targets: Any
+    where: str, loss: Callable[..., PyTree], predictions: PyTree, targets: PyTree
 ) -> None:
     """Refuses a loss that compares every prediction with every target, and then sums over these.
 
@@ -522,9 +521,11 @@ def _each_with_its_own(
         shapes = zip((predictions, targets), dtypes, strict=True)
         operands = [jax.ShapeDtypeStruct(*each) for each in shapes]
         try:
-            return _shapes_within(jax.make_jaxpr(loss)(*operands).jaxpr)
+            program = jax.make_jaxpr(loss)(*operands)
         except Exception:  # whatever a loss says of operands that do not fit
             return []
+        results = (v for eqn in _jaxprs.equations(program) for v in eqn.outvars)
+        return [getattr(v.aval, "shape", ()) for v in results]
 
     dtypes = [jax.dtypes.canonicalize_dtype(each.dtype) for each in (predictions, targets)]
     size = num_rows[0]
@@ -544,14 +545,6 @@ def _each_with_its_own(
     )
 
 
-def _shapes_within(jaxpr: Any) -> list[tuple[int, ...]]:
-    shapes = [getattr(v.aval, "shape", ()) for eqn in jaxpr.eqns for v in eqn.outvars]
-    for eqn in jaxpr.eqns:
-        for inner in jex.jaxprs_in_params(eqn.params):
-            shapes += _shapes_within(inner)
-    return shapes
-
-
 def _num_rows(where: str, data: dict[str, Any]) -> int:
     """The number of examples, which the first axes of all arrays count."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(data)]
@@ -569,11 +562,11 @@ def _mean_over_batches(
     num_batches, num_left = divmod(num_rows, batch_size)
 
     @jax.checkpoint
-    def total(params: Params, batch: Any) -> Array:
+    def total(params: Params, batch: PyTree) -> Array:
         losses = per_example(params, *batch)
         return jnp.sum(losses, dtype=np.promote_types(losses.dtype, np.float32))
 
-    def rows(start: ArrayLike, size: int) -> Any:
+    def rows(start: ArrayLike, size: int) -> PyTree:
         return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), data)
 
     def add(so_far: Array, index: Array) -> tuple[Array, None]:

@@ -7,13 +7,13 @@ output.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd.types import Array, ArrayLike, PRNGKey
+from jaxgd.types import Array, ArrayLike, PRNGKey, PyTree
 
 __all__ = [
     "Neuron",
@@ -251,7 +251,7 @@ def apply_network(
     where = "neurons.apply_network"
     _checks.instance(where, "network", network, Sequence)
     # A Neuron is itself a tuple, of two arrays, which must not pass for two layers.
-    layers: tuple[Any, ...] = () if isinstance(network, Neuron) else tuple(network)
+    layers: tuple[PyTree, ...] = () if isinstance(network, Neuron) else tuple(network)
     got, cure = ("a Neuron", "Write (layer,) for one layer.") if network else ("none", "")
     _checks.that(where, len(layers) > 0, "network must be a tuple of layers", got, cure)
     _checks.function(where, "activation", activation)

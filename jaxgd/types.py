@@ -14,6 +14,7 @@ __all__ = [
     "LossFn",
     "PRNGKey",
     "Params",
+    "PyTree",
     "Stage",
     "Status",
 ]
@@ -24,9 +25,11 @@ ArrayLike: TypeAlias = jax.typing.ArrayLike
 PRNGKey: TypeAlias = chex.PRNGKey
 Params: TypeAlias = Any
 """Any pytree of floating-point arrays: tuples, dicts, Flax, Haiku or Equinox params."""
+PyTree: TypeAlias = Any
+"""Nested containers of arrays: what a loss is computed from, what a function returns."""
 LossFn: TypeAlias = Callable[..., Array]
 """``loss_fn(params, *data)``, a scalar to be minimized over params."""
-Stage: TypeAlias = Callable[..., Any]
+Stage: TypeAlias = Callable[..., PyTree]
 """A function from one pytree to the next: ``stage(x)``, or ``stage(params, x)``."""
 
 

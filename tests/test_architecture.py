@@ -21,25 +21,26 @@ LIBRARY = HOME / "jaxgd"
 # The rooms in their order. A room imports from those named beside it, all above it in this table.
 MAY_IMPORT = {
     "types": set(),
+    "_jaxprs": set(),
     "_checks": {"types"},
     "_iteration": {"types", "_checks"},
     "neurons": {"types", "_checks"},
-    "losses": {"types", "_checks"},
-    "curvature": {"types", "_checks"},
-    "_affine": {"types", "_checks"},
-    "_batches": {"types"},
+    "losses": {"types", "_jaxprs", "_checks"},
+    "curvature": {"types", "_jaxprs", "_checks"},
+    "_affine": {"types", "_jaxprs", "_checks"},
+    "_batches": {"types", "_jaxprs"},
     "surfaces": {"types", "_checks", "_batches"},
     "chains": {"types", "_checks", "_iteration"},
     "descent": {"types", "_checks", "_iteration"},
     "planes": {"types", "_checks", "_affine"},
-    "curves": {"types", "_checks", "_iteration", "descent", "planes"},
-    "sweeps": {"types", "_checks", "_affine", "_batches", "surfaces"},
+    "curves": {"types", "_jaxprs", "_checks", "_iteration", "descent", "planes"},
+    "sweeps": {"types", "_jaxprs", "_checks", "_affine", "_batches", "surfaces"},
     # What draws refuses by name, too; and the result types of any room, checked below.
     # The playground compiles how a run is judged.
-    "plots": {"types", "_checks", "_iteration"},
+    "plots": {"types", "_jaxprs", "_checks", "_iteration"},
 }
 PUBLIC = {
-    "types": {"Array", "ArrayLike", "LossFn", "PRNGKey", "Params", "Stage", "Status"},
+    "types": {"Array", "ArrayLike", "LossFn", "PRNGKey", "Params", "PyTree", "Stage", "Status"},
     "neurons": {
         "Neuron",
         "init",

@@ -18,20 +18,23 @@ import collections
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxgd import _checks
 from jaxgd._affine import leaves as _leaves
 from jaxgd._affine import plan as _plan
 from jaxgd._affine import program as _program
 from jaxgd._affine import rules as _rules
-from jaxgd.types import Array, ArrayLike
+from jaxgd.types import Array, ArrayLike, PyTree
 
 _Way = Literal["leaves", "arrays", "either"]
+Origin: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
+"""What makes a function again, and on what: see ``hoist``."""
 
 
 class Evaluation:
@@ -42,7 +45,12 @@ class Evaluation:
     """
 
     def __init__(
-        self, program: _program.Program, way: _Way, structure: Any, dtype: Any, origin: Any
+        self,
+        program: _program.Program,
+        way: _Way,
+        structure: PyTree,
+        dtype: DTypeLike,
+        origin: Origin | None,
     ) -> None:
         """Takes a program, how it is evaluated, the structure of its outputs, and its origin."""
         self.program, self.way, self.structure, self.dtype = program, way, structure, dtype
@@ -62,18 +70,18 @@ class Evaluation:
         """A program cannot be pickled; where it comes from can be, and is traced again."""
         return _traced_again, (self._origin, self.way, self.dtype, self.program.text())
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: PyTree) -> PyTree:
         """The outputs, from what is held and the coordinates."""
         held, coordinates = args[: -self.num_coordinates], args[-self.num_coordinates :]
         return _evaluated(self)(held, [c.astype(self.dtype) for c in coordinates])
 
 
 def hoist(
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     num_coordinates: int,
-    dtype: Any,
-    watched: Sequence[tuple[Any, frozenset[int]]] = (),
-    origin: Any = None,
+    dtype: DTypeLike,
+    watched: Sequence[tuple[Array, frozenset[int]]] = (),
+    origin: Origin | None = None,
     is_near: ArrayLike = True,
     otherwise: Callable[[], jax.tree_util.Partial] | None = None,
 ) -> jax.tree_util.Partial:
@@ -97,7 +105,7 @@ def hoist(
         fn, num_coordinates, dtype, watched, _rules.is_repeatable
     )
 
-    def evaluation(way: _Way, *held: Any) -> jax.tree_util.Partial:
+    def evaluation(way: _Way, *held: PyTree) -> jax.tree_util.Partial:
         return jax.tree_util.Partial(Evaluation(program, way, structure, dtype, origin), *held)
 
     if otherwise is not None and _plan.looks_for_nan(_plan.divide(program)):
@@ -115,7 +123,7 @@ def hoist(
     return evaluation("either", is_right, leaves, arrays)
 
 
-def _traced_again(origin: Any, way: _Way, dtype: Any, text: str) -> Evaluation:
+def _traced_again(origin: Any, way: _Way, dtype: DTypeLike, text: str) -> Evaluation:
     """The program of a function that was pickled."""
     where, cure = "planes.restrict", "Pickle loss_fn, plane and data, and restrict again."
     _checks.that(where, origin is not None, "phi must be pickled on its own", "a part of it", cure)
@@ -130,27 +138,27 @@ def _traced_again(origin: Any, way: _Way, dtype: Any, text: str) -> Evaluation:
 
 
 @functools.lru_cache(maxsize=128)
-def _computed_once(program: _program.Program, dtype: Any) -> Callable[..., Any]:
+def _computed_once(program: _program.Program, dtype: DTypeLike) -> Callable[..., PyTree]:
     """The compiled program of what is computed once."""
     divided = _plan.divide(program)
     return jax.jit(lambda arrays, is_near: _leaves.compute(divided, dtype, arrays, is_near))
 
 
 @functools.lru_cache(maxsize=128)
-def _evaluated(evaluation: Evaluation) -> Callable[..., Any]:
+def _evaluated(evaluation: Evaluation) -> Callable[..., PyTree]:
     """The compiled program of what is done at a point."""
     program, divided = evaluation.program, _plan.divide(evaluation.program)
 
-    def outputs(equations: Any, known: dict[int, Any], coordinates: Sequence[Array]) -> Any:
+    def outputs(equations: Any, known: dict[int, Any], coordinates: Sequence[Array]) -> PyTree:
         known |= zip(program.coordinates, coordinates, strict=True)
         computed = _program.run(equations, known)
         return [_program.read(computed, atom) for atom in program.outputs]
 
-    def from_arrays(arrays: Any, coordinates: Sequence[Array]) -> Any:
+    def from_arrays(arrays: PyTree, coordinates: Sequence[Array]) -> PyTree:
         known = dict(zip(program.arrays, arrays, strict=True))
         return outputs(program.equations, known, coordinates)
 
-    def from_leaves(leaves: Any, coordinates: Sequence[Array]) -> Any:
+    def from_leaves(leaves: PyTree, coordinates: Sequence[Array]) -> PyTree:
         known = {
             number: _leaves.at_point(
                 divided.values[number], leaf, program.avals[number], coordinates
@@ -159,7 +167,7 @@ def _evaluated(evaluation: Evaluation) -> Callable[..., Any]:
         }
         return outputs(divided.rest, known, coordinates)
 
-    def outputs_of(held: Any, coordinates: Sequence[Array]) -> list[Any]:
+    def outputs_of(held: PyTree, coordinates: Sequence[Array]) -> list[Array]:
         if evaluation.way == "leaves":
             return from_leaves(held[0], coordinates)
         if evaluation.way == "arrays":
@@ -171,7 +179,7 @@ def _evaluated(evaluation: Evaluation) -> Callable[..., Any]:
             lambda: from_arrays(arrays, coordinates),
         )
 
-    def evaluate(held: Any, coordinates: Sequence[Array]) -> Any:
+    def evaluate(held: PyTree, coordinates: Sequence[Array]) -> PyTree:
         spoiled_by = [_plan.spoiled_by(divided, atom) for atom in program.outputs]
         values = [
             _spoil(value, [coordinates[index] for index in indices])
@@ -190,7 +198,7 @@ def _spoil(value: Any, coordinates: Sequence[Array]) -> Array:
     return value
 
 
-def explain(fn: Callable[..., Any], num_coordinates: int, dtype: Any) -> str:
+def explain(fn: Callable[..., PyTree], num_coordinates: int, dtype: DTypeLike) -> str:
     """Says what ``hoist`` computes once, what is left at each point, and what that saves."""
     program, _, _ = _program.trace(fn, num_coordinates, dtype, (), _rules.is_repeatable)
     divided = _plan.divide(program)

@@ -12,12 +12,14 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxgd._affine import plan, program, rules, squares
 from jaxgd._affine.plan import Kind, Plan, Value
-from jaxgd._affine.program import Equation
+from jaxgd._affine.program import Equation, Operand
 from jaxgd._affine.squares import Affine
-from jaxgd.types import Array, ArrayLike
+from jaxgd._jaxprs import Atom, Aval
+from jaxgd.types import Array, ArrayLike, PyTree
 
 # An array whose last axis is shorter than this is read as a flat one: a compiler fills its vector
 # lanes along the last axis alone (an array of (20,000, 4) is read in half the time).
@@ -25,7 +27,7 @@ _LANES = 32
 
 
 def compute(
-    divided: Plan, dtype: Any, arrays: Sequence[Array], is_near: ArrayLike
+    divided: Plan, dtype: DTypeLike, arrays: Sequence[Array], is_near: ArrayLike
 ) -> tuple[list[Any], Array]:
     """Computes the leaves, and whether they stand for the program wherever it is evaluated.
 
@@ -41,7 +43,7 @@ def compute(
     has_digits = all(rules.rule_of(e).widens for e in moving) and not by_kind[Kind.AFFINE]
     verdicts = [] if has_digits else [jnp.asarray(is_near)]
 
-    def affine(equation: Equation, operands: Sequence[Any]) -> Sequence[Any]:
+    def affine(equation: Equation, operands: Sequence[Operand]) -> Sequence[Operand]:
         results = _moved(equation, operands)
         if rules.multiplies(equation):
             verdicts.append(_is_kept(operands, results[0]))
@@ -60,7 +62,7 @@ def compute(
         needed = {atom for e in equations for atom in e.inputs if not isinstance(atom, jex.Literal)}
         constants = sorted(needed & known.keys())
 
-        def squared(*operands: Array) -> Any:
+        def squared(*operands: Array) -> PyTree:
             start = dict(zip(constants, operands, strict=True))
             start |= _coordinates(divided, jnp.float64)
             computed = program.run(equations, start, lambda e, xs: _widened(e, xs, values))
@@ -81,7 +83,7 @@ def compute(
     return [leaves[number] for number in divided.leaves], jnp.all(jnp.array(verdicts, bool))
 
 
-def at_point(value: Value, leaf: Any, aval: Any, coordinates: Sequence[Array]) -> Array:
+def at_point(value: Value, leaf: Any, aval: Aval, coordinates: Sequence[Array]) -> Array:
     """The value of a leaf at the given coordinates."""
     match value.kind:
         case Kind.CONSTANT:
@@ -97,17 +99,17 @@ def at_point(value: Value, leaf: Any, aval: Any, coordinates: Sequence[Array]) -
     return squares.at_point(leaf, coordinates)
 
 
-def _coordinates(divided: Plan, dtype: Any) -> dict[int, Affine]:
+def _coordinates(divided: Plan, dtype: DTypeLike) -> dict[int, Affine]:
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
     numbers = enumerate(divided.program.coordinates)
     return {number: Affine(zero, {index: one}) for index, number in numbers}
 
 
-def _moved(equation: Equation, operands: Sequence[Any], **changed: Any) -> Sequence[Any]:
+def _moved(equation: Equation, operands: Sequence[Operand], **changed: Any) -> Sequence[Operand]:
     """An affine operation on the origins, and its linear part on each tangent."""
     linear_in = range(len(operands))[rules.rule_of(equation).linear_in]
 
-    def tangent_of(position: int, operand: Any, index: int) -> Any:
+    def tangent_of(position: int, operand: Operand, index: int) -> PyTree:
         if isinstance(operand, Affine):
             return operand.tangents.get(index, jnp.zeros_like(operand.origin))
         return jnp.zeros_like(operand) if position in linear_in else operand
@@ -128,13 +130,13 @@ def _moved(equation: Equation, operands: Sequence[Any], **changed: Any) -> Seque
 
 
 def _widened(
-    equation: Equation, operands: Sequence[Any], values: dict[int, Value]
-) -> Sequence[Any]:
+    equation: Equation, operands: Sequence[Operand], values: dict[int, Value]
+) -> Sequence[Operand]:
     """An operation on affine values or on squares, in float64."""
     source, rule = equation.source, rules.rule_of(equation)
     is_affine = values[equation.outputs[0]].kind == Kind.AFFINE
 
-    def cast(operand: Any, atom: Any, aval: Any) -> Any:
+    def cast(operand: Operand, atom: Atom, aval: Aval) -> PyTree:
         if isinstance(operand, dict):
             return operand
         if isinstance(atom, jex.Literal):
@@ -158,7 +160,7 @@ def _widened(
 # Whether affine values can be trusted.
 
 
-def _is_kept(operands: Sequence[Any], result: Affine) -> Array:
+def _is_kept(operands: Sequence[Operand], result: Affine) -> Array:
     """Whether a product loses no tangent to underflow: one is small only if a factor is zero."""
     constants = [x for x in operands if not isinstance(x, Affine)]
     (moving,) = [x for x in operands if isinstance(x, Affine)]
@@ -171,7 +173,7 @@ def _is_kept(operands: Sequence[Any], result: Affine) -> Array:
     return is_zero | jnp.array(kept, bool).all()
 
 
-def _is_all_zero(array: Any) -> Array:
+def _is_all_zero(array: Array) -> Array:
     return jnp.logical_not(jnp.any(array))
 
 

@@ -20,12 +20,13 @@ import enum
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.extend.core as jex
 
 from jaxgd._affine import rules
 from jaxgd._affine.program import Equation, Program
+from jaxgd._jaxprs import Atom, Aval
 
 
 class Kind(enum.IntEnum):
@@ -190,7 +191,7 @@ def _is_steady(equation: Equation, values: dict[int, Value]) -> bool:
     return not has_effects and all(values[n].kind != Kind.VARYING for n in equation.outputs)
 
 
-def _reading(kind: Kind, aval: Any, num_tangents: int) -> float:
+def _reading(kind: Kind, aval: Aval, num_tangents: int) -> float:
     """The cost of reading a value at a point; squares are read as scalars only."""
     match kind:
         case Kind.CONSTANT:
@@ -202,7 +203,7 @@ def _reading(kind: Kind, aval: Any, num_tangents: int) -> float:
     return math.inf
 
 
-def spoiled_by(divided: Plan, atom: Any) -> list[int]:
+def spoiled_by(divided: Plan, atom: Atom) -> list[int]:
     """The positions of the coordinates that make NaN of an output, though they do not move it."""
     is_literal = isinstance(atom, jex.Literal)
     return [] if is_literal else sorted(divided.values[atom].spoiled_by)

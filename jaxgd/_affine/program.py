@@ -6,7 +6,7 @@ in the arrays. So a compiled program serves them all.
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.core
@@ -14,6 +14,10 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives
+from jax.typing import DTypeLike
+
+from jaxgd._jaxprs import Atom, Aval, Eqn, Jaxpr
+from jaxgd.types import Array, PyTree
 
 # Calls that are entered. (remat changes how a gradient is computed, not what it is.)
 _CALLS = {primitives.jit_p, primitives.remat_p}
@@ -22,6 +26,9 @@ _CALLS = {primitives.jit_p, primitives.remat_p}
 # that are made anew at each trace: what such a function does is compared instead.
 _SMALL = 256  # entries
 _CUSTOM_FUNCTIONS = {"jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees"}
+
+Operand: TypeAlias = Any
+"""What an equation is applied to: an array, or a value that stands for one, as ``Affine`` does."""
 
 
 class Equation(NamedTuple):
@@ -33,8 +40,8 @@ class Equation(NamedTuple):
       outputs: the number of each result.
     """
 
-    source: Any
-    inputs: tuple[Any, ...]
+    source: Eqn
+    inputs: tuple[PyTree, ...]
     outputs: tuple[int, ...]
 
 
@@ -52,11 +59,11 @@ class Program:
 
     def __init__(
         self,
-        avals: Sequence[Any],
+        avals: Sequence[Aval],
         arrays: Sequence[int],
         coordinates: Sequence[int],
         equations: Sequence[Equation],
-        outputs: Sequence[Any],
+        outputs: Sequence[Atom],
         watched: Mapping[int, frozenset[int]],
     ) -> None:
         """Numbers what it is equal by, once."""
@@ -91,12 +98,12 @@ class Program:
 
 
 def trace(
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     num_coordinates: int,
-    dtype: Any,
-    watched: Sequence[tuple[Any, frozenset[int]]],
-    is_repeatable: Callable[[Any], bool],
-) -> tuple[Program, list[Any], Any]:
+    dtype: DTypeLike,
+    watched: Sequence[tuple[Array, frozenset[int]]],
+    is_repeatable: Callable[[Eqn], bool],
+) -> tuple[Program, list[Array], PyTree]:
     """Traces a function of k scalars.
 
     Args:
@@ -111,30 +118,30 @@ def trace(
     """
     scalars = [jax.ShapeDtypeStruct((), dtype)] * num_coordinates
     closed, output = jax.make_jaxpr(fn, return_shape=True)(*scalars)
-    avals: list[Any] = []
+    avals: list[Aval] = []
     arrays: dict[int, int] = {}  # number -> position among the arrays, by their identity
-    held: list[Any] = []
+    held: list[Array] = []
     equations: list[Equation] = []
     known: dict[Hashable, tuple[int, ...]] = {}
 
-    def numbered(aval: Any) -> int:
+    def numbered(aval: Aval) -> int:
         avals.append(aval)
         return len(avals) - 1
 
-    def number_of_array(variable: Any, array: Any) -> int:
+    def number_of_array(variable: Atom, array: Array) -> int:
         if id(array) not in arrays:
             arrays[id(array)] = numbered(variable.aval)
             held.append(array)
         return arrays[id(array)]
 
-    def inlined(jaxpr: Any, atoms: Sequence[Any]) -> list[Any]:
+    def inlined(jaxpr: Jaxpr, atoms: Sequence[Atom]) -> list[Array]:
         opened = getattr(jaxpr, "jaxpr", jaxpr)
         consts = getattr(jaxpr, "consts", ())
         numbers = dict(zip(opened.invars, atoms, strict=True))
         for variable, array in zip(opened.constvars, consts, strict=True):
             numbers[variable] = number_of_array(variable, array)
 
-        def atom_of(v: Any) -> Any:
+        def atom_of(v: Atom) -> PyTree:
             return v if isinstance(v, jex.Literal) else numbers[v]
 
         for eqn in opened.eqns:
@@ -161,9 +168,9 @@ def trace(
 
 def run(
     equations: Iterable[Equation],
-    values: dict[int, Any],
-    rule: Callable[[Equation, Sequence[Any]], Sequence[Any]] | None = None,
-) -> dict[int, Any]:
+    values: dict[int, Operand],
+    rule: Callable[[Equation, Sequence[Operand]], Sequence[Operand]] | None = None,
+) -> dict[int, Operand]:
     """The values by number after some equations, each done by a rule: ``bind`` if None."""
     values = dict(values)
     for equation in equations:
@@ -173,7 +180,7 @@ def run(
     return values
 
 
-def bind(equation: Equation, operands: Sequence[Any], **changed: Any) -> Sequence[Any]:
+def bind(equation: Equation, operands: Sequence[Operand], **changed: Any) -> Sequence[Operand]:
     """Does an operation, with some of its params changed."""
     eqn = equation.source
     params = {**eqn.params, **changed}
@@ -182,7 +189,7 @@ def bind(equation: Equation, operands: Sequence[Any], **changed: Any) -> Sequenc
     return results if eqn.primitive.multiple_results else [results]
 
 
-def read(values: Mapping[int, Any], atom: Any) -> Any:
+def read(values: Mapping[int, Operand], atom: Atom) -> PyTree:
     """The value of an operand."""
     return atom.val if isinstance(atom, jex.Literal) else values[atom]
 
@@ -190,7 +197,7 @@ def read(values: Mapping[int, Any], atom: Any) -> Any:
 # What makes two programs equal.
 
 
-def _key_of(eqn: Any, inputs: Sequence[Any], within: tuple[Hashable, ...]) -> Hashable:
+def _key_of(eqn: Eqn, inputs: Sequence[Atom], within: tuple[Hashable, ...]) -> Hashable:
     """What an equation does, and to what. Two that are equal do the same."""
     params = {k: v for k, v in eqn.params.items() if k not in _CUSTOM_FUNCTIONS}
     key = (
@@ -204,25 +211,25 @@ def _key_of(eqn: Any, inputs: Sequence[Any], within: tuple[Hashable, ...]) -> Ha
     return key, tuple(_key_of_atom(atom) for atom in inputs)
 
 
-def _key_of_atom(atom: Any) -> Hashable:
+def _key_of_atom(atom: Atom) -> Hashable:
     if isinstance(atom, jex.Literal):
         return atom.aval, np.asarray(atom.val).tobytes()
     return atom
 
 
-def _derivative(eqn: Any, within: tuple[Hashable, ...]) -> Hashable:
+def _derivative(eqn: Eqn, within: tuple[Hashable, ...]) -> Hashable:
     """The program of the derivative that a call brings along."""
     avals = [v.aval for v in eqn.invars]
     is_real = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals]
     fixed = {i: np.zeros(a.shape, a.dtype) for i, a in enumerate(avals) if not is_real[i]}
     moving = [aval for aval, real in zip(avals, is_real, strict=True) if real]
 
-    def called(*arrays: Any) -> Any:
+    def called(*arrays: PyTree) -> PyTree:
         remaining = iter(arrays)
         operands = [fixed[i] if i in fixed else next(remaining) for i in range(len(avals))]
         return eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
 
-    def derived(*arrays: Any) -> Any:
+    def derived(*arrays: PyTree) -> PyTree:
         if eqn.primitive is primitives.custom_jvp_call_p:
             return jax.jvp(called, arrays, arrays)
         outputs, pull = jax.vjp(called, *arrays)

@@ -15,7 +15,8 @@ import numpy as np
 from jax.extend.core import primitives
 
 from jaxgd._affine import squares
-from jaxgd._affine.program import Equation
+from jaxgd._affine.program import Equation, Operand
+from jaxgd._jaxprs import Aval, Eqn
 
 # Prices: the cost of computing an equation at a point, in entries read. Measured on a CPU: a
 # product is written and read again, and 8 multiplications of a matrix product, or 32 of a
@@ -63,7 +64,7 @@ def convolution(equation: Equation) -> float:
     return written(equation) * (1.5 + math.prod(shape[axis] for axis in window) / 32)
 
 
-def size(aval: Any) -> int:
+def size(aval: Aval) -> int:
     """The number of entries."""
     return math.prod(getattr(aval, "shape", ()))
 
@@ -74,7 +75,7 @@ def work(equation: Equation) -> float:
     return price if price < math.inf else _estimated(equation.source)
 
 
-def _estimated(eqn: Any) -> float:
+def _estimated(eqn: Eqn) -> float:
     """A few reads per entry; of a loop, all its rounds; of a choice, the dearest."""
     own = sum(size(v.aval) for v in eqn.outvars)
     inner = [sum(map(_estimated, jaxpr.eqns)) for jaxpr in jex.jaxprs_in_params(eqn.params)]
@@ -192,7 +193,7 @@ class Rule(NamedTuple):
     is_square: Callable[[Equation], bool] = never
     squares_in: slice = slice(0)
     keeps_squares: Callable[[Equation, Sequence[bool]], bool] = always
-    rows: Callable[[Equation, Sequence[Any]], squares.Rows] = squares.squared
+    rows: Callable[[Equation, Sequence[Operand]], squares.Rows] = squares.squared
 
 
 UNKNOWN = Rule()
@@ -283,7 +284,7 @@ def rule_of(equation: Equation) -> Rule:
     return RULES.get(equation.source.primitive, UNKNOWN)
 
 
-def is_repeatable(eqn: Any) -> bool:
+def is_repeatable(eqn: Eqn) -> bool:
     """Whether the same equation on the same operands is done once, so that squares are seen."""
     rule = RULES.get(eqn.primitive, UNKNOWN)
     return not eqn.effects and (rule.bilinear or rule.linear_in != slice(0))
@@ -299,7 +300,7 @@ def is_precise(equation: Equation, moving: Sequence[bool]) -> bool:
     ) and all(aval.dtype.itemsize <= results[0].dtype.itemsize for aval in moved)
 
 
-def may_be_nan(aval: Any) -> bool:
+def may_be_nan(aval: Aval) -> bool:
     """Whether values of this kind can say that an operand was NaN."""
     return jnp.issubdtype(getattr(aval, "dtype", np.int32), jnp.inexact)
 

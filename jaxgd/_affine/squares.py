@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import custom_batching
+from jax.typing import DTypeLike
 
 from jaxgd import _checks
 from jaxgd._affine import program
-from jaxgd.types import Array
+from jaxgd._affine.program import Operand
+from jaxgd.types import Array, PyTree
 
 
 class Affine(NamedTuple):
@@ -28,11 +30,11 @@ class Affine(NamedTuple):
       tangents: by the position of each coordinate that moves it, an array like ``origin``.
     """
 
-    origin: Any
-    tangents: dict[int, Any]
+    origin: Array
+    tangents: dict[int, Array]
 
 
-def smallest(dtype: Any) -> float:
+def smallest(dtype: DTypeLike) -> float:
     """A number below which a dtype may be short of digits."""
     info = jnp.finfo(dtype)
     return float(info.tiny) / float(info.eps)
@@ -47,7 +49,7 @@ class Weighted(NamedTuple):
     """
 
     affine: Affine
-    root: Any
+    root: Array
 
 
 class Compressed(NamedTuple):
@@ -72,14 +74,14 @@ that is not known yet."""
 # One function per operation on squares: (equation, operands) -> Rows.
 
 
-def squared(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+def squared(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """The squares of an affine value."""
     del equation
     affine = jax.tree.map(lambda x: x[None], operands[0])
     return {1: [Weighted(affine, jnp.ones_like(affine.origin))]}
 
 
-def sum_of_products(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+def sum_of_products(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """Squares, weighted or not, summed by a matrix product."""
     (axes, _), _ = equation.source.params["dimension_numbers"]
     if isinstance(operands[0], Affine):
@@ -87,7 +89,7 @@ def sum_of_products(equation: program.Equation, operands: Sequence[Any]) -> Rows
     return _summed(_weighted(*_rows_first(operands)), axes)
 
 
-def add(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+def add(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """The sum of squares and squares, or of squares and a constant."""
     aval = equation.source.outvars[0].aval
     terms = []
@@ -100,32 +102,32 @@ def add(equation: program.Equation, operands: Sequence[Any]) -> Rows:
     return {sign: [row for rows in terms for row in rows.get(sign, [])] for sign in (1, -1)}
 
 
-def total(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+def total(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """Squares summed over axes."""
     return _summed(operands[0], equation.source.params["axes"])
 
 
-def rearrange(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+def rearrange(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """Squares moved or copied."""
     moved = jax.vmap(lambda row: program.bind(equation, [row])[0])
     return _each(operands[0], moved)
 
 
-def multiply(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+def multiply(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """Squares times a constant, or an affine value times itself."""
     if isinstance(operands[0], Affine):
         return squared(equation, operands)
     return _weighted(*_rows_first(operands))
 
 
-def divide(equation: program.Equation, operands: Sequence[Any]) -> Rows:
+def divide(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """Squares over a constant."""
     del equation
     rows, divisor = operands
     return _weighted(rows, 1 / divisor)
 
 
-def _rows_first(operands: Sequence[Any]) -> Sequence[Any]:
+def _rows_first(operands: Sequence[Operand]) -> Sequence[Operand]:
     return operands if isinstance(operands[0], dict) else operands[::-1]
 
 
@@ -161,7 +163,7 @@ def _weighted(rows: Rows, weight: Array) -> Rows:
 
 
 def compress(
-    rows: Rows, moved_by: Sequence[int], dtype: Any, shift_dtype: Any
+    rows: Rows, moved_by: Sequence[int], dtype: DTypeLike, shift_dtype: DTypeLike
 ) -> tuple[dict[int, Compressed], Array]:
     """Finds a few rows that stand for all, by sign, and whether they fit into a dtype."""
     leaf, verdicts = {}, []
@@ -190,7 +192,9 @@ class _Wide(NamedTuple):
     shift: dict[int, Array]
 
 
-def _compressed(squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype: Any) -> _Wide:
+def _compressed(
+    squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype: DTypeLike
+) -> _Wide:
     """The R factor of the matrix [tangents, origin], about the least point.
 
     The origin of the plane may be far away from where the sum is small: there an R factor would
@@ -199,10 +203,10 @@ def _compressed(squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype:
     of other points are exact.
     """
 
-    def column(arrays: Sequence[Any]) -> Array:
+    def column(arrays: Sequence[Array]) -> Array:
         return jnp.concatenate([jnp.ravel(array) for array in arrays])
 
-    def tangent(affine: Affine, index: int) -> Any:
+    def tangent(affine: Affine, index: int) -> PyTree:
         return affine.tangents.get(index, jnp.zeros_like(affine.origin))
 
     origin = column([square.affine.origin for square in squares])
@@ -227,7 +231,7 @@ def _r_factor(tangents: Array, origin: Array) -> Array:
     return jnp.linalg.qr(jnp.pad(matrix, ((0, missing), (0, 0))), mode="r")
 
 
-def in_float64(fn: Callable[..., Any]) -> Callable[..., Any]:
+def in_float64(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """A function that sums up squares, with float64 at hand whatever the settings.
 
     What is squared is a small difference of large numbers where the origin of the plane is far
@@ -236,7 +240,7 @@ def in_float64(fn: Callable[..., Any]) -> Callable[..., Any]:
     wide = custom_batching.custom_vmap(lambda *args: _with_float64(fn, *args))
 
     @wide.def_vmap
-    def batched(axis_size: int, in_batched: Sequence[bool], *args: Any) -> Any:
+    def batched(axis_size: int, in_batched: Sequence[bool], *args: PyTree) -> PyTree:
         axes = tuple(0 if is_batched else None for is_batched in in_batched)
         outputs = in_float64(jax.vmap(fn, in_axes=axes, axis_size=axis_size))(*args)
         return outputs, jax.tree.map(lambda _: True, outputs)
@@ -246,12 +250,12 @@ def in_float64(fn: Callable[..., Any]) -> Callable[..., Any]:
     return refusing
 
 
-def _with_float64(fn: Callable[..., Any], *args: Any) -> Any:
+def _with_float64(fn: Callable[..., PyTree], *args: PyTree) -> PyTree:
     with jax.enable_x64(True):
         return fn(*args)
 
 
-def _refused(*_: Any) -> Any:
+def _refused(*_: Any) -> PyTree:
     _checks.that(
         "planes.restrict",
         False,

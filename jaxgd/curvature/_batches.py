@@ -12,7 +12,7 @@ from jaxgd.curvature import _products, _vectors
 from jaxgd.curvature._products import Block, Where
 from jaxgd.curvature._traces import standard_error_of
 from jaxgd.curvature._vectors import Vector
-from jaxgd.types import Array, LossFn, Params
+from jaxgd.types import Array, LossFn, Params, PyTree
 
 
 class Estimate(NamedTuple):
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
 
 
 def batch_sharpness(
-    loss_fn: LossFn, params: Params, *data: Any, per_step: Any, where: Where = None
+    loss_fn: LossFn, params: Params, *data: PyTree, per_step: PyTree, where: Where = None
 ) -> Estimate:
     """Estimates the curvature that a step on a batch meets on that batch.
 
@@ -77,7 +77,7 @@ def batch_sharpness(
 
     data = _on_device(data)
 
-    def ratio(inputs: Any) -> Array:
+    def ratio(inputs: PyTree) -> Array:
         gradient, product = _products.linearized_gradient(caller, loss_fn, block, (*data, inputs))
         direction = _vectors.unit(_vectors.widened(gradient))
         image = product(_products.narrowed(direction, block))
@@ -88,7 +88,7 @@ def batch_sharpness(
 
 
 def gradient_noise_scale(
-    loss_fn: LossFn, params: Params, *data: Any, per_step: Any, where: Where = None
+    loss_fn: LossFn, params: Params, *data: PyTree, per_step: PyTree, where: Where = None
 ) -> Estimate:
     """Estimates how noisy the gradients of batches are, relative to the gradient they share.
 
@@ -141,14 +141,14 @@ def gradient_noise_scale(
 
     data = _on_device(data)
 
-    def gradient_of(inputs: Any) -> Vector:
+    def gradient_of(inputs: PyTree) -> Vector:
         gradient = _products.gradient_of(caller, loss_fn, block, (*data, inputs))
         return _vectors.widened(gradient(block.leaves))
 
     scale, mean = _mean_and_scale(gradient_of, block, per_step)
     near_one = _vectors.divided(mean, scale)
 
-    def deviation(inputs: Any) -> tuple[Array, Array]:
+    def deviation(inputs: PyTree) -> tuple[Array, Array]:
         gradient = _vectors.divided(gradient_of(inputs), scale)
         rest = [g - m for g, m in zip(gradient, near_one, strict=True)]
         return _vectors.dot(rest, rest), _vectors.dot(rest, near_one)
@@ -174,11 +174,11 @@ def _noise_scale(sum_of_squares: Array, mean_square: Array, num_slices: int) -> 
 
 
 def _mean_and_scale(
-    gradient_of: Callable[[Any], Vector], block: Block, per_step: Any
+    gradient_of: Callable[[Any], Vector], block: Block, per_step: PyTree
 ) -> tuple[Array, Vector]:
     """The mean gradient, and a power of two near the largest entry of all gradients."""
 
-    def add(carry: _Mean, inputs: Any) -> tuple[_Mean, None]:
+    def add(carry: _Mean, inputs: PyTree) -> tuple[_Mean, None]:
         gradient = gradient_of(inputs)
         num_seen = carry.num_seen + 1
         mean = [m + (g - m) / num_seen for m, g in zip(carry.mean, gradient, strict=True)]
@@ -198,17 +198,17 @@ class _Mean(NamedTuple):
     mean: Vector
 
 
-def _on_device(data: tuple[Any, ...]) -> tuple[Any, ...]:
+def _on_device(data: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
     """The data with NumPy's arrays made JAX's, which take the traced rows of a batch."""
 
-    def moved(leaf: Any) -> Any:
+    def moved(leaf: Array) -> PyTree:
         is_numbers = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf"
         return jnp.asarray(leaf) if is_numbers else leaf
 
     return jax.tree.map(moved, data)
 
 
-def _slices(caller: str, per_step: Any, least: int) -> int:
+def _slices(caller: str, per_step: PyTree, least: int) -> int:
     """How many slices there are: the leading axis of all arrays."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(per_step)]
     lengths = {shape[:1] for shape in shapes}

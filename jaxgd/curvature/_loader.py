@@ -15,7 +15,7 @@ import numpy as np
 from jaxgd import _checks
 from jaxgd.curvature import _vectors
 from jaxgd.curvature._vectors import Vector
-from jaxgd.types import Array
+from jaxgd.types import Array, PyTree
 
 
 class HostProduct:
@@ -25,7 +25,7 @@ class HostProduct:
     """
 
     def __init__(
-        self, caller: str, batches: Any, batch_product: Callable[[Vector, Any], Vector]
+        self, caller: str, batches: Any, batch_product: Callable[[Vector, PyTree], Vector]
     ) -> None:
         self._caller, self._batches = caller, batches
         self._add = jax.jit(_adder(batch_product))
@@ -55,8 +55,8 @@ class HostProduct:
         return _vectors.divided(total, jnp.asarray(num_rows, total[0].dtype))
 
 
-def _adder(batch_product: Callable[[Vector, Any], Vector]) -> Callable[..., Vector]:
-    def add(total: Vector, vector: Vector, batch: Any, num_rows: Array) -> Vector:
+def _adder(batch_product: Callable[[Vector, PyTree], Vector]) -> Callable[..., Vector]:
+    def add(total: Vector, vector: Vector, batch: PyTree, num_rows: Array) -> Vector:
         image = batch_product(vector, batch)
         return [t + num_rows * i for t, i in zip(total, image, strict=True)]
 
@@ -77,7 +77,7 @@ def check(caller: str, batches: Any, *known: Any) -> None:
     )
 
 
-def each(product: Any, fn: Callable[[Any], Any], xs: Any) -> Any:
+def each(product: Any, fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
     """``jax.lax.map`` for a function that calls the product."""
     if not isinstance(product, HostProduct):
         return jax.lax.map(fn, xs)
@@ -88,13 +88,13 @@ def along(
     product: Any,
     begin: Callable[[Any, Any], Vector],
     end: Callable[[Any, Any, Vector, Vector], Any],
-    carry: Any,
-    xs: Any,
-) -> Any:
+    carry: PyTree,
+    xs: PyTree,
+) -> PyTree:
     """``jax.lax.scan`` by steps ``end(carry, x, v, product(v))``, v being ``begin(carry, x)``."""
     if not isinstance(product, HostProduct):
 
-        def step(carry: Any, x: Any) -> Any:
+        def step(carry: PyTree, x: PyTree) -> PyTree:
             vector = begin(carry, x)
             return end(carry, x, vector, product(vector))
 
@@ -109,10 +109,10 @@ def along(
     return carry, _stacked(outputs)
 
 
-def _slices(xs: Any) -> Iterator[Any]:
+def _slices(xs: PyTree) -> Iterator[Any]:
     for index in range(len(jax.tree.leaves(xs)[0])):
         yield jax.tree.map(lambda leaf, i=index: leaf[i], xs)
 
 
-def _stacked(trees: Sequence[Any]) -> Any:
+def _stacked(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

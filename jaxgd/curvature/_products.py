@@ -6,13 +6,13 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 from jax.extend.core.primitives import custom_lin_p
 
-from jaxgd import _checks
+from jaxgd import _checks, _jaxprs
+from jaxgd._jaxprs import Jaxpr
 from jaxgd.curvature import _loader, _vectors
 from jaxgd.curvature._vectors import Vector
-from jaxgd.types import LossFn, Params
+from jaxgd.types import Array, LossFn, Params, PyTree
 
 Where: TypeAlias = Callable[[str, Any], bool] | None
 """``where(path, leaf) -> bool``: whether an array belongs to the block; None for all of them."""
@@ -28,10 +28,10 @@ class Block(NamedTuple):
       embed: takes arrays to a pytree shaped like the params, zero outside the block.
     """
 
-    leaves: list[Any]
-    select: Callable[[Params], list[Any]]
-    merge: Callable[[list[Any]], Params]
-    embed: Callable[[list[Any]], Params]
+    leaves: list[Array]
+    select: Callable[[Params], list[Array]]
+    merge: Callable[[list[Array]], Params]
+    embed: Callable[[list[Array]], Params]
 
 
 def block_of(caller: str, params: Params, where: Where) -> Block:
@@ -55,11 +55,11 @@ def block_of(caller: str, params: Params, where: Where) -> Block:
     num_params = sum(leaves[index].size for index in chosen)
     _checks.that(caller, num_params > 0, "params must hold at least one number", "empty arrays")
 
-    def select(tree: Params) -> list[Any]:
+    def select(tree: Params) -> list[Array]:
         everything = jax.tree.leaves(tree)
         return [everything[index] for index in chosen]
 
-    def replaced(others: list[Any], own: list[Any]) -> Params:
+    def replaced(others: list[Array], own: list[Array]) -> Params:
         everything = list(others)
         for index, leaf in zip(chosen, own, strict=True):
             everything[index] = leaf
@@ -74,7 +74,7 @@ def block_of(caller: str, params: Params, where: Where) -> Block:
 
 
 def hvp(
-    loss_fn: LossFn, params: Params, *data: Any, where: Where = None, batches: Any = None
+    loss_fn: LossFn, params: Params, *data: PyTree, where: Where = None, batches: Any = None
 ) -> Callable[[Params], Params]:
     """Makes the function that multiplies the Hessian at some params by a vector.
 
@@ -119,7 +119,7 @@ def hvp(
     params = _checks.params(caller, "params", params)
     product, block = hessian(caller, loss_fn, params, data, where, batches)
 
-    def narrow_product(vector: list[Any]) -> list[Any]:
+    def narrow_product(vector: list[Array]) -> list[Array]:
         if batches is not None:
             _loader.check(caller, batches, vector)
         return narrowed(product(_vectors.widened(vector)), block)
@@ -128,11 +128,11 @@ def hvp(
 
 
 def gnvp(
-    predict_fn: Callable[[Any, Any], Any],
-    loss: Callable[[Any, Any], Any],
+    predict_fn: Callable[[PyTree, PyTree], PyTree],
+    loss: Callable[[PyTree, PyTree], PyTree],
     params: Params,
-    inputs: Any,
-    targets: Any,
+    inputs: PyTree,
+    targets: PyTree,
     *,
     where: Where = None,
 ) -> Callable[[Params], Params]:
@@ -185,12 +185,12 @@ def gnvp(
     params = _checks.params(caller, "params", params)
     block = block_of(caller, params, where)
 
-    def predict(leaves: list[Any]) -> Any:
+    def predict(leaves: list[Array]) -> PyTree:
         given = block.merge(leaves), inputs
         with _checks.calling(caller, "predict_fn", predict_fn, given, "params, inputs"):
             return predict_fn(*given)
 
-    def risk(predictions: Any) -> Any:
+    def risk(predictions: PyTree) -> PyTree:
         given = predictions, targets
         with _checks.calling(caller, "loss", loss, given, "predictions, targets"):
             return jnp.mean(loss(*given))
@@ -202,7 +202,7 @@ def gnvp(
     whole = block_of(caller, predictions, None)
     bend = linearized_gradient(caller, risk, whole, ())[1]
 
-    def product(vector: list[Any]) -> list[Any]:
+    def product(vector: list[Array]) -> list[Array]:
         images = bend(whole.select(push(vector)))
         with _checks.differentiable(caller, "predict_fn"):
             return pull(whole.merge(images))[0]
@@ -210,7 +210,7 @@ def gnvp(
     return _on_params(caller, params, block, product)
 
 
-def _adjoint(pull: Callable[..., Any], predictions: Any) -> Callable[[list[Any]], Any]:
+def _adjoint(pull: Callable[..., PyTree], predictions: PyTree) -> Callable[[list[Any]], Any]:
     """A linear program as the reverse mode of its transpose."""
     zeros = jax.tree.map(jnp.zeros_like, predictions)
     adjoint = jax.vjp(lambda cotangents: pull(cotangents)[0], zeros)[1]
@@ -218,7 +218,7 @@ def _adjoint(pull: Callable[..., Any], predictions: Any) -> Callable[[list[Any]]
 
 
 def _on_params(
-    caller: str, params: Params, block: Block, product: Callable[[list[Any]], list[Any]]
+    caller: str, params: Params, block: Block, product: Callable[[list[Array]], list[Array]]
 ) -> Callable[[Params], Params]:
     """A product of arrays in the block as one of pytrees, which are checked."""
 
@@ -242,13 +242,13 @@ def _same_dtypes(caller: str, vector: Params, params: Params) -> None:
 
 
 def gradient_of(
-    caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...], cure: str = ""
-) -> Callable[[list[Any]], list[Any]]:
+    caller: str, loss_fn: Any, block: Block, data: tuple[PyTree, ...], cure: str = ""
+) -> Callable[[list[Array]], list[Array]]:
     """The gradient of a loss in the arrays of a block; the cure is for too many arguments."""
     _checks.function(caller, "loss_fn", loss_fn)
     loss = _checks.trainable(caller, "loss_fn", loss_fn, cure)
 
-    def gradient(leaves: list[Any]) -> list[Any]:
+    def gradient(leaves: list[Array]) -> list[Array]:
         with _checks.differentiable(caller, "loss_fn"):
             return jax.grad(lambda leaves: loss(block.merge(leaves), *data))(leaves)
 
@@ -256,8 +256,8 @@ def gradient_of(
 
 
 def linearized_gradient(
-    caller: str, loss_fn: Any, block: Block, data: tuple[Any, ...], cure: str = ""
-) -> Any:
+    caller: str, loss_fn: Any, block: Block, data: tuple[PyTree, ...], cure: str = ""
+) -> PyTree:
     """A pair: the gradient in the arrays of a block, the product of its symmetric derivative."""
     gradient = gradient_of(caller, loss_fn, block, data, cure)
     try:
@@ -275,20 +275,16 @@ def linearized_gradient(
     return _checks.that(caller, False, wanted, got, error=TypeError)
 
 
-def _has_reverse_mode_alone(jaxpr: Any) -> bool:
+def _has_reverse_mode_alone(jaxpr: Jaxpr) -> bool:
     """Whether a linear program calls one that JAX can transpose and cannot run."""
-    return any(
-        equation.primitive is custom_lin_p
-        or any(map(_has_reverse_mode_alone, jaxprs_in_params(equation.params)))
-        for equation in jaxpr.eqns
-    )
+    return any(eqn.primitive is custom_lin_p for eqn in _jaxprs.equations(jaxpr))
 
 
 def hessian(
     caller: str,
     loss_fn: Any,
     params: Params,
-    data: tuple[Any, ...],
+    data: tuple[PyTree, ...],
     where: Where,
     batches: Any = None,
 ) -> tuple[Callable[[Vector], Vector], Block]:
@@ -302,13 +298,13 @@ def hessian(
     _loader.check(caller, batches, params)
     cure = "With batches, leave the data out: they are given twice." if data else ""
 
-    def batch_product(vector: Vector, batch: Any) -> Vector:
+    def batch_product(vector: Vector, batch: PyTree) -> Vector:
         product = linearized_gradient(caller, loss_fn, block, (*data, *batch), cure)[1]
         return _vectors.widened(product(narrowed(vector, block)))
 
     return _loader.HostProduct(caller, batches, batch_product), block
 
 
-def narrowed(vector: Vector, block: Block) -> list[Any]:
+def narrowed(vector: Vector, block: Block) -> list[Array]:
     """A vector in the dtypes of the params."""
     return [v.astype(leaf.dtype) for v, leaf in zip(vector, block.leaves, strict=True)]

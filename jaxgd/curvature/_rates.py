@@ -12,7 +12,7 @@ from jaxgd.curvature import _products, _vectors
 from jaxgd.curvature._products import Where
 from jaxgd.curvature._spectra import ritz_of
 from jaxgd.curvature._vectors import Vector
-from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey
+from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree
 
 
 class Stability(NamedTuple):
@@ -35,7 +35,7 @@ def stability(
     key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     num_iterations: int,
     where: Where = None,
 ) -> Stability:
@@ -95,7 +95,7 @@ def preconditioned_sharpness(
     loss_fn: LossFn,
     params: Params,
     preconditioner: Params,
-    *data: Any,
+    *data: PyTree,
     num_iterations: int,
     where: Where = None,
     reorthogonalize: bool = True,
@@ -185,14 +185,14 @@ def _filled(
     if not masked_out:
         return filled, where
 
-    def is_moved(path: str, leaf: Any) -> bool:
+    def is_moved(path: str, leaf: Array) -> bool:
         return path not in masked_out and (where is None or where(path, leaf))
 
     return filled, is_moved
 
 
 def adam_preconditioner(
-    state: Any, *, b2: ArrayLike | None = None, eps: ArrayLike | None = None
+    state: PyTree, *, b2: ArrayLike | None = None, eps: ArrayLike | None = None
 ) -> Params:
     """Reads off Adam's state by what it divides each entry of a step: ``sqrt(v_hat) + eps``.
 
@@ -250,13 +250,13 @@ def adam_preconditioner(
     return jax.tree.map(divisor, adam.nu)
 
 
-def _nodes(tree: Any, is_wanted: Callable[[Any], bool]) -> list[Any]:
+def _nodes(tree: PyTree, is_wanted: Callable[[Any], bool]) -> list[Any]:
     """The nodes of a pytree for which something holds."""
     return [node for node in jax.tree.leaves(tree, is_leaf=is_wanted) if is_wanted(node)]
 
 
 def critical_sharpness(
-    loss_fn: LossFn, params: Params, direction: Params, *data: Any, where: Where = None
+    loss_fn: LossFn, params: Params, direction: Params, *data: PyTree, where: Where = None
 ) -> Array:
     """Computes ``2 / eta``, eta being the smallest step along -direction that raises the loss.
 

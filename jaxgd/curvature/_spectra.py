@@ -9,7 +9,7 @@ from jaxgd import _checks
 from jaxgd.curvature import _lanczos, _loader, _products, _vectors
 from jaxgd.curvature._lanczos import Product, Ritz
 from jaxgd.curvature._products import Block, Where
-from jaxgd.types import Array, LossFn, Params, PRNGKey
+from jaxgd.types import Array, LossFn, Params, PRNGKey, PyTree
 
 
 class EigenPairs(NamedTuple):
@@ -33,7 +33,7 @@ def top_eigenpairs(
     key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     num_pairs: int,
     num_iterations: int,
     where: Where = None,
@@ -130,7 +130,7 @@ def sharpness(
     key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     num_iterations: int,
     where: Where = None,
     reorthogonalize: bool = True,
@@ -200,7 +200,7 @@ def spectral_density(
     key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     num_iterations: int,
     num_samples: int,
     where: Where = None,

@@ -9,7 +9,7 @@ from jaxgd import _checks
 from jaxgd.curvature import _loader, _products, _vectors
 from jaxgd.curvature._products import Where
 from jaxgd.curvature._vectors import Vector
-from jaxgd.types import Array, LossFn, Params, PRNGKey
+from jaxgd.types import Array, LossFn, Params, PRNGKey, PyTree
 
 
 class TraceEstimate(NamedTuple):
@@ -28,7 +28,7 @@ def hessian_trace(
     key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     num_samples: int,
     where: Where = None,
     batches: Any = None,
@@ -104,7 +104,7 @@ def hessian_diagonal(
     key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     num_samples: int,
     where: Where = None,
     batches: Any = None,

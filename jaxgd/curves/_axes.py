@@ -1,7 +1,8 @@
 """Axes of arrays, and what is known of them: which belong together, and which must stay."""
 
 from collections.abc import Sequence
-from typing import Any
+
+from jaxgd._jaxprs import Aval
 
 
 class Axis:
@@ -38,7 +39,7 @@ def fresh(shape: Sequence[int]) -> Axes:
     return [Axis(size) for size in shape]
 
 
-def fixed(aval: Any) -> Axes:
+def fixed(aval: Aval) -> Axes:
     axes = fresh(aval.shape)
     for axis in axes:
         axis.is_fixed = True

@@ -1,14 +1,14 @@
 """How high the loss rises on the straight line between two points."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks, planes
 from jaxgd.curves import _params
-from jaxgd.types import Array, LossFn, Params
+from jaxgd.types import Array, LossFn, Params, PyTree
 
 
 class Barrier(NamedTuple):
@@ -27,7 +27,7 @@ class Barrier(NamedTuple):
 
 
 def barrier(
-    loss_fn: LossFn, first: Params, last: Params, *data: Any, num_points: int = 25
+    loss_fn: LossFn, first: Params, last: Params, *data: PyTree, num_points: int = 25
 ) -> Barrier:
     """Computes the losses along the line between two points, and how high they rise.
 
@@ -81,7 +81,9 @@ def barrier(
         return Barrier(coordinates, losses, jnp.max(losses - straight))
 
 
-def _along(loss_fn: LossFn, line: planes.Plane, data: tuple[Any, ...]) -> Callable[[Array], Array]:
+def _along(
+    loss_fn: LossFn, line: planes.Plane, data: tuple[PyTree, ...]
+) -> Callable[[Array], Array]:
     """The loss along a line: restricted to it where all numbers are known, plain where some are
     traced, since what ``planes.restrict`` keeps of squares has no derivative in the two ends.
     """

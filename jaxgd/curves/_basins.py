@@ -1,7 +1,7 @@
 """How the loss rises around a point: for most directions, and for the worst."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import optax
 
 from jaxgd import _checks, planes
 from jaxgd.curves import _params
-from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey
+from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree
 
 
 class _Climb(NamedTuple):
@@ -46,7 +46,7 @@ def basin_profile(
     key: PRNGKey,
     loss_fn: LossFn,
     params: Params,
-    *data: Any,
+    *data: PyTree,
     radii: ArrayLike,
     num_directions: int,
     num_iterations: int = 20,

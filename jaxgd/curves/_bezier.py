@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import DTypeLike
 
 from jaxgd import _checks, descent
 from jaxgd.curves import _params
-from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey
+from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree
 
 
 class Curve(NamedTuple):
@@ -101,7 +102,7 @@ def connect(
     loss_fn: LossFn,
     first: Params,
     last: Params,
-    *data: Any,
+    *data: PyTree,
     optimizer: optax.GradientTransformation,
     num_steps: int,
     key: PRNGKey,
@@ -210,7 +211,7 @@ def _near_the_line(key: PRNGKey, first: Params, last: Params, num_controls: int)
         return jax.tree.map(started, first, last, noise)
 
 
-def _golden_sequence(key: PRNGKey, length: int, dtype: Any) -> Array:
+def _golden_sequence(key: PRNGKey, length: int, dtype: DTypeLike) -> Array:
     """Numbers in [0, 1): each uniform, and evenly spread together."""
     # In whole numbers modulo 2^32, which lose nothing however long the sequence is.
     start = jax.random.bits(key, (), jnp.uint32)

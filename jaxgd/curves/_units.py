@@ -9,14 +9,15 @@ import jax.extend.core as jex
 from jax.extend.core import primitives
 
 from jaxgd import _checks
+from jaxgd._jaxprs import Atom, Eqn, Jaxpr
 from jaxgd.curves import _axes, _params
 from jaxgd.curves._axes import Axes
-from jaxgd.types import Params
+from jaxgd.types import Params, PyTree
 
 
 def groups_of(
-    predict_fn: Callable[..., Any], params: Params, x: Any
-) -> list[list[tuple[Any, ...]]]:
+    predict_fn: Callable[..., PyTree], params: Params, x: PyTree
+) -> list[list[tuple[PyTree, ...]]]:
     """Reads off a network which axes of its arrays count the same hidden units.
 
     The function is traced, and each axis of each array followed through it: axes that are
@@ -63,7 +64,7 @@ def groups_of(
     for axes in _read(closed, [*marks, *inputs]):
         for axis in axes:
             _axes.fix(axis)
-    found: dict[int, list[tuple[Any, ...]]] = {}
+    found: dict[int, list[tuple[PyTree, ...]]] = {}
 
     for (path, leaf), axes in zip(leaves, marks, strict=True):
         for axis, mark in enumerate(axes):
@@ -86,13 +87,13 @@ def groups_of(
     return list(found.values())
 
 
-def _read(closed: Any, arguments: list[Axes]) -> list[Axes]:
+def _read(closed: Jaxpr, arguments: list[Axes]) -> list[Axes]:
     """Follows the axes of the arguments through a program, to those of its outputs."""
     jaxpr = closed.jaxpr if hasattr(closed, "jaxpr") else closed
     known: dict[Any, Axes] = dict(zip(jaxpr.invars, arguments, strict=True))
     known |= {var: _axes.fixed(var.aval) for var in jaxpr.constvars}
 
-    def axes_of(atom: Any) -> Axes:
+    def axes_of(atom: Atom) -> Axes:
         return _axes.fixed(atom.aval) if isinstance(atom, jex.Literal) else known[atom]
 
     for eqn in jaxpr.eqns:
@@ -108,11 +109,11 @@ def _read(closed: Any, arguments: list[Axes]) -> list[Axes]:
     return [axes_of(atom) for atom in jaxpr.outvars]
 
 
-def _unknown(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _unknown(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     _lose([a for axes in operands for a in axes], [a for axes in outputs for a in axes], eqn)
 
 
-def _lose(before: Axes, after: Axes, eqn: Any) -> None:
+def _lose(before: Axes, after: Axes, eqn: Eqn) -> None:
     """Gives up following axes; where none of them could be reordered, that loses nothing."""
     if all(part.is_fixed for axis in before for part in axis.parts() if part.size != 1):
         for axis in after:
@@ -122,33 +123,33 @@ def _lose(before: Axes, after: Axes, eqn: Any) -> None:
             _axes.leave_unread(axis, eqn.primitive.name)
 
 
-def _elementwise(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _elementwise(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     for axes in operands:
         if axes:
             _join_all(eqn, axes, outputs[0])
 
 
-def _join_all(eqn: Any, axes: Axes, others: Axes) -> None:
+def _join_all(eqn: Eqn, axes: Axes, others: Axes) -> None:
     for axis, other in zip(axes, others, strict=True):
         _axes.join(axis, other, eqn.primitive.name)
 
 
-def _broadcast(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _broadcast(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     for axis, place in zip(operands[0], eqn.params["broadcast_dimensions"], strict=True):
         if axis.size == outputs[0][place].size:
             _axes.join(axis, outputs[0][place], eqn.primitive.name)
 
 
-def _transposed(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _transposed(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     _join_all(eqn, [operands[0][place] for place in eqn.params["permutation"]], outputs[0])
 
 
-def _squeezed(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _squeezed(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     gone = eqn.params["dimensions"]
     _join_all(eqn, [a for place, a in enumerate(operands[0]) if place not in gone], outputs[0])
 
 
-def _reshaped(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _reshaped(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     # Both are one flat array, read as these axes or as those.
     whole = [
         _axes.Axis(math.prod(axis.size for axis in axes)) for axes in (operands[0], outputs[0])
@@ -159,18 +160,18 @@ def _reshaped(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
         _axes.join(whole[0], whole[1], eqn.primitive.name)
 
 
-def _reduced(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _reduced(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     gone = eqn.params["axes"]
     _join_all(eqn, [a for place, a in enumerate(operands[0]) if place not in gone], outputs[0])
 
 
-def _argument_reduced(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _argument_reduced(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     _reduced(eqn, operands, outputs)
     for place in eqn.params["axes"]:
         _axes.leave_unread(operands[0][place], eqn.primitive.name)
 
 
-def _multiplied(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _multiplied(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     (summed, batched) = eqn.params["dimension_numbers"]
     left, right = operands
     for one, other in (*zip(*summed, strict=True), *zip(*batched, strict=True)):
@@ -181,7 +182,7 @@ def _multiplied(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
     _join_all(eqn, kept, outputs[0])
 
 
-def _convolved(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _convolved(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     if eqn.params["feature_group_count"] != 1 or eqn.params["batch_group_count"] != 1:
         _unknown(eqn, operands, outputs)
         return
@@ -197,13 +198,13 @@ def _convolved(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
         _axes.fix(axis)
 
 
-def _pooled(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _pooled(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     windows = eqn.params["window_dimensions"]
     for before, after, window in zip(operands[0], outputs[0], windows, strict=True):
         _join_if(window == 1 and before.size == after.size, before, after, eqn)
 
 
-def _sliced(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _sliced(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     for before, after in zip(operands[0], outputs[0], strict=True):
         if after.size == 1:  # one place of it is looked at
             _axes.fix(before)
@@ -211,13 +212,13 @@ def _sliced(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
             _join_if(before.size == after.size, before, after, eqn)
 
 
-def _padded(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _padded(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     paddings = eqn.params["padding_config"]
     for before, after, padding in zip(operands[0], outputs[0], paddings, strict=True):
         _join_if(not any(padding), before, after, eqn)
 
 
-def _join_if(is_kept: bool, before: _axes.Axis, after: _axes.Axis, eqn: Any) -> None:
+def _join_if(is_kept: bool, before: _axes.Axis, after: _axes.Axis, eqn: Eqn) -> None:
     """Joins an axis with what became of it, if it has kept its order."""
     if is_kept:
         _axes.join(before, after, eqn.primitive.name)
@@ -225,7 +226,7 @@ def _join_if(is_kept: bool, before: _axes.Axis, after: _axes.Axis, eqn: Any) -> 
         _lose([before], [after], eqn)
 
 
-def _concatenated(eqn: Any, operands: list[Axes], outputs: list[Axes]) -> None:
+def _concatenated(eqn: Eqn, operands: list[Axes], outputs: list[Axes]) -> None:
     joint = eqn.params["dimension"]
     for axes in operands:
         for place, (axis, other) in enumerate(zip(axes, outputs[0], strict=True)):

@@ -12,7 +12,7 @@ import optax
 from jaxgd import _checks
 from jaxgd.planes import _numbers, _points, _vectors
 from jaxgd.planes._points import Plane
-from jaxgd.types import Array, Params, PRNGKey
+from jaxgd.types import Array, Params, PRNGKey, PyTree
 
 
 def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
@@ -50,7 +50,7 @@ def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
     places = [_place(where, f"entry {i}", entry, arrays) for i, entry in enumerate(entries)]
     _checks.that(where, len(set(places)) == len(places), "entries must differ", str(entries))
 
-    def with_entry(place: tuple[Any, Any], values: dict[Any, Array], value: float) -> Any:
+    def with_entry(place: tuple[Any, Any], values: dict[Any, Array], value: float) -> PyTree:
         path, index = place
         return values | {path: values[path].at[index].set(value)}
 
@@ -292,7 +292,7 @@ def _key(key: Any) -> Any:
 
 def _place(
     where: str, name: str, entry: Any, arrays: dict[Any, Array]
-) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+) -> tuple[tuple[PyTree, ...], tuple[int, ...]]:
     """The path of the array that an entry leads to, and its index in it."""
     cure = f"Write ({entry!r},)." if isinstance(entry, (str, int)) else ""
     _checks.that(

@@ -2,16 +2,16 @@
 
 import functools
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
-from jaxgd.types import Array, Params
+from jaxgd.types import Array, Params, PyTree
 
 
-def wide(*trees: Any) -> Any:
+def wide(*trees: PyTree) -> DTypeLike:
     """The dtype to compute with: float32, or the widest of the arrays where that is wider."""
     is_double = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(trees))
     return np.dtype(np.float64 if is_double else np.float32)

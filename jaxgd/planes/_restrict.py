@@ -12,13 +12,13 @@ import numpy as np
 from jaxgd import _affine, _checks
 from jaxgd.planes import _numbers, _points
 from jaxgd.planes._points import Plane, point
-from jaxgd.types import Array, ArrayLike, Params
+from jaxgd.types import Array, ArrayLike, Params, PyTree
 
 # An origin that is more times larger than what is left of it at a point loses digits.
 _FAR = 32
 
 
-def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[..., Any]:
+def restrict(loss_fn: Callable[..., PyTree], plane: Plane, *data: PyTree) -> Callable[..., PyTree]:
     """Makes a loss a function of the coordinates of a plane, cheap to evaluate many times.
 
     ``phi(c_1, ..., c_k)`` is ``loss_fn(point(plane, c_1, ..., c_k), *data)`` up to rounding.
@@ -79,7 +79,7 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     still, is_near = _still(origin, directions), _is_near(origin, directions)
     shapes = jax.tree.map(_shape_of, (origin, directions, data))
 
-    def hoisted(still: list[frozenset[int]], otherwise: Any = None) -> jax.tree_util.Partial:
+    def hoisted(still: list[frozenset[int]], otherwise: PyTree = None) -> jax.tree_util.Partial:
         along, num_directions, watched = _along(where, loss_fn, origin, directions, still, data)
         remake = (_along_zeros, (where, loss_fn, still, *shapes))
         dtype = _numbers.wide(origin)
@@ -90,7 +90,7 @@ def restrict(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> Callable[
     return jax.tree_util.Partial(_restricted, hoisted(still, moving))
 
 
-def explain(loss_fn: Callable[..., Any], plane: Plane, *data: Any) -> str:
+def explain(loss_fn: Callable[..., PyTree], plane: Plane, *data: PyTree) -> str:
     """Says what ``restrict`` computes once, what is left at each point, and what that saves.
 
     Args:
@@ -165,17 +165,17 @@ def _is_near(origin: Params, directions: Sequence[Params]) -> ArrayLike:
 
 def _along(
     where: str,
-    loss_fn: Callable[..., Any],
+    loss_fn: Callable[..., PyTree],
     origin: Params,
     directions: Sequence[Params],
     still: Sequence[frozenset[int]],
-    data: Sequence[Any],
-) -> tuple[Callable[..., Any], int, list[tuple[Array, frozenset[int]]]]:
+    data: Sequence[PyTree],
+) -> tuple[Callable[..., PyTree], int, list[tuple[Array, frozenset[int]]]]:
     """The loss as a function of the coordinates; their number; what they do not move."""
     leaves, structure = jax.tree.flatten(origin)
     steps = [jax.tree.leaves(direction) for direction in directions]
 
-    def along(*coordinates: Array) -> Any:
+    def along(*coordinates: Array) -> PyTree:
         moved = []
         for place, leaf in enumerate(leaves):
             moving = [index for index in range(len(steps)) if index not in still[place]]
@@ -192,15 +192,15 @@ def _along(
 
 def _along_zeros(
     where: str,
-    loss_fn: Callable[..., Any],
+    loss_fn: Callable[..., PyTree],
     still: Sequence[frozenset[int]],
     origin: Params,
     directions: Sequence[Params],
-    data: Sequence[Any],
-) -> tuple[Callable[..., Any], int, list[tuple[Array, frozenset[int]]]]:
+    data: Sequence[PyTree],
+) -> tuple[Callable[..., PyTree], int, list[tuple[Array, frozenset[int]]]]:
     """The same of arrays of which nothing is known but their shapes and dtypes."""
 
-    def zeros(leaf: Any) -> Any:
+    def zeros(leaf: Array) -> PyTree:
         if not isinstance(leaf, jax.ShapeDtypeStruct):
             return leaf
         if leaf.weak_type:
@@ -211,14 +211,14 @@ def _along_zeros(
     return _along(where, loss_fn, origin, directions, still, data)
 
 
-def _shape_of(leaf: Any) -> Any:
+def _shape_of(leaf: Array) -> PyTree:
     if not isinstance(leaf, (jax.Array, np.ndarray)) or leaf.dtype == object:
         return leaf
     is_weak = getattr(leaf, "weak_type", False)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=is_weak)
 
 
-def _restricted(hoisted: Any, *coordinates: ArrayLike, **named: Any) -> Any:
+def _restricted(hoisted: PyTree, *coordinates: ArrayLike, **named: Any) -> PyTree:
     """A restricted loss at a point, once its coordinates are found to be right."""
     where = "planes.restrict"
     got = f"the names {', '.join(named)}"

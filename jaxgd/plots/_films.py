@@ -14,6 +14,7 @@ from jaxgd.plots._runs import Runs
 from jaxgd.plots._style import FEW_POINTS, PATH_COLOURS, Aspect, outline, pick
 from jaxgd.plots._surfaces import surface_contour
 from jaxgd.surfaces import Approximation, Surface
+from jaxgd.types import PyTree
 
 
 def animate_descent(
@@ -131,7 +132,7 @@ class _Canvas(FigureCanvasAgg):
         self.figure.set_layout_engine(None)
         self.is_filming, self._still = True, None
 
-    def draw_idle(self, *args: Any, **kwargs: Any) -> None:
+    def draw_idle(self, *args: PyTree, **kwargs: Any) -> None:
         """Nothing while a film is written: the writer draws each frame, once."""
         if not self.is_filming:
             super().draw_idle(*args, **kwargs)
@@ -163,7 +164,7 @@ class _Film(FuncAnimation):
 
     canvas: _Canvas
 
-    def save(self, filename: Any, *args: Any, **kwargs: Any) -> None:
+    def save(self, filename: Any, *args: PyTree, **kwargs: Any) -> None:
         """Saves the film; everything is passed on to ``FuncAnimation.save``."""
         self.canvas.start_film()
         try:

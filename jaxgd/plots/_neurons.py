@@ -14,14 +14,15 @@ from jaxgd.neurons import Neuron
 from jaxgd.plots import _inputs
 from jaxgd.plots._style import COLOURS, DASHES, GREY, pick
 from jaxgd.surfaces import Surface
+from jaxgd.types import PyTree
 
 
 def neuron_diagram(
     ax: Axes,
     neuron: Neuron,
-    x: Any,
+    x: PyTree,
     *,
-    activation: Callable[[Any], Any],
+    activation: Callable[[PyTree], PyTree],
     input_names: Sequence[str] = (),
 ) -> list[Artist]:
     """Draws the five parts of one neuron at work: inputs, weights, bias, sum, activation.
@@ -151,7 +152,7 @@ def _curves(ax: Axes, where: str, surface: Surface) -> list[Line2D]:
     return lines
 
 
-def fitted_line(ax: Axes, neuron: Neuron, x: Any, y: Any) -> list[Artist]:
+def fitted_line(ax: Axes, neuron: Neuron, x: PyTree, y: Any) -> list[Artist]:
     """Draws data and the line ``z = w x + b`` of a neuron with one input.
 
     Args:

@@ -20,7 +20,7 @@ import optax
 
 from jaxgd import _checks, _iteration
 from jaxgd.plots import _playground_compiler as compiler
-from jaxgd.types import Array, ArrayLike, LossFn, Params
+from jaxgd.types import Array, ArrayLike, LossFn, Params, PyTree
 
 WHERE = "plots.playground"
 DIVERGENCE_FACTOR = 1e6
@@ -39,7 +39,7 @@ OPTIMIZERS: dict[str, Callable[[Any, Any], optax.GradientTransformation]] = {
 def playground(
     loss_fn: LossFn,
     start: Params,
-    *data: Any,
+    *data: PyTree,
     learning_rate: ArrayLike,
     axis_names: Sequence[str] | None = None,
     domains: Sequence[tuple[float, float]] | None = None,
@@ -186,7 +186,7 @@ def playground(
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("html"))
 
 
-def _refuse_two_starts(start: Any, data: tuple[Any, ...]) -> None:
+def _refuse_two_starts(start: Any, data: tuple[PyTree, ...]) -> None:
     """Refuses a second number of the start, which would be taken for data that do not move."""
     are_numbers = bool(data) and all(isinstance(each, (int, float)) for each in (start, *data))
     got = " and ".join(map(str, data))
@@ -198,7 +198,7 @@ def _refuse_two_starts(start: Any, data: tuple[Any, ...]) -> None:
     _checks.that(WHERE, not are_numbers, wanted, got, cure)
 
 
-def javascript(fn: Callable[..., Any], *args: Any) -> str:
+def javascript(fn: Callable[..., PyTree], *args: PyTree) -> str:
     """Writes a function of numbers in JavaScript, for a page of one's own.
 
     It is traced in float64, as ``playground`` does it.
@@ -319,7 +319,7 @@ def _rule(name: str, num_params: int) -> str:
     def init(*params: Array) -> Any:
         return make(jnp.ones(()), jnp.ones(())).init(params)
 
-    def step(rate: Array, momentum: Array, params: Any, grads: Any, state: Any) -> Any:
+    def step(rate: Array, momentum: Array, params: Any, grads: PyTree, state: PyTree) -> Any:
         updates, state = make(rate, momentum).update(grads, state, params)
         return optax.apply_updates(params, updates), state
 

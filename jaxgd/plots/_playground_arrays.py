@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxgd._jaxprs import Eqn
 from jaxgd.plots._playground_writer import Rule, Value, Writer, number, rounded
 
 # What moves entries: the map of the indices is found by moving the indices.
 
 
-def moved(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def moved(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """One operand whose entries are moved or copied."""
     [operand] = operands
     indices = jnp.arange(operand.size, dtype=jnp.int64).reshape(operand.shape)
@@ -23,7 +24,7 @@ def moved(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
             for v, m in zip(eqn.outvars, results, strict=True)]  # fmt: skip
 
 
-def joined(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def joined(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """Several operands side by side."""
     if len(operands) == 1:
         return [w.pulled(eqn.outvars[0].aval, operands[0], np.arange(operands[0].size))]
@@ -39,7 +40,7 @@ def joined(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     return [w.buffered(eqn.outvars[0].aval, name)]
 
 
-def padded(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def padded(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     operand, padding = operands
     indices = jnp.arange(operand.size, dtype=jnp.int64).reshape(operand.shape)
     source = np.asarray(lax.pad(indices, jnp.int64(-1), eqn.params["padding_config"]))
@@ -55,7 +56,7 @@ def padded(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     return [w.filled(aval, w.stored(padding), fill)]
 
 
-def split(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def split(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     return moved(w, eqn, [w.stored(operands[0])])
 
 
@@ -92,7 +93,7 @@ def _starts(
     return name
 
 
-def gather(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def gather(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     operand, starts = w.stored(operands[0]), operands[1]
     dims, sizes, mode = (eqn.params[k] for k in ("dimension_numbers", "slice_sizes", "mode"))
     aval, fills = eqn.outvars[0].aval, mode == lax.GatherScatterMode.FILL_OR_DROP
@@ -119,7 +120,7 @@ def gather(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
 def scatter(combine: str) -> Rule:
     """Updates written into a copy of the operand: ``combine`` is what stands before the ``=``."""
 
-    def rule(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+    def rule(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
         operand, starts, updates = operands
         numbers, clip = eqn.params["dimension_numbers"], (
             eqn.params["mode"] == lax.GatherScatterMode.CLIP)  # fmt: skip
@@ -147,7 +148,7 @@ def scatter(combine: str) -> Rule:
     return rule
 
 
-def sliced(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def sliced(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """A window that starts where numbers say: dynamic_slice."""
     operand, *starts = operands
     sizes, aval = eqn.params["slice_sizes"], eqn.outvars[0].aval
@@ -160,7 +161,7 @@ def sliced(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     return [w.buffered(aval, name)]
 
 
-def updated(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def updated(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """A window overwritten where numbers say: dynamic_update_slice."""
     operand, update, *starts = operands
     indices = np.arange(operand.size).reshape(operand.shape)

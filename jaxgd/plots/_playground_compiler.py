@@ -1,7 +1,6 @@
 """Compiles functions of numbers, traced by JAX in float64, to JavaScript."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -9,9 +8,10 @@ import numpy as np
 from jaxgd import _checks
 from jaxgd.plots._playground_rules import RULES
 from jaxgd.plots._playground_writer import WHERE, Writer
+from jaxgd.types import PyTree
 
 
-def function(fn: Callable[..., Any], *args: Any, pool: dict[str, str] | None = None) -> str:
+def function(fn: Callable[..., PyTree], *args: PyTree, pool: dict[str, str] | None = None) -> str:
     """A JavaScript function of numbers that does what ``fn`` does.
 
     It takes one number per leaf of ``args`` and returns an array of numbers, one per leaf of the

@@ -8,13 +8,14 @@ import numpy as np
 from jax import lax
 
 from jaxgd import _checks
+from jaxgd._jaxprs import Eqn
 from jaxgd.plots._playground_writer import WHERE, Rule, Value, Writer
 
 
 def each_entry(write: Callable[..., str]) -> Rule:
     """An operation on entries: ``write(params, dtype of the operands, *expressions)``."""
 
-    def rule(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+    def rule(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
         dtype = operands[0].dtype
         operands = [_spread(w, o, eqn.outvars[0].aval.shape) for o in operands]
 
@@ -42,7 +43,7 @@ def _spread(w: Writer, operand: Value, shape: Sequence[int]) -> Value:
 def template(text: str, integers: str | None = None) -> Rule:
     """An operation written as a template, with another one for integers where they differ."""
 
-    def write(_: Any, dtype: Any, *operands: str) -> str:
+    def write(_: Any, dtype: np.dtype, *operands: str) -> str:
         is_float = np.issubdtype(dtype, np.floating)
         return (text if is_float or integers is None else integers).format(*operands)
 
@@ -59,7 +60,7 @@ def between(sign: str) -> Rule:
     return template(f"({{0}} {sign} {{1}})")
 
 
-def converted(params: Any, dtype: Any, x: str) -> str:
+def converted(params: Any, dtype: np.dtype, x: str) -> str:
     new = params["new_dtype"]
     if new == np.bool_:
         return f"({x} != 0)"
@@ -70,7 +71,7 @@ def converted(params: Any, dtype: Any, x: str) -> str:
 
 
 def logical(sign: str) -> Rule:
-    def write(_: Any, dtype: Any, *operands: str) -> str:
+    def write(_: Any, dtype: np.dtype, *operands: str) -> str:
         if dtype.itemsize == 8:
             combine = f"(a, b) => a {sign} b"
             return f"combinedBits({', '.join(operands)}, {combine})"
@@ -79,20 +80,20 @@ def logical(sign: str) -> Rule:
     return each_entry(write)
 
 
-def inverted(_: Any, dtype: Any, x: str) -> str:
+def inverted(_: Any, dtype: np.dtype, x: str) -> str:
     return f"(!{x})" if dtype == np.bool_ else f"(-1 - {x})" if dtype.kind == "i" else f"(~{x})"
 
 
 def shifted(write: str, long: str) -> Rule:
     """A shift of at most 32 bits as JavaScript does it; one of 64 bits by a function."""
 
-    def rule(_: Any, dtype: Any, *operands: str) -> str:
+    def rule(_: Any, dtype: np.dtype, *operands: str) -> str:
         return (write if dtype.itemsize <= 4 else long).format(*operands)
 
     return each_entry(rule)
 
 
-def bits(params: Any, dtype: Any, x: str) -> str:
+def bits(params: Any, dtype: np.dtype, x: str) -> str:
     new = np.dtype(params["new_dtype"])
     is_same_size = new.itemsize == dtype.itemsize and new.itemsize in (4, 8)
     wanted = "a bitcast must be between dtypes of 32 or of 64 bits"

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives
 
+from jaxgd._jaxprs import Eqn
 from jaxgd.plots._playground_writer import Rule, Value, Writer, rounded
 
 
@@ -20,7 +21,7 @@ def _kept(shape: Sequence[int], axes: Sequence[int]) -> np.ndarray:
 
 
 def reduced(start: str, combine: str) -> Rule:
-    def rule(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+    def rule(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
         [operand], aval = operands, eqn.outvars[0].aval
         first = start
         if "Infinity" in start and aval.dtype.kind in "iu":
@@ -47,7 +48,7 @@ def reduced(start: str, combine: str) -> Rule:
 def extreme(sign: str) -> Rule:
     """The index of the first largest or smallest entry; the first NaN, if there is one."""
 
-    def rule(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+    def rule(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
         [operand], aval = operands, eqn.outvars[0].aval
         [axis] = eqn.params["axes"]
         operand = w.stored(operand)
@@ -68,7 +69,7 @@ def extreme(sign: str) -> Rule:
 
 
 def running(combine: str) -> Rule:
-    def rule(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+    def rule(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
         [operand], aval = operands, eqn.outvars[0].aval
         if operand.size == 1:
             return [operand]
@@ -86,7 +87,7 @@ def running(combine: str) -> Rule:
     return rule
 
 
-def product(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def product(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     left, right = (w.stored(o) for o in operands)
     aval = eqn.outvars[0].aval
@@ -118,13 +119,13 @@ def product(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     return [w.buffered(aval, name)]
 
 
-def _matrices(w: Writer, eqn: Any, operands: Sequence[Value]) -> tuple[list[str], list[str]]:
+def _matrices(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> tuple[list[str], list[str]]:
     """Of a rule that calls a function on whole arrays: the operands' names, buffers for results."""
     names = [w.whole(operand) for operand in operands]
     return names, [w.buffer(math.prod(v.aval.shape)) for v in eqn.outvars]
 
 
-def sort(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def sort(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     axis, num_keys = eqn.params["dimension"], eqn.params["num_keys"]
     names, outs = _matrices(w, eqn, operands)
     shape = operands[0].shape
@@ -134,7 +135,7 @@ def sort(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     return [w.buffered(v.aval, out) for v, out in zip(eqn.outvars, outs, strict=True)]
 
 
-def solved_triangle(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def solved_triangle(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     p, (names, [out]) = eqn.params, _matrices(w, eqn, operands)
     n, m = operands[1].shape[-2:]
     flags = ", ".join(str(bool(p[k])).lower()
@@ -143,27 +144,27 @@ def solved_triangle(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Valu
     return [w.buffered(eqn.outvars[0].aval, out)]
 
 
-def factored(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def factored(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     names, outs = _matrices(w, eqn, operands)
     n, m = operands[0].shape[-2:]
     w.line(f"factor({names[0]}, {', '.join(outs)}, {n}, {m});")
     return [w.buffered(v.aval, out) for v, out in zip(eqn.outvars, outs, strict=True)]
 
 
-def cholesky(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def cholesky(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     names, [out] = _matrices(w, eqn, operands)
     w.line(f"cholesky({names[0]}, {out}, {operands[0].shape[-1]});")
     return [w.buffered(eqn.outvars[0].aval, out)]
 
 
-def permutation(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def permutation(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     names, [out] = _matrices(w, eqn, operands)
     lengths = f"{operands[0].shape[-1]}, {eqn.outvars[0].aval.shape[-1]}"
     w.line(f"permutation({names[0]}, {out}, {lengths});")
     return [w.buffered(eqn.outvars[0].aval, out)]
 
 
-def convolved(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def convolved(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """Products summed over a window, one entry of the kernel after the other."""
     p, [left, right] = eqn.params, [w.stored(o) for o in operands]
     lhs_spec, rhs_spec, out_spec = p["dimension_numbers"]
@@ -226,7 +227,7 @@ def _windows(params: Any, shape: Sequence[int]) -> tuple[list[np.ndarray], tuple
 
 
 def window_reduced(start: str, combine: str) -> Rule:
-    def rule(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+    def rule(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
         operand, aval = w.stored(operands[0]), eqn.outvars[0].aval
         places, shape = _windows(eqn.params, operand.shape)
         name = w.buffer(math.prod(shape))
@@ -241,7 +242,7 @@ def window_reduced(start: str, combine: str) -> Rule:
     return rule
 
 
-def selected_and_scattered(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def selected_and_scattered(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """Each window's source is added where the window is largest, or smallest."""
     source, operand = w.stored(operands[0]), w.stored(operands[1])
     sign = ">=" if eqn.params["select_prim"] is primitives.ge_p else "<="
@@ -258,7 +259,7 @@ def selected_and_scattered(w: Writer, eqn: Any, operands: Sequence[Value]) -> li
     return [w.buffered(eqn.outvars[0].aval, name)]
 
 
-def highest(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def highest(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """The k largest entries along an axis and where they stand."""
     shape = operands[0].shape
     axis = eqn.params.get("axis", -1) % len(shape)

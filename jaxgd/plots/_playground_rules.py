@@ -14,10 +14,12 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives
 
+from jaxgd._jaxprs import Eqn, Jaxpr
 from jaxgd.plots import _playground_arrays as arrays
 from jaxgd.plots import _playground_entries as entries
 from jaxgd.plots import _playground_reductions as reductions
 from jaxgd.plots._playground_writer import Rule, Value, Writer
+from jaxgd.types import PyTree
 
 # Programs within the program.
 
@@ -25,7 +27,7 @@ from jaxgd.plots._playground_writer import Rule, Value, Writer
 def _entered(name: str) -> Rule:
     """A call: its program is written in its place."""
 
-    def rule(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+    def rule(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
         inner = eqn.params[name]
         return w.run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands)
 
@@ -36,17 +38,17 @@ def _passed_on(_: Writer, __: Any, operands: Sequence[Value]) -> list[Value]:
     return [*operands]
 
 
-def _empty(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def _empty(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     del operands
     aval = eqn.outvars[0].aval
     return [w.known(np.zeros(aval.shape, aval.dtype))]
 
 
-def _closed(w: Writer, program: Any, operands: Sequence[Value]) -> list[Value]:
+def _closed(w: Writer, program: Jaxpr, operands: Sequence[Value]) -> list[Value]:
     return w.run(program.jaxpr, program.consts, operands)
 
 
-def _branches(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def _branches(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     which, *operands = operands
     branches = eqn.params["branches"]
     if which.known is not None:
@@ -83,7 +85,7 @@ def _carry_on(w: Writer, carried: Sequence[Value], results: Sequence[Value]) -> 
         w.line(f"{variable.name} = {name};")
 
 
-def _while(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def _while(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     test, body = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"]
     num_test, num_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     operands = [o if o.known is not None else w.stored(o) for o in operands]
@@ -101,7 +103,7 @@ def _has_its_rank(outer: Any, inner: Any) -> bool:
     return outer.aval.ndim == inner.aval.ndim
 
 
-def _scan(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def _scan(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     body, length = eqn.params["jaxpr"], eqn.params["length"]
     num_carry = sum(
         _has_its_rank(*pair) for pair in zip(eqn.outvars, body.jaxpr.outvars, strict=True)
@@ -142,7 +144,7 @@ def _scan(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     return [*carried, *stacked]
 
 
-def _needs_unrolling(w: Writer, program: Any) -> bool:
+def _needs_unrolling(w: Writer, program: Jaxpr) -> bool:
     """Whether a body holds what only JAX can do, such as splitting a key."""
     for eqn in program.eqns:
         if eqn.primitive not in w.rules:
@@ -153,7 +155,7 @@ def _needs_unrolling(w: Writer, program: Any) -> bool:
     return False
 
 
-def _unrolled(w: Writer, eqn: Any, operands: Sequence[Sequence[Value]]) -> list[Value]:
+def _unrolled(w: Writer, eqn: Eqn, operands: Sequence[Sequence[Value]]) -> list[Value]:
     """A scan written round by round, so that what is known stays known."""
     consts, starts, rows = operands
     body, length, num_carry = eqn.params["jaxpr"], eqn.params["length"], len(starts)
@@ -186,7 +188,7 @@ def _unrolled(w: Writer, eqn: Any, operands: Sequence[Sequence[Value]]) -> list[
     return [*carry, *outs]
 
 
-def _solved(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
+def _solved(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """A linear system: by the program that came with it."""
     lengths, programs = eqn.params["const_lengths"], eqn.params["jaxprs"]
     start, num_consts = lengths.matvec + lengths.vecmat, sum(lengths)
@@ -194,7 +196,7 @@ def _solved(w: Writer, eqn: Any, operands: Sequence[Value]) -> list[Value]:
     return _closed(w, programs.solve, [*consts, *operands[num_consts:]])
 
 
-def _primitive(fn: Callable[..., Any], *args: Any) -> Any:
+def _primitive(fn: Callable[..., PyTree], *args: PyTree) -> Any:
     """The primitive of a function of one operation: for those without a public name."""
     return jax.make_jaxpr(fn)(*args).eqns[0].primitive
 

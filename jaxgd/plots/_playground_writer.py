@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
+from jaxgd._jaxprs import Atom, Aval, Eqn, Jaxpr
 
 WHERE = "plots.playground"
 _LONGEST = 600  # characters of an expression that is not stored
@@ -43,7 +44,7 @@ class Value(NamedTuple):
     """
 
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype
     at: Callable[[str], str]
     name: str | None = None
     known: Any = None
@@ -125,7 +126,7 @@ class Writer:
         expression = f'unpacked("{text}", "{np.dtype(kind).name}")'
         return self.pool.setdefault(expression, f"c{len(self.pool) + 1}")
 
-    def scalar(self, aval: Any, expression: str) -> Value:
+    def scalar(self, aval: Aval, expression: str) -> Value:
         """Keeps one number under a name."""
         name = self.fresh("v")
         self.line(f"const {name} = {expression};")
@@ -144,12 +145,12 @@ class Writer:
         self.line(f"for (let {i} = 0; {i} < {value.size}; {i}++) {name}[{i}] = {value.at(i)};")
         return Value(value.shape, value.dtype, lambda i: f"{name}[{i}]", name)
 
-    def array(self, aval: Any, name: str) -> Value:
+    def array(self, aval: Aval, name: str) -> Value:
         """A value that a variable holds: a number, or an array."""
         at = (lambda _: name) if math.prod(aval.shape) == 1 else (lambda i: f"{name}[{i}]")
         return Value(tuple(aval.shape), aval.dtype, at, name)
 
-    def each(self, aval: Any, at: Callable[[str], str]) -> Value:
+    def each(self, aval: Aval, at: Callable[[str], str]) -> Value:
         """A value computed entry by entry: an expression, or a number already stored."""
         _check_dtype(aval.dtype)
         value = Value(tuple(aval.shape), aval.dtype, lambda i: rounded(aval.dtype, at(i)))
@@ -184,7 +185,7 @@ class Writer:
                     found.append(_sum_of(names, *form))
             yield flat, found
 
-    def pulled(self, aval: Any, operand: Value, source: np.ndarray, missing: str = "NaN") -> Value:
+    def pulled(self, aval: Aval, operand: Value, source: np.ndarray, missing: str = "NaN") -> Value:
         """The entries of an operand at given indices; ``missing`` where the index is negative."""
         shape = tuple(aval.shape)
         if math.prod(shape) == 1 and source.min() >= 0:
@@ -209,13 +210,13 @@ class Writer:
         stored = self.stored(value)
         return f"[{stored.name}]" if stored.size == 1 else f"{stored.name}"
 
-    def buffered(self, aval: Any, buffer: str) -> Value:
+    def buffered(self, aval: Aval, buffer: str) -> Value:
         """A buffer as a value: its only entry, where it has one."""
         if math.prod(aval.shape) == 1:
             return self.scalar(aval, f"{buffer}[0]")
         return self.array(aval, buffer)
 
-    def filled(self, aval: Any, first: Value, fill: Callable[[str], None]) -> Value:
+    def filled(self, aval: Aval, first: Value, fill: Callable[[str], None]) -> Value:
         """A result in a buffer that starts as a copy of ``first`` and is then written into."""
         name = self.buffer(math.prod(aval.shape))
         if first.size == 1 or (first.known is not None and first.at("0") == first.at("1")):
@@ -225,7 +226,7 @@ class Writer:
         fill(name)
         return self.buffered(aval, name)
 
-    def run(self, program: Any, consts: Sequence[Any], operands: Sequence[Value]) -> list[Value]:
+    def run(self, program: Jaxpr, consts: Sequence[Any], operands: Sequence[Value]) -> list[Value]:
         """Writes a whole program into this function: its results."""
         needed, equations = {v for v in program.outvars if not isinstance(v, jex.Literal)}, []
         for eqn in reversed(program.eqns):
@@ -240,10 +241,10 @@ class Writer:
         )
         env: dict[Any, Value] = {}
 
-        def keep(v: Any, value: Value) -> None:
+        def keep(v: Atom, value: Value) -> None:
             env[v] = self.stored(value) if reads[v] > 1 and value.known is None else value
 
-        def read(atom: Any) -> Value:
+        def read(atom: Atom) -> Value:
             if isinstance(atom, jex.Literal):
                 return self.known(np.asarray(atom.val, atom.aval.dtype))  # pyright: ignore
             return env[atom]
@@ -259,7 +260,7 @@ class Writer:
                 keep(v, value)
         return [read(v) for v in program.outvars]
 
-    def apply(self, eqn: Any, operands: Sequence[Value]) -> Sequence[Value]:
+    def apply(self, eqn: Eqn, operands: Sequence[Value]) -> Sequence[Value]:
         """Writes one equation; what is known is computed by JAX."""
         if all(operand.known is not None for operand in operands):
             with eqn.ctx.manager:
@@ -269,7 +270,7 @@ class Writer:
         self.check(eqn)
         return self.rules[eqn.primitive](self, eqn, operands)
 
-    def check(self, eqn: Any) -> None:
+    def check(self, eqn: Eqn) -> None:
         """Refuses a primitive that has no rule."""
         known = ", ".join(sorted({primitive.name for primitive in self.rules}))
         _checks.that(
@@ -294,7 +295,7 @@ def number(value: Any) -> str:
     return f"({literal})" if literal.startswith("-") else literal
 
 
-def rounded(dtype: Any, expression: str) -> str:
+def rounded(dtype: np.dtype, expression: str) -> str:
     """An expression of doubles, rounded or wrapped to a dtype.
 
     Integers of 64 bits are doubles here, exact up to 2**53, or BigInts where they are the bits of
@@ -315,7 +316,7 @@ def rounded(dtype: Any, expression: str) -> str:
     return expression
 
 
-def _check_dtype(dtype: Any) -> None:
+def _check_dtype(dtype: np.dtype) -> None:
     is_known = getattr(dtype, "kind", "V") in "biuf" and dtype.name != "float16"
     wanted = f"the numbers of the program must be of a dtype that JavaScript has here ({_DTYPES})"
     _checks.that(WHERE, is_known, wanted, str(dtype))

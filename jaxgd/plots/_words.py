@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from jaxgd.types import PyTree
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -71,7 +73,7 @@ def ticks(low: float, high: float, *, log: bool, count: int = 6) -> np.ndarray:
     return round_numbers[(round_numbers >= low - slack) & (round_numbers <= high + slack)]
 
 
-def entry(tree: Any) -> str:
+def entry(tree: PyTree) -> str:
     """A number of a chain; of an array, its shape and its largest entry."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     if leaves and all(leaf.ndim == 0 for leaf in leaves):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _batches, _checks
-from jaxgd.types import Array, ArrayLike
+from jaxgd.types import Array, ArrayLike, PyTree
 
 
 class Surface(NamedTuple):
@@ -21,7 +21,7 @@ class Surface(NamedTuple):
     """
 
     coordinates: tuple[Array, ...]
-    values: Any
+    values: PyTree
 
 
 def select(surface: Surface, name: Hashable) -> Surface:
@@ -68,7 +68,7 @@ def _name(key: Any) -> Hashable:
 
 
 def sweep(
-    fn: Callable[..., Any], *coordinates: ArrayLike, batch_size: int | None = None
+    fn: Callable[..., PyTree], *coordinates: ArrayLike, batch_size: int | None = None
 ) -> Surface:
     """Computes a function of k scalars at every point of a grid, in one vmap.
 
@@ -109,7 +109,7 @@ def sweep(
     _checks.function(where, "fn", fn)
     axes = _checks.axes(where, coordinates)
 
-    def value(*point: Array) -> Any:
+    def value(*point: Array) -> PyTree:
         with _checks.calling(where, "fn", fn, point, "one per coordinate"):
             values = fn(*point)
         _checks.scalar_outputs(where, "fn", values)
@@ -125,7 +125,7 @@ def sweep(
     return Surface(coordinates=axes, values=jax.tree.map(lambda rows: rows.reshape(shape), values))
 
 
-def _in_batches(fn: Callable[..., Any], points: tuple[Array, ...], batch_size: int) -> Any:
+def _in_batches(fn: Callable[..., PyTree], points: tuple[Array, ...], batch_size: int) -> PyTree:
     """Maps over batches of one size, so that one program serves all; the last is padded."""
     num_points = points[0].size
     batch_size = min(batch_size, num_points)
@@ -136,7 +136,7 @@ def _in_batches(fn: Callable[..., Any], points: tuple[Array, ...], batch_size: i
     return jax.tree.map(lambda rows: rows.reshape(-1)[:num_points], values)
 
 
-def check_known(where: str, name: str, result: Any) -> None:
+def check_known(where: str, name: str, result: PyTree) -> None:
     """Refuses traced arrays: what runs on the host cannot be traced."""
     cure = "It runs on the host: call it on what jax.jit returns, not inside of it."
     wanted = f"{name} must hold known numbers"

@@ -1,12 +1,12 @@
 """A smooth function as a Chebyshev series."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
-from jaxgd.types import Array, ArrayLike
+from jaxgd.types import Array, ArrayLike, PyTree
 
 
 class Approximation(NamedTuple):
@@ -26,13 +26,13 @@ class Approximation(NamedTuple):
     """
 
     domains: Array
-    coefficients: Any
-    errors: Any
+    coefficients: PyTree
+    errors: PyTree
     num_points: Array
     status: Array
 
 
-def evaluate(approximation: Approximation, *coordinates: ArrayLike) -> Any:
+def evaluate(approximation: Approximation, *coordinates: ArrayLike) -> PyTree:
     """Computes a Chebyshev series at a point of its domains.
 
     Like a function of k scalars it goes into ``surfaces.sweep`` at any resolution, and into

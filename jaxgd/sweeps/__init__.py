@@ -32,7 +32,7 @@ from jaxgd.sweeps import (
     _program,
     _store,
 )
-from jaxgd.types import Array, ArrayLike, Status
+from jaxgd.types import Array, ArrayLike, PyTree, Status
 
 __all__ = ["approximate", "load", "run"]
 
@@ -42,9 +42,9 @@ _NUM_BLOCKS = 64  # at least, and more for each process of a large job
 
 
 def run(
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     *coordinates: ArrayLike,
-    data: Iterable[Sequence[Any]] | None = None,
+    data: Iterable[Sequence[PyTree]] | None = None,
     axis_names: Sequence[str] | None = None,
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
@@ -173,11 +173,11 @@ def run(
 
 
 def approximate(
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     *domains: tuple[float, float],
     tolerance: float,
     max_degree: int = 128,
-    data: Iterable[Sequence[Any]] | None = None,
+    data: Iterable[Sequence[PyTree]] | None = None,
     batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     progress: bool = True,
@@ -371,7 +371,7 @@ def _approximation(
     return approximation._replace(errors=jax.tree.unflatten(structure, errors))
 
 
-def _unflatten(program: _program.Program, grid: _grid.Grid, values: Sequence[np.ndarray]) -> Any:
+def _unflatten(program: _program.Program, grid: _grid.Grid, values: Sequence[np.ndarray]) -> PyTree:
     """The values of all points, each leaf as an array over the grid."""
     leaves = [jax.device_put(leaf.reshape(grid.shape)) for leaf in values]
     return jax.tree.unflatten(jax.tree.structure(program.outputs), leaves)
@@ -392,7 +392,7 @@ def _bar(grid: _grid.Grid, share: np.ndarray, data: Any, progress: bool) -> Any:
 
 def _described(
     where: str,
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     names: Sequence[str],
     program: _program.Program,
     source: _data.Source | None,

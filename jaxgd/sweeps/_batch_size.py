@@ -9,13 +9,13 @@ as each is faster than the one before. (Where one point alone fills fast memory,
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgd.sweeps import _program
+from jaxgd.types import PyTree
 
 _FIRST = 1024  # tried where none is given, and kept if it fits
 _CACHE = 2**24  # bytes for the values of one batch on a CPU: more do not make it faster
@@ -31,7 +31,7 @@ def fitting(program: _program.Program, most: int = _FIRST) -> int:
     return _fitting(program, program.bind(_zeros(program)), most)
 
 
-def _fitting(program: _program.Program, bound: Any, most: int) -> int:
+def _fitting(program: _program.Program, bound: PyTree, most: int) -> int:
     num_points = math.prod(program.shape)
     # Not so large that a small grid of dear points is done, or lost, all at once.
     first = min(most, max(1, num_points // _program.NUM_PARTS))
@@ -78,7 +78,7 @@ def next_size(measured: Mapping[int, float], compiling: float, left: float) -> i
     return new if is_better and is_affordable and new not in measured else None
 
 
-def _seconds_per_point(program: _program.Program, bound: Any, size: int) -> float:
+def _seconds_per_point(program: _program.Program, bound: PyTree, size: int) -> float:
     """The time of a point, of some that are spread over the grid."""
     compiled = program.compiled(bound, size)
     num_devices = 1 if program.mesh is None else program.mesh.size
@@ -101,7 +101,7 @@ def _seconds_per_point(program: _program.Program, bound: Any, size: int) -> floa
     return once / (size * num_devices)
 
 
-def _zeros(program: _program.Program) -> Any:
+def _zeros(program: _program.Program) -> PyTree:
     """A batch of data like those to come; empty without data."""
     return jax.tree.map(
         lambda leaf: jnp.zeros(

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxgd import _checks
 from jaxgd.sweeps import _fingerprint, _grid, _job, _program
+from jaxgd.types import PyTree
 
 _END = object()
 
@@ -26,9 +27,9 @@ class Source(NamedTuple):
       batches: all of them, once.
     """
 
-    specs: tuple[Any, ...]
+    specs: tuple[PyTree, ...]
     digest: str
-    batches: Iterator[tuple[Any, ...]]
+    batches: Iterator[tuple[PyTree, ...]]
 
 
 class Sums(NamedTuple):
@@ -47,7 +48,7 @@ class Sums(NamedTuple):
     values: list[np.ndarray]
 
 
-def _batches(where: str, data: Any) -> Iterator[tuple[Any, ...]]:
+def _batches(where: str, data: Any) -> Iterator[tuple[PyTree, ...]]:
     """The batches, as arrays, alike but for their number of rows; holds none but the next."""
     iterator, number, first = iter(data), 0, None
     while (raw := next(iterator, _END)) is not _END:
@@ -82,14 +83,14 @@ def opened(where: str, data: Any) -> Source:
     )
     digest = _fingerprint.digest(*jax.tree.leaves(pending[0]))
 
-    def all_batches() -> Iterator[tuple[Any, ...]]:
+    def all_batches() -> Iterator[tuple[PyTree, ...]]:
         yield pending.pop()  # and keep it no longer
         yield from iterator
 
     return Source(specs, digest, all_batches())
 
 
-def _kind(batch: Any) -> str:
+def _kind(batch: PyTree) -> str:
     """What the batches of a source have in common."""
     kinds = [
         f"{jax.tree_util.keystr(path, simple=True, separator='/')}: "
@@ -134,7 +135,7 @@ def means(
     return _divided(where, program, _added_up(where, program, points, source.batches, sums))
 
 
-def readable_again(where: str, data: Any) -> Any:
+def readable_again(where: str, data: Any) -> PyTree:
     """Data that are read several times: no iterator, which can be read once."""
     _checks.batches(where, "data", data)
     cure = "Pass a list or a loader."
@@ -147,7 +148,7 @@ def _added_up(
     where: str,
     program: _program.Program,
     points: np.ndarray,
-    batches: Iterator[tuple[Any, ...]],
+    batches: Iterator[tuple[PyTree, ...]],
     sums: Sums,
     bar: Any = None,
     kept: "Kept | None" = None,

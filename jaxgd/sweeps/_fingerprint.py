@@ -16,6 +16,10 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgd import _jaxprs
+from jaxgd._jaxprs import Atom, Aval, Jaxpr
+from jaxgd.types import PyTree
+
 # How a program is called, placed, differentiated and scheduled, not what it computes. Which of a
 # scan's operands are constants, carry and rows follows from its body's shapes, which are written;
 # jax 0.12 says it in other words (ft_in, ft_out) than 0.10.
@@ -30,7 +34,7 @@ _SETTINGS = ("jax_threefry_partitionable",)  # that change the values of a progr
 _NO_VALUES = frozenset({"debug_callback", "debug_print"})
 
 
-def digest(*arrays: Any) -> str:
+def digest(*arrays: PyTree) -> str:
     """A fingerprint of arrays: their dtypes, shapes and bytes."""
     sha = hashlib.sha256()
     for array in arrays:
@@ -42,51 +46,28 @@ def digest(*arrays: Any) -> str:
     return sha.hexdigest()
 
 
-def of(closed: Any) -> str:
+def of(closed: Jaxpr) -> str:
     """The fingerprint of a traced program, without the arrays that it closes over."""
     settings = [getattr(jax.config, name) for name in _SETTINGS]
     return hashlib.sha256(f"{settings}\n{_whole(closed.jaxpr)}".encode()).hexdigest()
 
 
-def has_callback(closed: Any) -> bool:
+def has_callback(closed: Jaxpr) -> bool:
     """Whether a program calls back into Python for a value."""
     return any(
         "callback" in eqn.primitive.name and eqn.primitive.name not in _NO_VALUES
-        for eqn in _equations(closed.jaxpr)
+        for eqn in _jaxprs.equations(closed)
     )
 
 
-def _is_closed(value: Any) -> bool:
-    """Whether a value is a program with its constants."""
-    return hasattr(value, "jaxpr") and hasattr(value, "consts")
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for inner in _programs_in(list(eqn.params.values())):
-            yield from _equations(inner)
-
-
-def _programs_in(value: Any) -> Iterator[Any]:
-    """The programs among the parameters of an operation."""
-    if _is_closed(value) or isinstance(value, jex.Jaxpr):
-        yield value.jaxpr if _is_closed(value) else value
-    elif isinstance(value, Mapping):
-        yield from _programs_in(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _programs_in(entry)
-
-
 def _lines(
-    jaxpr: Any, operands: Sequence[str], numbers: Iterator[int]
+    jaxpr: Jaxpr, operands: Sequence[str], numbers: Iterator[int]
 ) -> tuple[list[str], list[str]]:
     """A program on named operands, an operation a line, and what its results are called."""
     names = dict(zip([*jaxpr.constvars, *jaxpr.invars], operands, strict=True))
     lines: list[str] = []
 
-    def name_of(atom: Any) -> str:
+    def name_of(atom: Atom) -> str:
         if isinstance(atom, jex.Literal):
             return f"{_aval(atom.aval)}({_text(atom.val)})"
         return names[atom]
@@ -96,7 +77,7 @@ def _lines(
         if eqn.primitive.name in _CALLS:
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             consts = [_text(const) for const in getattr(inner, "consts", ())]
-            inner = inner.jaxpr if _is_closed(inner) else inner
+            inner = inner.jaxpr if _jaxprs.is_closed(inner) else inner
             called, results = _lines(inner, [*consts, *given], numbers)
             lines += called
         elif eqn.primitive.name in _NO_VALUES:
@@ -114,7 +95,7 @@ def _lines(
     return lines, [name_of(atom) for atom in jaxpr.outvars]
 
 
-def _whole(jaxpr: Any) -> str:
+def _whole(jaxpr: Jaxpr) -> str:
     """A program with its operands and results."""
     numbers = itertools.count()
     variables = [*jaxpr.constvars, *jaxpr.invars]
@@ -126,7 +107,7 @@ def _whole(jaxpr: Any) -> str:
 
 def _text(value: Any) -> str:
     """A parameter."""
-    if _is_closed(value):
+    if _jaxprs.is_closed(value):
         arrays = f" with {digest(*value.consts)}" if value.consts else ""
         return f"{{{_whole(value.jaxpr)}{arrays}}}"
     if isinstance(value, jex.Jaxpr):
@@ -144,5 +125,5 @@ def _text(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
-def _aval(aval: Any) -> str:
+def _aval(aval: Aval) -> str:
     return f"{getattr(aval, 'dtype', aval)}{list(getattr(aval, 'shape', ()))}"

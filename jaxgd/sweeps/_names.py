@@ -8,12 +8,13 @@ from typing import Any
 import jax
 
 from jaxgd import _checks
+from jaxgd.types import PyTree
 
 COMPUTED = "computed"  # the array of a store that says which points are computed
 
 
 def axes(
-    where: str, fn: Callable[..., Any], num_axes: int, given: Sequence[str] | None
+    where: str, fn: Callable[..., PyTree], num_axes: int, given: Sequence[str] | None
 ) -> list[str]:
     """The names of the axes: those given, or the names of the function's parameters."""
     if given is None:
@@ -29,7 +30,7 @@ def axes(
     return list(given)
 
 
-def values(where: str, outputs: Any, axis_names: Sequence[str]) -> list[str]:
+def values(where: str, outputs: PyTree, axis_names: Sequence[str]) -> list[str]:
     """The keys that lead to each value, as one name of its own."""
     names: list[str] = []
     for path, _ in jax.tree_util.tree_leaves_with_path(outputs):
@@ -44,7 +45,7 @@ def values(where: str, outputs: Any, axis_names: Sequence[str]) -> list[str]:
     return names
 
 
-def function(fn: Callable[..., Any]) -> str:
+def function(fn: Callable[..., PyTree]) -> str:
     """What a function is called, for a reader: without addresses and places of definition."""
     inner = getattr(fn, "func", None)  # of a partial
     if callable(inner):
@@ -53,11 +54,11 @@ def function(fn: Callable[..., Any]) -> str:
     return name.replace("<locals>.", "")
 
 
-def structure(outputs: Any) -> Any:
+def structure(outputs: PyTree) -> PyTree:
     """How a list of values makes up a pytree of dicts, lists and tuples, for a JSON file."""
     numbers = itertools.count()
 
-    def of(tree: Any) -> Any:
+    def of(tree: PyTree) -> PyTree:
         if isinstance(tree, dict) and all(isinstance(key, str) for key in tree):
             return {"dict": {key: of(tree[key]) for key in sorted(tree)}}
         fields = getattr(tree, "_fields", None)
@@ -72,11 +73,11 @@ def structure(outputs: Any) -> Any:
     return of(outputs)
 
 
-def fits(structure: Any, num_values: int) -> bool:
+def fits(structure: PyTree, num_values: int) -> bool:
     """Whether this is a structure of so many values, as ``structure`` writes it."""
     numbers: list[int] = []
 
-    def is_one(tree: Any) -> bool:
+    def is_one(tree: PyTree) -> bool:
         if tree is None or tree == {"unknown": ""}:
             return True
         if type(tree) is int:
@@ -93,11 +94,11 @@ def fits(structure: Any, num_values: int) -> bool:
     return found and ("unknown" in str(structure) or sorted(numbers) == list(range(num_values)))
 
 
-def restored(structure: Any, values: dict[str, Any]) -> Any:
+def restored(structure: PyTree, values: dict[str, Any]) -> PyTree:
     """The pytree again, from its values by name; a dict of them if it had other nodes."""
     flat = list(values.values())
 
-    def of(tree: Any) -> Any:
+    def of(tree: PyTree) -> PyTree:
         if not isinstance(tree, dict):
             return tree if tree is None else flat[tree]
         ((kind, content),) = tree.items()
@@ -108,7 +109,7 @@ def restored(structure: Any, values: dict[str, Any]) -> Any:
     return values if "unknown" in str(structure) else of(structure)
 
 
-def _parameters(fn: Callable[..., Any], num_axes: int) -> list[str]:
+def _parameters(fn: Callable[..., PyTree], num_axes: int) -> list[str]:
     """The names of the function's first parameters, where each axis has one."""
     try:
         parameters = list(inspect.signature(fn).parameters.values())

@@ -18,8 +18,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgd import _batches, _checks
 from jaxgd._affine import hoist
+from jaxgd._jaxprs import Jaxpr
 from jaxgd.sweeps import _grid
-from jaxgd.types import Array
+from jaxgd.types import Array, ArrayLike, PyTree
 
 NUM_PARTS = 64  # of a sweep, at least: the bar moves and a killed run loses by these
 _MOST_POINTS = 2**20  # of a part, on a device
@@ -43,13 +44,13 @@ class Program(NamedTuple):
       compiled: (function of a point, batch_size) -> the program that evaluates it at many points.
     """
 
-    closed: Any
-    outputs: Any
+    closed: Jaxpr
+    outputs: PyTree
     dtypes: Sequence[np.dtype]
     axes: tuple[Array, ...]
     shape: tuple[int, ...]
     mesh: Mesh | None
-    batch: Sequence[Any]
+    batch: Sequence[PyTree]
     bind: Callable[[Sequence[Any]], Any]
     num_parts: int
     compiled: Callable[[Any, int], "_Compiled"]
@@ -74,10 +75,10 @@ class _Compiled(NamedTuple):
 
 def trace(
     where: str,
-    fn: Callable[..., Any],
+    fn: Callable[..., PyTree],
     axes: tuple[Array, ...],
     devices: Sequence[Any] | None,
-    batch: Sequence[Any] = (),
+    batch: Sequence[PyTree] = (),
     *,
     num_parts: int = 1,
     most_points: int = _MOST_POINTS,
@@ -97,13 +98,13 @@ def trace(
 
     what = "one per coordinate" + ", and the arrays of a batch" * bool(batch)
 
-    def value(*args: Any) -> Any:
+    def value(*args: PyTree) -> PyTree:
         with _checks.calling(where, "fn", fn, args, what):
             values = fn(*args)
         _check_outputs(where, values, is_mean=bool(batch))
         return jax.tree.map(jnp.asarray, values)
 
-    def traced(batch: Sequence[Any]) -> Any:
+    def traced(batch: Sequence[PyTree]) -> PyTree:
         specs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, _dtype(leaf)), batch)
         return jax.make_jaxpr(value, return_shape=True)(*point, *specs)
 
@@ -115,7 +116,7 @@ def trace(
     constants = {id(const): placed(const) for const in closed.consts}
     axes = placed(axes)
 
-    def arrays_of(closed: Any) -> list[Any]:
+    def arrays_of(closed: Jaxpr) -> list[Array]:
         return [constants[id(c)] if id(c) in constants else placed(c) for c in closed.consts]
 
     @functools.cache
@@ -129,7 +130,7 @@ def trace(
         dtypes = {axis.dtype for axis in axes}
         is_hoisted = len(dtypes) == 1 and jnp.issubdtype(axes[0].dtype, jnp.floating)
 
-        def prepare(arrays: Sequence[Any], batch: Sequence[Any]) -> Any:
+        def prepare(arrays: Sequence[Array], batch: Sequence[PyTree]) -> PyTree:
             if not is_hoisted:
                 return jax.tree_util.Partial(evaluate, arrays, batch)
             along = functools.partial(evaluate, arrays, batch)
@@ -139,14 +140,14 @@ def trace(
         prepared = jax.jit(prepare, out_shardings=where_to)
         return lambda batch: prepared(arrays, placed(batch))
 
-    def bind(batch: Sequence[Any]) -> Any:
+    def bind(batch: Sequence[PyTree]) -> PyTree:
         leaves, structure = jax.tree.flatten(tuple(batch))
         kinds = tuple((leaf.shape, _dtype(leaf)) for leaf in leaves)
         return preparing(structure, kinds)(leaves)
 
     programs: dict[Any, _Compiled] = {}
 
-    def compiled(bound: Any, batch_size: int) -> _Compiled:
+    def compiled(bound: PyTree, batch_size: int) -> _Compiled:
         leaves, structure = jax.tree.flatten(bound)
         key = structure, tuple((a.shape, a.dtype) for a in leaves), batch_size
         if key not in programs:
@@ -169,25 +170,25 @@ def trace(
 
 
 def _evaluated(
-    closed: Any, arrays: Sequence[Any], batch: Sequence[Any], *point: Array
+    closed: Jaxpr, arrays: Sequence[Array], batch: Sequence[PyTree], *point: Array
 ) -> list[Array]:
     """A traced program, with the arrays that it closes over and the batch as arguments."""
     return jex.jaxpr_as_fun(closed.replace(consts=list(arrays)))(*point, *batch)
 
 
-def _dtype(leaf: Any) -> np.dtype:
+def _dtype(leaf: Array) -> np.dtype:
     """The dtype that an array of any library has in JAX."""
     return jax.dtypes.canonicalize_dtype(leaf.dtype)
 
 
-def check_known(where: str, name: str, arrays: Sequence[Any]) -> None:
+def check_known(where: str, name: str, arrays: Sequence[ArrayLike]) -> None:
     """Refuses traced values: what drives programs from the host cannot be traced itself."""
     cure = "It drives programs from the host: inside jax.jit use surfaces.sweep."
     is_traced = _checks.is_traced(arrays)
     _checks.that(where, not is_traced, f"{name} must be known", "traced values", cure)
 
 
-def _check_outputs(where: str, values: Any, is_mean: bool) -> None:
+def _check_outputs(where: str, values: PyTree, is_mean: bool) -> None:
     _checks.scalar_outputs(where, "fn", values)
     for path, leaf in jax.tree_util.tree_leaves_with_path(values):
         dtype = jnp.asarray(leaf).dtype
@@ -199,7 +200,7 @@ def _check_outputs(where: str, values: Any, is_mean: bool) -> None:
         _checks.that(where, fine, wanted, f"dtype {dtype}", cure)
 
 
-def _shards(arrays: Sequence[Any]) -> NamedSharding | None:
+def _shards(arrays: Sequence[Array]) -> NamedSharding | None:
     """How to copy an array to all devices that hold shards of the given ones, if any do."""
     for array in arrays:
         sharding = getattr(array, "sharding", None)
@@ -213,7 +214,7 @@ def _is_sharded(array: Any) -> bool:
     return sharding is not None and not sharding.is_fully_replicated
 
 
-def _mesh(where: str, devices: Sequence[Any] | None, arrays: Sequence[Any]) -> Mesh | None:
+def _mesh(where: str, devices: Sequence[Any] | None, arrays: Sequence[Array]) -> Mesh | None:
     """The devices of this process, in a row, unless the arrays lie in shards on several."""
     if any(_is_sharded(array) for array in arrays):
         got = "arrays of fn in shards, whose devices compute each point together"
@@ -234,7 +235,7 @@ def _mesh(where: str, devices: Sequence[Any] | None, arrays: Sequence[Any]) -> M
     return Mesh(np.array(chosen), ("points",))
 
 
-def _placed(mesh: Mesh | None, shards: NamedSharding | None, arrays: Any) -> Any:
+def _placed(mesh: Mesh | None, shards: NamedSharding | None, arrays: PyTree) -> PyTree:
     """Arrays on the devices: a copy on each, but for those that lie in shards."""
     copied = shards if mesh is None else NamedSharding(mesh, _EVERYWHERE)
     if copied is None:
@@ -242,13 +243,13 @@ def _placed(mesh: Mesh | None, shards: NamedSharding | None, arrays: Any) -> Any
     return jax.tree.map(lambda a: a if _is_sharded(a) else jax.device_put(a, copied), arrays)
 
 
-def _apart(mesh: Mesh | None, arrays: Any) -> Any:
+def _apart(mesh: Mesh | None, arrays: PyTree) -> PyTree:
     """Arrays with a row for each device, which gets it."""
     return arrays if mesh is None else jax.device_put(arrays, NamedSharding(mesh, _APART))
 
 
 def _compile(
-    bound: Any,
+    bound: PyTree,
     axes: tuple[Array, ...],
     mesh: Mesh | None,
     batch_size: int,
@@ -265,7 +266,7 @@ def _compile(
     num_slots = min(num_slots, max(2, most_points // batch_size))
     outputs = jax.eval_shape(bound, *(axis[0] for axis in axes))
 
-    def of_device(bound: Any, axes: Any, points: Array, count: Array) -> list[Array]:
+    def of_device(bound: PyTree, axes: Any, points: Array, count: Array) -> list[Array]:
         def one_batch(slot: Array, values: list[Array]) -> list[Array]:
             triples = zip(axes, strides, shape, strict=True)
             flat = points[0, slot]
@@ -291,7 +292,7 @@ def _compile(
     num_seconds = time.perf_counter() - start
     memory = compiled.memory_analysis()
 
-    def compute(bound: Any, points: np.ndarray, counts: np.ndarray) -> list[Array]:
+    def compute(bound: PyTree, points: np.ndarray, counts: np.ndarray) -> list[Array]:
         return compiled(bound, axes, *_apart(mesh, (points, counts)))
 
     num_bytes = getattr(memory, "temp_size_in_bytes", 0)
@@ -299,7 +300,7 @@ def _compile(
 
 
 def compute(
-    program: Program, bound: Any, grid: _grid.Grid, blocks: np.ndarray, bar: Any
+    program: Program, bound: PyTree, grid: _grid.Grid, blocks: np.ndarray, bar: Any
 ) -> Iterator[_grid.Block]:
     """Computes blocks of the given numbers, in order; the bar moves by the points of each."""
     points = np.empty(0, np.int32)
@@ -318,7 +319,7 @@ def compute(
         points, values = points[rest:], [rows[rest:] for rows in values]
 
 
-def values(program: Program, bound: Any, batches: np.ndarray) -> list[np.ndarray]:
+def values(program: Program, bound: PyTree, batches: np.ndarray) -> list[np.ndarray]:
     """The values at batches of points, flat."""
     new = [values for _, values in _parts(program, bound, batches)]
     empty = [np.empty(0, dtype) for dtype in program.dtypes]
@@ -326,7 +327,7 @@ def values(program: Program, bound: Any, batches: np.ndarray) -> list[np.ndarray
 
 
 def _parts(
-    program: Program, bound: Any, batches: np.ndarray
+    program: Program, bound: PyTree, batches: np.ndarray
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
     """The points of batches and their values, part by part, the next one under way."""
     num_batches, size = batches.shape
