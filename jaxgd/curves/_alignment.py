@@ -35,17 +35,18 @@ class _Place(NamedTuple):
 
 
 class _Match(NamedTuple):
-    """What the matching carries from sweep to sweep.
+    """What the matching carries from group to group.
 
     Attributes:
-      orders: the order of each group's units.
-      prices: of each group's units, from the last assignment; see ``_assigned``.
+      orders: shape (groups, largest size): the order of each group's units; what lies beyond its
+        size stands for itself.
+      prices: like ``orders``: of the units, from the last assignment; see ``_assigned``.
       similarity: the sum of products under these orders.
       is_settled: shape (groups,): whether a group's order is the best, given all others.
     """
 
-    orders: tuple[Array, ...]
-    prices: tuple[Array, ...]
+    orders: Array
+    prices: Array
     similarity: Array
     is_settled: Array
 
@@ -59,7 +60,7 @@ def align(params: Params, reference: Params, groups: Sequence[Sequence[Any]]) ->
     rises, until none does; so the sum never falls. That finds a local maximum: three starts
     (units as they stand; matched by their sorted weights, which finds a mere reordering at
     once; a random order, always the same) are tried and the best is kept. Nearly all of the
-    time goes into the assignments: some twenty to fifty of each group.
+    time goes into the assignments: some ten to thirty of each group.
 
     Args:
       params: a pytree of floating-point arrays.
@@ -110,69 +111,89 @@ def align(params: Params, reference: Params, groups: Sequence[Sequence[Any]]) ->
 
 def _matched(
     leaves: list[Array], wanted: list[Array], places: list[list[_Place]], sizes: list[int]
-) -> tuple[Array, ...]:
-    """The best order of each group's units, over several starts."""
+) -> list[Array]:
+    """The best order of each group's units, over several starts.
+
+    All groups take their turns in one compiled assignment, that of the largest.
+    """
     touched = sorted({place.leaf for group in places for place in group})
     # A group is to be solved again where a group rose that stands in one of its arrays.
-    is_neighbour = np.array(
+    is_neighbour = jnp.array(
         [
             [any(p != q and p.leaf == q.leaf for p in group for q in other) for other in places]
             for group in places
         ]
     )
 
-    def similarity_of(orders: Sequence[Array]) -> Array:
-        now = _reordered(leaves, places, orders)
+    def cut(orders: Array) -> list[Array]:
+        return [order[:size] for order, size in zip(orders, sizes, strict=True)]
+
+    def similarity_of(orders: Array) -> Array:
+        now = _reordered(leaves, places, cut(orders))
         return sum(
             (jnp.vdot(now[i], wanted[i], precision="highest") for i in touched), jnp.zeros(())
         )
 
-    def solved(index: int, match: _Match) -> _Match:
+    def gains_of(index: int, orders: Array) -> Array:
         gains = jnp.zeros((sizes[index],) * 2)
         for place in places[index]:
             # All other axes as they stand now, those of the same group included.
             others = [[p for p in g if p != place] for g in places]
-            now = _reordered([leaves[place.leaf]], _of_leaf(others, place.leaf), match.orders)[0]
+            now = _reordered([leaves[place.leaf]], _of_leaf(others, place.leaf), cut(orders))[0]
             rows = [_rows(leaf, place) for leaf in (wanted[place.leaf], now)]
             gains += jnp.matmul(rows[0], rows[1].T, precision="highest")
+        return _padded(gains, max(sizes))
+
+    def solved(index: Array, match: _Match) -> _Match:
+        branches = [partial(gains_of, i) for i in range(len(places))]
+        gains = jax.lax.switch(index, branches, match.orders)
         order, prices = _assigned(gains, match.prices[index])
-        tried = _replaced(match.orders, index, order)
+        tried = match.orders.at[index].set(order)
         reached = similarity_of(tried)
         rises = reached > match.similarity
-        is_settled = match.is_settled.at[index].set(True)
         return _Match(
-            orders=jax.tree.map(partial(jnp.where, rises), tried, match.orders),
-            prices=_replaced(match.prices, index, prices),
+            orders=jnp.where(rises, tried, match.orders),
+            prices=match.prices.at[index].set(prices),
             similarity=jnp.where(rises, reached, match.similarity),
-            is_settled=is_settled & ~(rises & is_neighbour[index]),
+            is_settled=match.is_settled.at[index].set(True) & ~(rises & is_neighbour[index]),
         )
 
     def sweep(match: _Match) -> _Match:
-        for index in range(len(places)):
-            match = jax.lax.cond(
-                match.is_settled[index], lambda match: match, partial(solved, index), match
-            )
-        return match
+        def visited(index: Array, match: _Match) -> _Match:
+            is_settled = match.is_settled[index]
+            return jax.lax.cond(is_settled, lambda match: match, partial(solved, index), match)
 
-    def climbed(orders: tuple[Array, ...], prices: tuple[Array, ...]) -> _Match:
+        return jax.lax.fori_loop(0, len(places), visited, match)
+
+    def climbed(start: tuple[Array, Array]) -> _Match:
+        orders, prices = start
         match = _Match(orders, prices, similarity_of(orders), jnp.zeros(len(places), bool))
         return jax.lax.while_loop(lambda match: ~jnp.all(match.is_settled), sweep, match)
 
-    as_they_stand = tuple(jnp.arange(size) for size in sizes)
-    free = tuple(jnp.zeros(size) for size in sizes)
-    by_sorted_weights = [
-        _assigned(_sum_of_sorted(leaves, wanted, group, places, size), price)
-        for group, size, price in zip(places, sizes, free, strict=True)
+    shape = (len(places), max(sizes))
+    units = jnp.broadcast_to(jnp.arange(shape[1]), shape)
+    free = jnp.zeros(shape)
+    gains = [
+        _padded(_sum_of_sorted(leaves, wanted, group, places, size), shape[1])
+        for group, size in zip(places, sizes, strict=True)
     ]
-    starts = [(as_they_stand, free), tuple(zip(*by_sorted_weights, strict=True))]
+    sorted_orders, prices = jax.lax.map(lambda pair: _assigned(*pair), (jnp.stack(gains), free))
+    starts = [(units, free), (sorted_orders.astype(units.dtype), prices)]
     for seed in range(_NUM_RANDOM_STARTS):
-        keys = jax.random.split(jax.random.key(seed), len(sizes))
-        orders = (jax.random.permutation(k, size) for k, size in zip(keys, sizes, strict=True))
-        starts.append((tuple(orders), free))
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
-    found = jax.lax.map(lambda start: climbed(*start), stacked)
+        drawn = jax.random.uniform(jax.random.key(seed), shape)
+        is_unit = units < jnp.array(sizes)[:, None]
+        starts.append((jnp.argsort(jnp.where(is_unit, drawn, 1 + units), axis=1), free))
+    found = jax.lax.map(climbed, jax.tree.map(lambda *rows: jnp.stack(rows), *starts))
     best = jnp.argmax(jnp.where(jnp.isnan(found.similarity), -jnp.inf, found.similarity))
-    return tuple(order[best] for order in found.orders)
+    return cut(found.orders[best])
+
+
+def _padded(gains: Array, size: int) -> Array:
+    """Gains of more units, each of which takes its own place."""
+    num_added = size - len(gains)
+    added = jnp.where(jnp.eye(num_added, dtype=bool), 0.0, -jnp.inf)
+    padded = jnp.pad(gains, (0, num_added), constant_values=-jnp.inf)
+    return padded.at[len(gains) :, len(gains) :].set(added)
 
 
 def _sum_of_sorted(
@@ -224,10 +245,6 @@ def _assigned(gains: Array, prices: Array) -> tuple[Array, Array]:
         return jnp.minimum(ways, jnp.min(losses + ways[order][:, None], axis=0))
 
     return order, -jax.lax.fori_loop(0, _NUM_PRICE_ROUNDS, shortened, jnp.zeros(len(gains)))
-
-
-def _replaced(values: tuple[Array, ...], index: int, value: Array) -> tuple[Array, ...]:
-    return (*values[:index], value, *values[index + 1 :])
 
 
 def _of_leaf(places: list[list[_Place]], leaf: int) -> list[list[_Place]]:
