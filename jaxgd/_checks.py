@@ -348,6 +348,19 @@ def batch(where: str, name: str, value: Any) -> tuple[PyTree, ...]:
     return made
 
 
+def alike(where: str, name: str, value: tuple[Any, ...], first: str | None) -> str:
+    """A batch like the first one, but for its number of rows; says what they have in common."""
+    kinds = [
+        f"{jax.tree_util.keystr(path, simple=True, separator='/')}: "
+        f"{jax.dtypes.canonicalize_dtype(leaf.dtype)}[rows, {', '.join(map(str, leaf.shape[1:]))}]"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value)
+    ]
+    own = "; ".join(kinds)
+    wanted = f"{name} must be like the first, but for its number of rows: {first}"
+    that(where, first is None or own == first, wanted, own)
+    return own
+
+
 def length(where: str, name: str, values: Sequence[Any], wanted: int, reason: str) -> None:
     """A sequence with as many entries as something else has; its name is a plural."""
     if len(values) != wanted:

@@ -51,6 +51,10 @@ WAYS: dict[str, Any] = {
     "density": lambda *x, **o: curvature.spectral_density(
         KEY, risk, NET, *x, num_iterations=4, num_samples=2, **o
     ),
+    "stability": lambda *x, **o: curvature.stability(KEY, risk, NET, *x, num_iterations=4, **o),
+    "preconditioned": lambda *x, **o: curvature.preconditioned_sharpness(
+        KEY, risk, NET, jax.tree.map(lambda leaf: 1 + leaf**2, NET), *x, num_iterations=4, **o
+    ),
     "trace": lambda *x, **o: curvature.hessian_trace(KEY, risk, NET, *x, num_samples=3, **o),
     "diagonal": lambda *x, **o: curvature.hessian_diagonal(
         KEY, risk, NET, *x, num_samples=3, **o
@@ -98,6 +102,9 @@ OTHERS = Loader(lambda number, batches: batches[::-1] if number == 3 else batche
         ([X], "batch 0 of batches must be a tuple or list"),
         ([(X, Y[:3])], r"batch 0 of batches must have equally many rows.*\[3, 23\]"),
         ([(X, jnp.ones(()))], "must have rows, got shape"),
+        ([(X, Y), (X, Y[:, :1])], r"batch 1 of batches must be like the first.*rows, 1\]"),
+        ([(X, Y), (X, Y, Y)], r"batch 1 of batches must be like the first.*2: float32"),
+        ([(X, Y), (X, Y > 0)], r"batch 1 of batches must be like the first.*1: bool"),
         (SHORTER, "the same in every pass, got 23 rows, then 18 rows.*shuffles"),
         (OTHERS, "the same in every pass, got 23 rows, then 23 rows with other numbers"),
     ],
@@ -112,5 +119,9 @@ def test_a_loader_is_not_read_while_tracing():
         jax.jit(
             lambda net: curvature.hessian_trace(KEY, risk, net, num_samples=2, batches=[(X, Y)])
         )(NET)
+    with pytest.raises(TypeError, match=r"must be known, got a traced array"):
+        jax.vmap(
+            lambda key: curvature.stability(key, risk, NET, num_iterations=2, batches=BATCHES)
+        )(jax.random.split(KEY, 2))
     with pytest.raises(TypeError, match=r"curvature\.hvp: .*must be known, got a traced array"):
         jax.jit(curvature.hvp(risk, NET, batches=BATCHES))(V)

@@ -18,7 +18,17 @@ from jaxgd.curvature._vectors import Vector
 from jaxgd.types import Array, PyTree
 
 
-class HostProduct:
+class OnHost:
+    """A function of a vector that reads batches, so that no program can hold it."""
+
+    def __init__(self, call: Callable[[Vector], Vector]) -> None:
+        self._call = call
+
+    def __call__(self, vector: Vector) -> Vector:
+        return self._call(vector)
+
+
+class HostProduct(OnHost):
     """A product that reads all batches whenever it is called; each pass must read the same.
 
     ``batch_product(vector, batch)`` is that of the mean over the batch's rows, traceable.
@@ -27,14 +37,19 @@ class HostProduct:
     def __init__(
         self, caller: str, batches: Any, batch_product: Callable[[Vector, PyTree], Vector]
     ) -> None:
+        super().__init__(self._mean)
         self._caller, self._batches = caller, batches
         self._add = jax.jit(_adder(batch_product))
         self._digest: tuple[int, int] | None = None
+        self._kind: str | None = None
 
-    def __call__(self, vector: Vector) -> Vector:
+    def _mean(self, vector: Vector) -> Vector:
+        known(self._caller, vector)
         total, num_rows, digest, num_batches = [jnp.zeros_like(v) for v in vector], 0, 0, 0
         for number, raw in enumerate(self._batches):
-            batch = _checks.batch(self._caller, f"batch {number} of batches", raw)
+            name = f"batch {number} of batches"
+            batch = _checks.batch(self._caller, name, raw)
+            self._kind = _checks.alike(self._caller, name, batch, self._kind)
             rows = len(jax.tree.leaves(batch)[0])
             for leaf in jax.tree.leaves(batch):
                 digest = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), digest)
@@ -63,23 +78,32 @@ def _adder(batch_product: Callable[[Vector, PyTree], Vector]) -> Callable[..., V
     return add
 
 
-def check(caller: str, batches: Any, *known: Any) -> None:
+def check(caller: str, batches: Any, *arguments: Any) -> None:
     """Refuses what cannot be read again and again, and arguments that are traced."""
     _checks.batches(caller, "batches", batches)
     wanted = "batches must be readable more than once"
     cure = "It is read for every product: pass a list or a loader."
     is_spent = isinstance(batches, Iterator)
     _checks.that(caller, not is_spent, wanted, _checks.kind(batches), cure, error=TypeError)
+    known(caller, *arguments)
+
+
+def known(caller: str, *arguments: Any) -> None:
+    """Refuses what is traced."""
     wanted = "with batches, which the host reads, key, params and vector must be known"
     cure = "Call it outside jit, vmap and grad."
-    _checks.that(
-        caller, not _checks.is_traced(known), wanted, "a traced array", cure, error=TypeError
-    )
+    is_known = not _checks.is_traced(arguments)
+    _checks.that(caller, is_known, wanted, "a traced array", cure, error=TypeError)
+
+
+def around(product: Any, fn: Callable[[Vector], Vector]) -> Callable[[Vector], Vector]:
+    """A function that calls a product, run by the host if the product is."""
+    return OnHost(fn) if isinstance(product, OnHost) else fn
 
 
 def each(product: Any, fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
     """``jax.lax.map`` for a function that calls the product."""
-    if not isinstance(product, HostProduct):
+    if not isinstance(product, OnHost):
         return jax.lax.map(fn, xs)
     return _stacked([fn(x) for x in _slices(xs)])
 
@@ -92,7 +116,7 @@ def along(
     xs: PyTree,
 ) -> PyTree:
     """``jax.lax.scan`` by steps ``end(carry, x, v, product(v))``, v being ``begin(carry, x)``."""
-    if not isinstance(product, HostProduct):
+    if not isinstance(product, OnHost):
 
         def step(carry: PyTree, x: PyTree) -> PyTree:
             vector = begin(carry, x)

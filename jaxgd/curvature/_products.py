@@ -103,7 +103,7 @@ def hvp(
         differentiated, or ``batches`` is no iterable that can be read again, or called with
         traced arrays.
       ValueError: if there are no params, the loss is no scalar, a vector does not fit, or the
-        batches are empty, or differ from one pass to the next.
+        batches are empty, not alike but for their rows, or differ from one pass to the next.
 
     Example:
       >>> import jax.numpy as jnp
@@ -120,8 +120,6 @@ def hvp(
     product, block = hessian(caller, loss_fn, params, data, where, batches)
 
     def narrow_product(vector: list[Array]) -> list[Array]:
-        if batches is not None:
-            _loader.check(caller, batches, vector)
         return narrowed(product(_vectors.widened(vector)), block)
 
     return _on_params(caller, params, block, narrow_product)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgd import _checks
-from jaxgd.curvature import _products, _vectors
+from jaxgd.curvature import _loader, _products, _vectors
 from jaxgd.curvature._products import Where
 from jaxgd.curvature._spectra import ritz_of
 from jaxgd.curvature._vectors import Vector
@@ -38,6 +38,7 @@ def stability(
     *data: PyTree,
     num_iterations: int,
     where: Where = None,
+    batches: Any = None,
 ) -> Stability:
     """Says why a descent diverges or crawls: the largest stable rate, and the condition.
 
@@ -54,6 +55,7 @@ def stability(
       num_iterations: products with the Hessian, static; see ``top_eigenpairs``. With n of them
         all is exact to rounding; with fewer the sharpness and the condition come from below.
       where: ``(path, leaf) -> bool``: the block to look at; see ``top_eigenpairs``.
+      batches: an iterable of batches of data that do not fit; see ``hvp``.
 
     Returns:
       Stability, in float32 or better. A condition near 1 / eps of the arithmetic says only that
@@ -80,7 +82,7 @@ def stability(
       LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998, Sec. 5.
     """
     caller = "curvature.stability"
-    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     values = ritz_of(caller, key, product, block, num_iterations).values
     sharpest, magnitudes = values.max(), jnp.abs(values)
     return Stability(
@@ -99,6 +101,7 @@ def preconditioned_sharpness(
     num_iterations: int,
     where: Where = None,
     reorthogonalize: bool = True,
+    batches: Any = None,
 ) -> Array:
     """Estimates the largest eigenvalue of ``P^-1/2 H P^-1/2``, P being diagonal.
 
@@ -116,7 +119,8 @@ def preconditioned_sharpness(
       *data: passed on to ``loss_fn``.
       num_iterations: products with the Hessian, static; see ``top_eigenpairs``.
       where: ``(path, leaf) -> bool``: the block to look at; see ``top_eigenpairs``.
-      reorthogonalize: static; see ``sharpness``.
+      reorthogonalize: static; see ``sharpness``. The roots of P are kept, too.
+      batches: an iterable of batches of data that do not fit; see ``hvp``.
 
     Returns:
       A scalar, in float32 or better, from below.
@@ -145,15 +149,15 @@ def preconditioned_sharpness(
     caller = "curvature.preconditioned_sharpness"
     params = _checks.params(caller, "params", params)
     preconditioner, where = _filled(caller, params, preconditioner, where)
-    product, block = _products.hessian(caller, loss_fn, params, data, where)
+    product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     roots = [jnp.sqrt(leaf) for leaf in _vectors.widened(block.select(preconditioner))]
 
     def rescaled(vector: Vector) -> Vector:
         image = product([v / root for v, root in zip(vector, roots, strict=True)])
         return [h / root for h, root in zip(image, roots, strict=True)]
 
-    ritz = ritz_of(caller, key, rescaled, block, num_iterations, reorthogonalize)
-    return ritz.values.max()
+    whole = _loader.around(product, rescaled)
+    return ritz_of(caller, key, whole, block, num_iterations, reorthogonalize).values.max()
 
 
 def _filled(

@@ -55,10 +55,7 @@ def _batches(where: str, data: Any) -> Iterator[tuple[PyTree, ...]]:
         name = f"batch {number} of data"
         batch = _checks.batch(where, name, raw)
         del raw
-        kind = _kind(batch)
-        first = first or kind
-        wanted = f"{name} must be like the first, but for its number of rows: {first}"
-        _checks.that(where, kind == first, wanted, str(kind))
+        first = _checks.alike(where, name, batch, first)
         number += 1
         yield batch
         del batch
@@ -88,16 +85,6 @@ def opened(where: str, data: Any) -> Source:
         yield from iterator
 
     return Source(specs, digest, all_batches())
-
-
-def _kind(batch: PyTree) -> str:
-    """What the batches of a source have in common."""
-    kinds = [
-        f"{jax.tree_util.keystr(path, simple=True, separator='/')}: "
-        f"{jax.dtypes.canonicalize_dtype(leaf.dtype)}[rows, {', '.join(map(str, leaf.shape[1:]))}]"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(batch)
-    ]
-    return "; ".join(kinds)
 
 
 def compute(
