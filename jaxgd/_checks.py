@@ -22,6 +22,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import KeyPath
 from jax.typing import DTypeLike
 
 from jaxgd.types import Array, Params, PyTree
@@ -37,7 +38,7 @@ def _say(where: str, wanted: str, got: str, cure: str = "") -> str:
     return f"{where}: {wanted}, got {got}." + (f" {cure}" if cure else "")
 
 
-def kind(value: Any) -> str:
+def kind(value: object) -> str:
     """What came, in a few words: its shape for an array, its type for anything else."""
     if isinstance(value, (jax.Array, np.ndarray)):
         return f"an array of dtype {value.dtype} and shape {value.shape}"
@@ -59,7 +60,7 @@ def _expression(name: str, otherwise: str = "...") -> str:
     return name
 
 
-def _array_cure(name: str, value: Any) -> str:
+def _array_cure(name: str, value: object) -> str:
     """How something that holds numbers but is no array becomes one."""
     if isinstance(value, (list, tuple, range)):
         return f"Write jnp.array({_expression(name)})."
@@ -72,7 +73,7 @@ def _array_cure(name: str, value: Any) -> str:
     return ""
 
 
-def array(where: str, name: str, value: Any, noun: str = "an array") -> Array:
+def array(where: str, name: str, value: object, noun: str = "an array") -> Array:
     """An array, or a scalar that can be one."""
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
         cure = _array_cure(name, value)
@@ -86,7 +87,7 @@ def array(where: str, name: str, value: Any, noun: str = "an array") -> Array:
     raise ValueError(_say(where, f"{name} must fit an int", got, "Write it as a float."))
 
 
-def real(where: str, name: str, value: Any, noun: str = "an array") -> Array:
+def real(where: str, name: str, value: object, noun: str = "an array") -> Array:
     """An array of real numbers: floating-point, integer or boolean."""
     value = array(where, name, value, noun)
     if jnp.issubdtype(value.dtype, jnp.complexfloating) or not (
@@ -97,7 +98,7 @@ def real(where: str, name: str, value: Any, noun: str = "an array") -> Array:
     return value
 
 
-def floating(where: str, name: str, value: Any, cure: str = "") -> Array:
+def floating(where: str, name: str, value: object, cure: str = "") -> Array:
     """An array of floating-point numbers."""
     if type(value) is int:
         cure = cure or f"Write {value}.0."
@@ -123,7 +124,7 @@ def _no_number_cure(name: str, dtype: DTypeLike) -> str:
     return ""
 
 
-def integers(where: str, name: str, value: Any, cure: str = "") -> Array:
+def integers(where: str, name: str, value: object, cure: str = "") -> Array:
     """An array of integers."""
     value = array(where, name, value)
     if not jnp.issubdtype(value.dtype, jnp.integer):
@@ -131,7 +132,7 @@ def integers(where: str, name: str, value: Any, cure: str = "") -> Array:
     return value
 
 
-def scalar(where: str, name: str, value: Any, cure: str = "") -> Array:
+def scalar(where: str, name: str, value: object, cure: str = "") -> Array:
     """One real number; it may be traced."""
     value = real(where, name, value, "a number")
     if value.shape != ():
@@ -139,13 +140,13 @@ def scalar(where: str, name: str, value: Any, cure: str = "") -> Array:
     return value
 
 
-def at_least(where: str, name: str, value: Any, bound: float) -> None:
+def at_least(where: str, name: str, value: object, bound: float) -> None:
     """A number that, where its value is known, is at least a bound."""
     if is_known(value) and not value >= bound:
         raise ValueError(_say(where, f"{name} must be at least {bound:g}", str(value)))
 
 
-def is_known(value: Any) -> TypeGuard[float]:
+def is_known(value: object) -> TypeGuard[float]:
     """Whether a value is one real number, and not a traced one."""
     if isinstance(value, jax.core.Tracer):
         return False
@@ -178,20 +179,20 @@ def count(where: str, name: str, value: Any, least: int = 0) -> int:
     return whole
 
 
-def function(where: str, name: str, value: Any, cure: str = "") -> None:
+def function(where: str, name: str, value: object, cure: str = "") -> None:
     """Something that can be called."""
     if not callable(value):
         raise TypeError(_say(where, f"{name} must be callable", kind(value), cure))
 
 
-def key(where: str, name: str, value: Any) -> None:
+def key(where: str, name: str, value: object) -> None:
     """A PRNG key, new style or old."""
     if not is_key(value):
         cure = "Write jax.random.key(seed)."
         raise TypeError(_say(where, f"{name} must be one PRNG key", kind(value), cure))
 
 
-def is_key(value: Any) -> bool:
+def is_key(value: object) -> bool:
     """Whether this is one PRNG key, new style or old."""
     if not isinstance(value, (jax.Array, np.ndarray)):
         return False
@@ -199,7 +200,7 @@ def is_key(value: Any) -> bool:
     return (is_typed and value.shape == ()) or (value.dtype == jnp.uint32 and value.ndim == 1)
 
 
-def same_shape(where: str, **values: Any) -> None:
+def same_shape(where: str, **values: PyTree) -> None:
     """Arrays of equal shapes: nothing here broadcasts."""
     shapes = {name: jnp.shape(value) for name, value in values.items()}
     if len(set(shapes.values())) > 1:
@@ -218,7 +219,7 @@ def params(where: str, name: str, tree: PyTree) -> Params:
     if not leaves:
         raise ValueError(_say(where, f"{name} must hold at least one array", kind(tree)))
 
-    def leaf_array(path: Any, leaf: Any) -> Array:
+    def leaf_array(path: KeyPath, leaf: object) -> Array:
         full_name = name + jax.tree_util.keystr(path)
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
             cure = _array_cure(full_name, leaf) or f"Keep functions and settings out: {_LEAVE_OUT}"
@@ -230,7 +231,7 @@ def params(where: str, name: str, tree: PyTree) -> Params:
     return jax.tree.unflatten(structure, [leaf_array(path, leaf) for path, leaf in leaves])
 
 
-def _beside_params_cure(name: str, leaf: Any) -> str:
+def _beside_params_cure(name: str, leaf: object) -> str:
     """What helps for whole numbers in a pytree of params: seldom a cast."""
     if type(leaf) is int:
         return f"Write {leaf}.0 if it is trained, else leave it out: {_LEAVE_OUT}"
@@ -258,7 +259,9 @@ def like(
             raise ValueError(_say(where, wanted_shape, got, cure))
 
 
-def scalar_output(where: str, name: str, value: Any, cure: str = "Return the loss alone.") -> Array:
+def scalar_output(
+    where: str, name: str, value: object, cure: str = "Return the loss alone."
+) -> Array:
     """What a function to be minimized returned: one floating-point number."""
     if isinstance(value, (tuple, list, dict)):
         raise TypeError(_say(where, f"{name} must return a scalar", kind(value), cure))
@@ -287,7 +290,7 @@ def scalar_outputs(where: str, name: str, tree: PyTree) -> None:
             raise ValueError(_say(where, wanted, "a PRNG key", "Return what is drawn with it."))
 
 
-def axes(where: str, coordinates: Sequence[Any]) -> tuple[Array, ...]:
+def axes(where: str, coordinates: Sequence[object]) -> tuple[Array, ...]:
     """The axes of a grid: at least one, each 1-D and not empty, of real numbers."""
     if not coordinates:
         raise ValueError(f"{where}: expected at least one coordinate, a 1-D array, got none.")
@@ -316,7 +319,7 @@ def in_order(where: str, name: str, axis: np.ndarray) -> None:
     )
 
 
-def batches(where: str, name: str, value: Any) -> None:
+def batches(where: str, name: str, value: object) -> None:
     """An iterable of batches of data, and not one batch."""
     cure = f"Write {name}=[(x, y)] for a single batch."
     is_batch = isinstance(value, tuple) and any(hasattr(entry, "shape") for entry in value)
@@ -331,7 +334,7 @@ def batch(where: str, name: str, value: Any) -> tuple[PyTree, ...]:
     """A batch of data, its arrays of whatever library made NumPy's or JAX's."""
     instance(where, name, value, (tuple, list), "Write ((x, y) for ... in loader) around it.")
 
-    def converted(path: Any, leaf: Any) -> Any:
+    def converted(path: KeyPath, leaf: Any) -> Any:
         if hasattr(leaf, "detach"):
             leaf = leaf.detach().cpu()  # a tensor of torch
         if not isinstance(leaf, (jax.Array, np.ndarray)) and hasattr(leaf, "__array__"):
@@ -348,7 +351,7 @@ def batch(where: str, name: str, value: Any) -> tuple[PyTree, ...]:
     return made
 
 
-def alike(where: str, name: str, value: tuple[Any, ...], first: str | None) -> str:
+def alike(where: str, name: str, value: tuple[PyTree, ...], first: str | None) -> str:
     """A batch like the first one, but for its number of rows; says what they have in common."""
     kinds = [
         f"{jax.tree_util.keystr(path, simple=True, separator='/')}: "
@@ -361,7 +364,7 @@ def alike(where: str, name: str, value: tuple[Any, ...], first: str | None) -> s
     return own
 
 
-def length(where: str, name: str, values: Sequence[Any], wanted: int, reason: str) -> None:
+def length(where: str, name: str, values: Sequence[object], wanted: int, reason: str) -> None:
     """A sequence with as many entries as something else has; its name is a plural."""
     if len(values) != wanted:
         name = name if wanted != 1 else name.removesuffix("s")
@@ -369,7 +372,7 @@ def length(where: str, name: str, values: Sequence[Any], wanted: int, reason: st
 
 
 def instance(
-    where: str, name: str, value: Any, kinds: type | tuple[type, ...], cure: str = ""
+    where: str, name: str, value: object, kinds: type | tuple[type, ...], cure: str = ""
 ) -> None:
     """A value of one of some types."""
     if not isinstance(value, kinds):
@@ -428,7 +431,7 @@ def calling(
     where: str,
     name: str,
     fn: Callable[..., PyTree],
-    arguments: Sequence[Any],
+    arguments: Sequence[PyTree],
     what: str,
     cure: str = "",
 ) -> Iterator[None]:
@@ -473,7 +476,7 @@ def taking(
     where: str,
     name: str,
     fn: Callable[..., PyTree],
-    arguments: Sequence[Any],
+    arguments: Sequence[PyTree],
     described: str,
     names: Sequence[str] = (),
     cure: str = "",
@@ -498,7 +501,7 @@ def _refuse_signature(
     where: str,
     name: str,
     fn: Callable[..., PyTree],
-    arguments: Sequence[Any],
+    arguments: Sequence[PyTree],
     described: str,
     names: Sequence[str],
     cure: str,
@@ -522,7 +525,7 @@ def _refuse_signature(
 
 
 def _refuse_no_arrays(
-    where: str, fn: Callable[..., PyTree], arguments: Sequence[Any], names: Sequence[str]
+    where: str, fn: Callable[..., PyTree], arguments: Sequence[PyTree], names: Sequence[str]
 ) -> None:
     """Refuses what made a call fail: arrays of no numbers, lists that should be arrays."""
     made = list(arguments)
@@ -539,7 +542,7 @@ def _refuse_no_arrays(
         raise TypeError(_say(where, f"{name} must be an array", kind(argument), cure)) from None
 
 
-def _made_array(value: Any) -> Any:
+def _made_array(value: object) -> Any:
     """What holds numbers but is no array as an array; all else as it is."""
     if isinstance(value, (jax.Array, np.ndarray, np.generic)) or hasattr(value, "_fields"):
         return value
@@ -552,7 +555,7 @@ def _made_array(value: Any) -> Any:
     return made if made.dtype.kind in "biuf" else value
 
 
-def _returns(fn: Callable[..., PyTree], arguments: Sequence[Any]) -> bool:
+def _returns(fn: Callable[..., PyTree], arguments: Sequence[PyTree]) -> bool:
     """Whether a function takes these arguments."""
     try:
         fn(*arguments)

@@ -167,7 +167,7 @@ def residual_curve(ax: Axes, solution: Solution, **line_kwargs: Any) -> list[Lin
     return ax.plot(np.where(residuals > 0, residuals, np.nan), **line_kwargs)
 
 
-def _one_solve(where: str, solution: Any) -> int:
+def _one_solve(where: str, solution: Solution) -> int:
     """The number of steps of a single solve."""
     _checks.instance(where, "solution", solution, Solution)
     shape = np.shape(solution.num_steps)

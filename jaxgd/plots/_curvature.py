@@ -105,10 +105,10 @@ def spectrum(
 
 def sharpness_curve(
     ax: Axes,
-    sharpness: Any,
-    learning_rate: Any,
+    sharpness: object,
+    learning_rate: object,
     *,
-    steps: Any = None,
+    steps: object = None,
     threshold: float = 2.0,
     **line_kwargs: Any,
 ) -> list[Line2D]:
@@ -176,7 +176,9 @@ def sharpness_curve(
     return [*lines, ax.axhline(level / rate, label=bound, **style)]
 
 
-def _nodes_and_weights(where: str, name: str, density: Any) -> tuple[np.ndarray, np.ndarray]:
+def _nodes_and_weights(
+    where: str, name: str, density: SpectralDensity
+) -> tuple[np.ndarray, np.ndarray]:
     _checks.instance(where, name, density, SpectralDensity)
     nodes = _inputs.numbers(where, f"{name}.nodes", density.nodes)
     weights = _inputs.numbers(where, f"{name}.weights", density.weights)

@@ -102,7 +102,7 @@ def loss_band(
     return [line, band]
 
 
-def descent_path(ax: Axes, path: Any, **line_kwargs: Any) -> list[Line2D]:
+def descent_path(ax: Axes, path: object, **line_kwargs: Any) -> list[Line2D]:
     """Draws a path over two coordinates: a line with a mark at each point.
 
     Args:

@@ -29,7 +29,12 @@ class Grid(NamedTuple):
 
 
 def grid(
-    where: str, surface: Any, num_axes: int, *, log: bool = False, resolution: int = 201
+    where: str,
+    surface: Surface | Approximation,
+    num_axes: int,
+    *,
+    log: bool = False,
+    resolution: int = 201,
 ) -> Grid:
     """A surface over so many coordinates, some value of which can be drawn."""
     if isinstance(surface, Approximation):
@@ -54,7 +59,7 @@ def grid(
     return _increasing(axes, values)
 
 
-def flat_axes(where: str, ax: Any) -> None:
+def flat_axes(where: str, ax: object) -> None:
     """Where to draw: one of Matplotlib's axes."""
     cure = "Make one: figure, ax = plt.subplots()."
     if isinstance(ax, np.ndarray):
@@ -62,7 +67,7 @@ def flat_axes(where: str, ax: Any) -> None:
     _checks.instance(where, "ax", ax, Axes, cure)
 
 
-def a_look(where: str, aspect: Any, cmap: Any = "viridis") -> None:
+def a_look(where: str, aspect: object, cmap: object = "viridis") -> None:
     """How a picture is to look: words that are known."""
     wanted = "aspect must be 'auto' or 'equal'"
     _checks.that(where, aspect in ("auto", "equal"), wanted, repr(aspect))
@@ -88,7 +93,7 @@ def _num_axes(where: str, given: int, wanted: int) -> None:
     _checks.that(where, given == wanted, f"surface must have {count}", str(given))
 
 
-def _one_array(where: str, values: Any, what: str, cure: str) -> None:
+def _one_array(where: str, values: object, what: str, cure: str) -> None:
     single = hasattr(values, "shape")
     wanted = f"surface must have one array of {what}"
     _checks.that(where, single, wanted, _checks.kind(values), cure)
@@ -114,7 +119,7 @@ def _grid_of_series(
     return _increasing(axes, values)._replace(error=error)
 
 
-def curves(where: str, surface: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def curves(where: str, surface: Surface) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """An axis, and by name the curves over it."""
     _checks.instance(where, "surface", surface, Surface)
     _num_axes(where, len(surface.coordinates), 1)
@@ -128,7 +133,7 @@ def curves(where: str, surface: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]
     return first.axes[0], {name: line.values for name, line in lines.items()}
 
 
-def axis(where: str, index: int, values: Any) -> np.ndarray:
+def axis(where: str, index: int, values: object) -> np.ndarray:
     """A coordinate of a surface: finite, and increasing or decreasing."""
     name = f"coordinate {index}"
     values = numbers(where, name, values)
@@ -140,7 +145,7 @@ def axis(where: str, index: int, values: Any) -> np.ndarray:
     return values
 
 
-def numbers(where: str, name: str, values: Any) -> np.ndarray:
+def numbers(where: str, name: str, values: object) -> np.ndarray:
     """Real numbers as float64; what is complex or no number is refused."""
     is_traced = isinstance(values, jax.core.Tracer)
     cure = "Draw what jax.jit returns, not inside of it."

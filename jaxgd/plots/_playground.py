@@ -186,7 +186,7 @@ def playground(
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("html"))
 
 
-def _refuse_two_starts(start: Any, data: tuple[PyTree, ...]) -> None:
+def _refuse_two_starts(start: object, data: tuple[PyTree, ...]) -> None:
     """Refuses a second number of the start, which would be taken for data that do not move."""
     are_numbers = bool(data) and all(isinstance(each, (int, float)) for each in (start, *data))
     got = " and ".join(map(str, data))

@@ -33,7 +33,7 @@ class Track(NamedTuple):
     steps: np.ndarray  # (T,): after how many steps each point was reached
 
 
-def one_run(where: str, name: str, trajectory: Any) -> np.ndarray:
+def one_run(where: str, name: str, trajectory: Trajectory) -> np.ndarray:
     """The losses of one Trajectory, up to its last step."""
     _checks.instance(where, name, trajectory, Trajectory)
     losses = numbers(where, f"{name}.losses", trajectory.losses)
@@ -68,7 +68,7 @@ def tracks(where: str, runs: Any, axis_names: Sequence[str], *, least: int = 1) 
     }
 
 
-def _is_pair(runs: Any) -> bool:
+def _is_pair(runs: object) -> bool:
     """Whether this is the points and the losses of one run, and not two runs."""
     return (
         type(runs) is tuple
@@ -77,7 +77,7 @@ def _is_pair(runs: Any) -> bool:
     )
 
 
-def refuse_named_tuple(where: str, name: str, run: Any) -> None:
+def refuse_named_tuple(where: str, name: str, run: object) -> None:
     """Results of other kinds are pairs, too: a Projection's residuals are no losses."""
     if not isinstance(run, Trajectory) and hasattr(run, "_fields"):
         is_projection = type(run).__name__ == "Projection"
@@ -136,7 +136,7 @@ def _track_of_trajectory(
     return Track(points[: len(steps)], losses[steps], steps)
 
 
-def two_columns(where: str, name: str, path: Any, axis_names: Sequence[str]) -> np.ndarray:
+def two_columns(where: str, name: str, path: object, axis_names: Sequence[str]) -> np.ndarray:
     """The points of a path, shape (T, 2), the first column belonging to the first axis.
 
     Two numbers per point in one array keep their order. Those of a pytree are put in the order
@@ -162,7 +162,7 @@ def two_columns(where: str, name: str, path: Any, axis_names: Sequence[str]) -> 
     return np.concatenate(columns, axis=1)
 
 
-def _is_of_points(path: Any) -> bool:
+def _is_of_points(path: object) -> bool:
     """Rows written out, [[0, 1], [2, 3]]; a tuple of arrays is a pytree of columns."""
     if isinstance(path, list):
         return all(hasattr(row, "__len__") or hasattr(row, "shape") for row in path)
@@ -172,7 +172,11 @@ def _is_of_points(path: Any) -> bool:
 
 
 def _in_the_order_of_the_axes(
-    where: str, name: str, leaves: Any, columns: list[np.ndarray], axis_names: Sequence[str]
+    where: str,
+    name: str,
+    leaves: Sequence[Any],
+    columns: list[np.ndarray],
+    axis_names: Sequence[str],
 ) -> list[np.ndarray]:
     paths = [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in leaves]
     straight, crossed = (
@@ -210,7 +214,7 @@ def _same_name(axis_name: str, path: str) -> bool:
     return bool(short) and (name.startswith(short) or short.startswith(name))
 
 
-def shown_steps(where: str, runs: Mapping[str, Track], num_frames: Any) -> np.ndarray:
+def shown_steps(where: str, runs: Mapping[str, Track], num_frames: object) -> np.ndarray:
     """All steps, or at most so many, in equal ratios: the first and the last among them."""
     num_frames = _checks.count(where, "num_frames", num_frames, least=2)
     every = np.unique(np.concatenate([run.steps for run in runs.values()]))

@@ -1,7 +1,5 @@
 """Numbers in words: labels of ticks, entries of a chain, what a picture shows."""
 
-from typing import Any
-
 import jax
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -32,7 +30,7 @@ def _with_power(value: float, digits: int) -> str:
     return f"{times}10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
 
 
-def labels(values: Any) -> list[str]:
+def labels(values: object) -> list[str]:
     """Numbers in as few digits as tell neighbours apart and place each to a twentieth of a gap.
 
     Powers of ten that reach beyond 0.01 or 1000 are all written as powers.
