@@ -133,6 +133,21 @@ def test_a_loss_is_as_exact_as_without_restrict_where_the_origin_is_far_from_all
             assert abs(values[part][place] - right) <= slack
 
 
+def test_directions_that_are_nearly_parallel_lose_no_digits():
+    rng = np.random.default_rng(1)
+    x = np.append(rng.normal(size=(50, 3)), np.ones((50, 1)), axis=1).astype(np.float32)
+    y = (1e4 + rng.normal(size=50)).astype(np.float32)
+    step = np.array([0.3, -0.2, 0.1, 1], np.float32)
+    other = step + np.float32(1e-6) * np.array([1, 0.5, -1, 0], np.float32)
+    plane = planes.Plane(np.zeros(4, np.float32), (step, other))
+
+    phi = planes.restrict(lambda w, x, y: jnp.mean((x @ w - y) ** 2), plane, x, y)
+
+    for a, b in ((1e4, 1.0), (5e3, 5e3), (2e4, -1e4)):
+        exact = np.mean((x @ (a * np.float64(step) + b * np.float64(other)) - y) ** 2)
+        np.testing.assert_allclose(phi(a, b), exact, rtol=1e-4)
+
+
 @pytest.mark.parametrize("is_traced", [False, True])
 def test_half_a_million_rows_lose_nothing(is_traced):
     rng = np.random.default_rng(5)

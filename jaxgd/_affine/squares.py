@@ -216,8 +216,13 @@ def _compressed(
     num_moved = len(moved_by)
     weighted = root[:, None] * tangents
     r = _r_factor(weighted, root * origin)[:num_moved]
-    least = -jnp.linalg.lstsq(r[:, :num_moved], r[:, num_moved])[0]
     info = jnp.finfo(shift_dtype)
+    # Where directions are nearly parallel the least point may be so far away that the steps to it
+    # have no digits for other points: it is then looked for along what they have in common.
+    lengths = jnp.linalg.norm(r[:, :num_moved], axis=0, keepdims=True)
+    lengths = jnp.where(lengths == 0, 1, lengths)
+    units, cut = r[:, :num_moved] / lengths, float(info.eps) ** 0.5
+    least = -jnp.linalg.lstsq(units, r[:, num_moved], rcond=cut)[0] / lengths[0]
     least = jax.lax.reduce_precision(least, info.nexp, info.nmant // 2)
     least = jnp.where(jnp.isfinite(least), least, 0)
     r = _r_factor(weighted, root * (origin + tangents @ least))
