@@ -408,6 +408,14 @@ def test_what_a_path_has_below_its_own_rounding_is_no_direction(factor, num_step
     assert np.isnan(matrix_of(jitted_principal(jnp.ones((5, 3))))).all()  # no way at all
 
 
+def test_a_principal_plane_of_many_small_arrays_takes_few_operations():
+    def num_operations(num_arrays):
+        path = {str(i): np.zeros((5, 2 + i), np.float32) for i in range(num_arrays)}
+        return len(jax.make_jaxpr(planes.principal)(path).eqns)
+
+    assert num_operations(9) - num_operations(2) < 10 * (9 - 2)
+
+
 def test_a_principal_plane_needs_the_memory_of_a_few_paths():
     for shape in [(40, 3000), (3000, 40)]:
         compiled = jax.jit(planes.principal).lower(jnp.ones(shape)).compile()

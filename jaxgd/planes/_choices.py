@@ -14,6 +14,9 @@ from jaxgd.planes import _numbers, _points, _vectors
 from jaxgd.planes._points import Plane
 from jaxgd.types import Array, Params, PRNGKey, PyTree
 
+# Arrays with at most so many entries are copied into one, so that fewer programs are compiled.
+_SMALL = 2**16
+
 
 def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
     """Makes the plane in which chosen entries of the params vary and all others stay.
@@ -253,12 +256,17 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
 
     dtype = _numbers.wide(path)
     leaves, structure = jax.tree.flatten(path)
-    scale = _numbers.scale_of(*leaves)
-    rows = [leaf.reshape(length, -1).astype(dtype) / scale for leaf in leaves]
+    groups = _grouped(leaves, length)
+    matrices = [
+        jnp.concatenate([leaves[place].reshape(length, -1) for place in group], axis=1)
+        for group in groups
+    ]
+    scale = _numbers.scale_of(*matrices)
+    rows = [matrix.astype(dtype) / scale for matrix in matrices]
     rounding = _numbers.norm(
         *(
             float(jnp.finfo(old.dtype).eps) * _numbers.norm(new)
-            for old, new in zip(leaves, rows, strict=True)
+            for old, new in zip(matrices, rows, strict=True)
         )
     )
     # Twice, since the first mean is rounded to the size of the params, not of the way.
@@ -271,15 +279,28 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
         sign = jnp.sign(scores[jnp.abs(scores).argmax()])
         factor = jnp.where(_numbers.norm(scores) > 4 * rounding, sign, jnp.nan)
         directions.append([factor * d for d in direction])
+
+    def unflatten(direction: list[Array]) -> Params:
+        parts: dict[int, Array] = {}
+        for group, flat in zip(groups, direction, strict=True):
+            ends = np.cumsum([leaves[place].size // length for place in group])
+            parts |= zip(group, jnp.split(flat, ends[:-1]), strict=True)
+        shapes = [leaf.shape[1:] for leaf in leaves]
+        return structure.unflatten(parts[i].reshape(shape) for i, shape in enumerate(shapes))
+
     return Plane(
         origin=jax.tree.map(lambda points: points[-1], path),
-        directions=tuple(
-            structure.unflatten(
-                d.reshape(leaf.shape[1:]) for d, leaf in zip(direction, leaves, strict=True)
-            )
-            for direction in directions
-        ),
+        directions=tuple(map(unflatten, directions)),
     )
+
+
+def _grouped(leaves: Sequence[Array], length: int) -> list[list[int]]:
+    """The places of arrays to be handled as one: small ones of a dtype, which saves compiling."""
+    groups: dict[Any, list[int]] = {}
+    for place, leaf in enumerate(leaves):
+        is_small = leaf.size <= length * _SMALL
+        groups.setdefault(leaf.dtype if is_small else place, []).append(place)
+    return list(groups.values())
 
 
 def _key(key: Any) -> Any:
