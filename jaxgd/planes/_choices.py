@@ -219,6 +219,9 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     shown: what it hides is ``params - point(plane, *project(plane, params))``, and the loss on
     the plane is not the loss of the trajectory.
 
+    As it is, each of its operations is compiled by itself at the first call, which takes a second
+    or more; ``jax.jit(planes.principal, static_argnames="num_directions")`` compiles one program.
+
     Args:
       path: params with a leading axis T, as in ``Trajectory.path``; or a Trajectory, whose path
         it is.

@@ -30,18 +30,20 @@ def restrict(loss_fn: Callable[..., PyTree], plane: Plane, *data: PyTree) -> Cal
     everything before the first layer that moves. Where an affine residual is squared and
     summed, an R factor (QR) of k + 1 rows stands for all samples.
 
-    Its error is at most about that of the loss itself, wherever the origin of the plane is: sums
-    of squares are kept about the point where they are least, computed in float64; where the
-    origin is more than 32 times farther from zero than an end of a direction, all else is left
-    to the loss. Where what is computed once does not stand for the loss (it overflows, or holds
-    NaN), phi is the loss.
+    phi is about as exact as the loss itself, wherever the origin of the plane is: at most twice
+    the error of the loss and 0.1 % more. Sums of squares are kept relative to the point where
+    they are smallest, computed in float64. Where the origin is more than 32 times farther from
+    zero than an end of a direction, only sums of squares are computed once. Where the part that
+    is computed once overflows, or holds NaN, phi evaluates the loss as it is.
 
-    Call it once and phi often. What it does once is compiled at the first call; another plane, or
-    other data of the same shapes, use the same compiled program. In a jitted function of plane and
-    data that restricts and sweeps, give the sweep a ``batch_size``: the program then holds the
-    plain way too.
-    Points computed one at a time (``batch_size=1``) share no reads: a small first layer (8 inputs
-    into 128 units) then takes up to 1.2 times the plain way; from 2 points on it is the faster.
+    Call ``restrict`` once and phi often. The part that is done once is compiled at the first call.
+    Other planes and other data of the same shapes use the same compiled program. You may also
+    call ``restrict`` and then sweep phi inside one jitted function of the plane and the data.
+    Then give the sweep a ``batch_size``: the program also holds the loss as it is, and without
+    one that would be computed for all points at once.
+    With ``batch_size=1`` nothing is shared among points: a small first layer (8 inputs into 128
+    units) then takes up to 1.2 times as long as without ``restrict``. From 2 points on,
+    ``restrict`` is faster.
 
     phi is differentiable in its coordinates, to any order, with the derivatives of the loss;
     with respect to plane and data, differentiate the loss itself.

@@ -100,11 +100,11 @@ def run(
       batch_size: how many points (not rows) a device computes at once, at least 1. None takes,
         with a store that is there, the size it was made with. Otherwise it starts from a size
         whose memory, according to the compiled program, fits the cache of a CPU or a quarter of
-        an accelerator's memory; a long sweep in one process then also compiles and times smaller
-        sizes at some points, as long as they are faster, and takes the fastest. That ends within
-        a tenth of the time that the whole sweep takes, by estimate, and is not begun where it
-        would take more, nor below two seconds. What the clock says may differ from call to call:
-        where the last bits of a long sweep matter, give a ``batch_size``.
+        an accelerator's memory. A sweep in one process that will take more than two seconds then
+        tries smaller sizes at some of its points and keeps the fastest. The trials take at most
+        a tenth of the time of the whole sweep, by estimate. Which size is the fastest may differ
+        from call to call, and the last bits of the values with it: give a ``batch_size`` where
+        these matter.
       devices: the devices of this process to use; None takes all of them.
       store: where to keep what is done: the path of a folder on this machine. None keeps nothing.
       progress: whether to show a bar, with points per second and the time left.
