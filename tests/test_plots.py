@@ -344,6 +344,10 @@ def test_projected_paths_tell_their_true_loss_and_what_is_hidden(ax):
     assert line.get_label() == "SGD: loss 0.5, up to 25% off the plane"
     np.testing.assert_allclose(np.asarray(line.get_xydata()), [[0, 1], [2, 3]])
     drawn(ax)
+    explained = [text.get_text() for text in ax.get_legend().get_texts()][1:]
+    assert explained == ["start and end", "% off the plane: of the distance from (0, 0)"]
+    marks = {str(own.get_marker()): own.get_xydata() for own in ax.get_lines()[1:]}
+    np.testing.assert_allclose(np.concatenate([marks["s"], marks["*"]]), [[0, 1], [2, 3]])
     with pytest.raises(ValueError, match="projections and losses must have the same names"):
         plots.projected_paths(ax, {"SGD": projection}, {})
 

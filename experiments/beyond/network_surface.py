@@ -22,7 +22,7 @@ from experiments.shell.report import Expectation, Table
 from experiments.shell.sweep import Map
 from jaxgd import curvature, descent, losses, neurons, planes, plots, surfaces
 
-FIGURE_SIZE = (14, 7.5)
+FIGURE_SIZE = (14, 8.4)
 SECONDS = 25
 SIZES = (64, 32, 10)
 OPTIMIZERS = {
@@ -210,7 +210,7 @@ def expectations(results: Results) -> list[Expectation]:
 
 def draw(figure: Figure, results: Results) -> None:
     """Loss and accuracy on the random plane, the valley walls, and the paths."""
-    rows = figure.add_gridspec(2, 1, height_ratios=(1.25, 1))
+    rows = figure.add_gridspec(2, 1, height_ratios=(1.1, 1.1))
     above, below = (figure.add_subfigure(row) for row in rows)
     random, accuracy, walls = above.subplots(1, 3)
     own, joint, curve = below.subplots(1, 3, width_ratios=(1.55, 1.15, 0.8))
@@ -224,7 +224,7 @@ def draw(figure: Figure, results: Results) -> None:
     plots.surface_contour(random, part["random", "loss"], axis_names=names, **look)
     random.set_title("Loss on a random plane")
     plots.surface_contour(accuracy, part["random", "accuracy"], axis_names=names,
-                          value_name="accuracy", cmap="cividis", aspect="equal")  # fmt: skip
+                          value_name="", cmap="cividis", aspect="equal")  # fmt: skip
     accuracy.set_title("Accuracy on the same plane")
     values = results.eigenpairs.values
     names = (f"eigenvector of λ = {values[0]:.2f}", f"eigenvector of λ = {values[1]:.2f}")

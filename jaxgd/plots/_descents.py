@@ -8,6 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cbook import normalize_kwargs
 from matplotlib.colors import to_rgba_array
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from jaxgd import _checks
@@ -15,6 +16,10 @@ from jaxgd.descent import Trajectory
 from jaxgd.planes import Projection
 from jaxgd.plots import _inputs, _runs
 from jaxgd.plots._style import PATH_COLOURS, outline, pick
+
+_START: Any = {"marker": "s", "ms": 7, "mec": "black", "mew": 0.6, "zorder": 4}
+_END: Any = _START | {"marker": "*", "ms": 13}
+_SHARE = "% off the plane: of the distance from (0, 0)"
 
 
 def loss_curve(ax: Axes, trajectory: Trajectory, **line_kwargs: Any) -> list[Line2D]:
@@ -149,14 +154,17 @@ def projected_paths(
 ) -> list[Line2D]:
     """Draws several descents on one plane, each fading where it is far from the plane.
 
-    The label of each tells its true last loss, which is not that of the surface below it,
-    and the largest share of its way that the plane does not show.
+    A square marks the start of each, a star its end. The label of each tells its true last
+    loss, which is not that of the surface below it, and the largest share off the plane: of
+    the distance from the origin of the plane, (0, 0), to a point of the path, how much the
+    plane does not show.
 
     Args:
       ax: where to draw, over a surface on the same plane.
       projections: by name, of ``planes.project_path`` on a plane with two directions.
       losses: by name, shape (T,): the true losses, as in ``Trajectory.losses``.
-      legend: whether the labels stand below the axes; without, ``figure.legend`` places them.
+      legend: whether the labels stand below the axes, with what the marks and the share mean;
+        without, ``figure.legend`` places the labels.
 
     Returns:
       One line per descent.
@@ -195,14 +203,21 @@ def projected_paths(
         visible = np.nan_to_num(np.clip(1 - hidden, 0.08, 1), nan=0.08)
         faded = to_rgba_array([colour] * len(path), alpha=visible)
         ax.scatter(*path.T, s=14, color=faded, lw=0, zorder=3)
-        ax.plot(*path[-1], "*", color=colour, ms=13, mec="black", mew=0.6, zorder=4)
+        ax.plot(*path[0], color=colour, **_START)
+        ax.plot(*path[-1], color=colour, **_END)
         lines.append(line)
     if legend:
-        place: dict[str, Any] = {
-            "loc": "upper center",
-            "bbox_to_anchor": (0.5, 0),
-            "borderaxespad": 4,
-        }
-        for handle in ax.legend(fontsize=9, frameon=False, **place).get_lines():
-            handle.set(linewidth=3)
+        _legend(ax, lines)
     return lines
+
+
+def _legend(ax: Axes, lines: list[Line2D]) -> None:
+    """Names the paths below the axes, and says what their marks and shares mean."""
+    marks = tuple(Line2D([], [], color="white", ls="none", **look) for look in (_START, _END))
+    handles = [*lines, marks, Line2D([], [], ls="none")]
+    labels = [*(str(line.get_label()) for line in lines), "start and end", _SHARE]
+    place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4}
+    together = {tuple: HandlerTuple(ndivide=None, pad=0.6)}
+    drawn = ax.legend(handles, labels, handler_map=together, fontsize=9, frameon=False, **place)
+    for handle in drawn.get_lines()[: len(lines)]:
+        handle.set(linewidth=3)
