@@ -158,7 +158,7 @@ def _without_basis(
         own = (along * scale, length * scale, last.is_growing)
         return _Last(following, last.vector, length * scale, is_growing), own
 
-    zeros = [jnp.zeros_like(leaf) for leaf in first]
+    zeros = [0 * leaf for leaf in first]  # which lie over the devices as it does
     nothing = jnp.zeros((), first[0].dtype)
     last = _Last(first, zeros, nothing, jnp.array(True))
     diagonal, off_diagonal, is_own = _loader.along(
