@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks, _iteration
+from jaxgd._repr import short_repr
 from jaxgd.types import Array, ArrayLike, PyTree, Stage
 
 __all__ = [
@@ -41,6 +42,8 @@ class Trace(NamedTuple):
     adjoints: tuple[PyTree, ...]
     param_adjoints: tuple[PyTree, ...] | None
 
+    __repr__ = short_repr
+
 
 class Correction(NamedTuple):
     """How far each value of a chain is off, to first order.
@@ -53,6 +56,8 @@ class Correction(NamedTuple):
 
     primals: tuple[PyTree, ...]
     deltas: tuple[PyTree, ...]
+
+    __repr__ = short_repr
 
 
 class Solution(NamedTuple):
@@ -71,6 +76,8 @@ class Solution(NamedTuple):
     residuals: Array
     num_steps: Array
     status: Array
+
+    __repr__ = short_repr
 
 
 def compose(*stages: Stage) -> Stage:

@@ -18,6 +18,7 @@ import optax.contrib
 from jax.tree_util import KeyPath
 
 from jaxgd import _checks, _iteration
+from jaxgd._repr import short_repr
 from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree, Status
 
 __all__ = [
@@ -68,6 +69,8 @@ class Trajectory(NamedTuple):
     status: Array
     aux: PyTree = None
     state: _State = ()
+
+    __repr__ = short_repr
 
 
 class _Row(NamedTuple):

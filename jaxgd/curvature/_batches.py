@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.curvature import _products, _vectors
 from jaxgd.curvature._products import Block, Where
 from jaxgd.curvature._traces import standard_error_of
@@ -26,6 +27,8 @@ class Estimate(NamedTuple):
 
     value: Array
     standard_error: Array
+
+    __repr__ = short_repr
 
 
 def batch_sharpness(

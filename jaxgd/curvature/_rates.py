@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.curvature import _loader, _products, _vectors
 from jaxgd.curvature._products import Where
 from jaxgd.curvature._spectra import ritz_of
@@ -29,6 +30,8 @@ class Stability(NamedTuple):
     sharpness: Array
     stable_rate: Array
     condition: Array
+
+    __repr__ = short_repr
 
 
 def stability(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.curvature import _lanczos, _loader, _products, _vectors
 from jaxgd.curvature._lanczos import Product, Ritz
 from jaxgd.curvature._products import Block, Where
@@ -27,6 +28,8 @@ class EigenPairs(NamedTuple):
     values: Array
     vectors: Params
     residuals: Array
+
+    __repr__ = short_repr
 
 
 def top_eigenpairs(
@@ -194,6 +197,8 @@ class SpectralDensity(NamedTuple):
 
     nodes: Array
     weights: Array
+
+    __repr__ = short_repr
 
 
 def spectral_density(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.curvature import _loader, _products, _vectors
 from jaxgd.curvature._products import Where
 from jaxgd.curvature._vectors import Vector
@@ -22,6 +23,8 @@ class TraceEstimate(NamedTuple):
 
     value: Array
     standard_error: Array
+
+    __repr__ = short_repr
 
 
 def hessian_trace(
@@ -98,6 +101,8 @@ class DiagonalEstimate(NamedTuple):
 
     value: Params
     standard_error: Params
+
+    __repr__ = short_repr
 
 
 def hessian_diagonal(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks, planes
+from jaxgd._repr import short_repr
 from jaxgd.curves import _params
 from jaxgd.types import Array, LossFn, Params, PyTree
 
@@ -24,6 +25,8 @@ class Barrier(NamedTuple):
     coordinates: Array
     losses: Array
     height: Array
+
+    __repr__ = short_repr
 
 
 def barrier(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgd import _checks, planes
+from jaxgd._repr import short_repr
 from jaxgd.curves import _params
 from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree
 
@@ -40,6 +41,8 @@ class BasinProfile(NamedTuple):
     quantiles: Array
     mean: Array
     worst: Array
+
+    __repr__ = short_repr
 
 
 def basin_profile(

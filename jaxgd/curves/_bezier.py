@@ -10,6 +10,7 @@ import optax
 from jax.typing import DTypeLike
 
 from jaxgd import _checks, descent
+from jaxgd._repr import short_repr
 from jaxgd.curves import _params
 from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree
 
@@ -22,6 +23,8 @@ class Curve(NamedTuple):
     """
 
     controls: Params
+
+    __repr__ = short_repr
 
 
 class Connection(NamedTuple):
@@ -36,6 +39,8 @@ class Connection(NamedTuple):
 
     curve: Curve
     trajectory: descent.Trajectory
+
+    __repr__ = short_repr
 
 
 def point(curve: Curve, t: ArrayLike) -> Params:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.planes import _numbers, _points, _vectors
 from jaxgd.planes._points import Plane
 from jaxgd.types import Array, Params
@@ -28,6 +29,8 @@ class PlaneGeometry(NamedTuple):
 
     norms: Array
     cosines: Array
+
+    __repr__ = short_repr
 
 
 def filter_normalize(

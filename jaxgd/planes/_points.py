@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.planes import _numbers
 from jaxgd.types import Array, ArrayLike, Params
 
@@ -26,6 +27,8 @@ class Plane(NamedTuple):
     origin: Params
     directions: tuple[Params, ...]
 
+    __repr__ = short_repr
+
 
 class Projection(NamedTuple):
     """A trajectory's shadow on a plane, T being its number of points.
@@ -39,6 +42,8 @@ class Projection(NamedTuple):
 
     coordinates: Array
     residuals: Array
+
+    __repr__ = short_repr
 
 
 def point(plane: Plane, *coordinates: ArrayLike) -> Params:

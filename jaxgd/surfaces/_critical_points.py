@@ -7,6 +7,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.surfaces._grids import check_known
 from jaxgd.surfaces._series import Approximation
 from jaxgd.types import Array
@@ -38,6 +39,8 @@ class CriticalPoints(NamedTuple):
     values: Array
     kinds: np.ndarray
     eigenvalues: Array
+
+    __repr__ = short_repr
 
 
 def critical_points(approximation: Approximation) -> CriticalPoints:

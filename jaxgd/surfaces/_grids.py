@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _batches, _checks
+from jaxgd._repr import short_repr
 from jaxgd.types import Array, ArrayLike, PyTree
 
 
@@ -22,6 +23,8 @@ class Surface(NamedTuple):
 
     coordinates: tuple[Array, ...]
     values: PyTree
+
+    __repr__ = short_repr
 
 
 def select(surface: Surface, name: Hashable) -> Surface:

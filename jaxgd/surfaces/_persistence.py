@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.surfaces._grids import Surface, check_known
 from jaxgd.types import Array
 
@@ -24,6 +25,8 @@ class Persistence(NamedTuple):
     births: Array
     deaths: Array
     places: Array
+
+    __repr__ = short_repr
 
 
 def persistence(surface: Surface) -> Persistence:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgd import _checks
+from jaxgd._repr import short_repr
 from jaxgd.types import Array, ArrayLike, PyTree
 
 
@@ -30,6 +31,8 @@ class Approximation(NamedTuple):
     errors: PyTree
     num_points: Array
     status: Array
+
+    __repr__ = short_repr
 
 
 def evaluate(approximation: Approximation, *coordinates: ArrayLike) -> PyTree:
