@@ -176,6 +176,8 @@ def count(where: str, name: str, value: Any, least: int = 0) -> int:
         raise TypeError(_say(where, f"{name} must be an int", kind(value), cure))
     if whole < least:
         raise ValueError(_say(where, f"{name} must be at least {least}", str(whole)))
+    if whole >= 2**31:
+        raise ValueError(_say(where, f"{name} must be below 2**31", str(whole)))
     return whole
 
 
@@ -438,7 +440,9 @@ def calling(
     """A call of a user's function while tracing, which is to take so many arguments."""
     count = len(arguments)
     described = f"{count} argument{'s' * (count != 1)} ({what})"
-    names = what.split(", ") if ", " in what else []
+    names = what.split(", ")
+    if len(names) < 2 or len(names) != count:
+        names = []
     if what == "params and data":
         names = ["params", *(f"data[{i}]" for i in range(count - 1))]
     with traceable(where, name), taking(where, name, fn, arguments, described, names, cure):
@@ -494,6 +498,9 @@ def taking(
         if isinstance(error, TypeError):
             _refuse_signature(where, name, fn, arguments, described, names, cure)
         _refuse_no_arrays(where, fn, arguments, names)
+        if names and not any(map(_is_refusal, getattr(error, "__notes__", []))):
+            got = ", ".join(f"{own}: {kind(x)}" for own, x in zip(names, arguments, strict=True))
+            error.add_note(f"{where}: {name} raised this, called with {got}.")
         raise
 
 
@@ -533,8 +540,7 @@ def _refuse_no_arrays(
         for path, leaf in jax.tree_util.tree_leaves_with_path(argument):
             if isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufcV":
                 array(where, name + jax.tree_util.keystr(path), leaf)
-        if name != "params":
-            made[i] = _made_array(argument)
+        made[i] = _made_vector(argument) if name == "params" else _made_array(argument)
     changed = [i for i, each in enumerate(made) if each is not arguments[i]]
     if changed and _returns(fn, made):
         name, argument = names[changed[0]], arguments[changed[0]]
@@ -553,6 +559,14 @@ def _made_array(value: object) -> Any:
     except Exception:  # ragged, traced, of another device
         return value
     return made if made.dtype.kind in "biuf" else value
+
+
+def _made_vector(params: Any) -> Any:
+    """Params that are a plain list of numbers as one array; all else as it is."""
+    if type(params) not in (list, tuple) or not params:
+        return params
+    are_numbers = all(hasattr(x, "shape") and x.shape == () for x in params)
+    return jnp.stack(params) if are_numbers else params
 
 
 def _returns(fn: Callable[..., PyTree], arguments: Sequence[PyTree]) -> bool:
@@ -600,6 +614,6 @@ def named(where: str, caller: str) -> Iterator[None]:
         raise type(error)(str(error).replace(where, caller, 1)) from None
 
 
-def _is_refusal(error: Exception) -> bool:
+def _is_refusal(error: Exception | str) -> bool:
     """Whether an error says by name what is wrong."""
     return re.match(r"[a-z]+\.[a-z_0-9]+: ", str(error)) is not None

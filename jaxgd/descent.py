@@ -104,7 +104,7 @@ def step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
       The new params, with the dtypes of the old ones.
 
     Raises:
-      TypeError: if ``params`` are not floating-point arrays.
+      TypeError: if ``params`` are not floating-point arrays, or ``grads`` not real.
       ValueError: if ``grads`` do not fit ``params`` or ``learning_rate`` is no scalar.
 
     Example:
@@ -117,6 +117,8 @@ def step(params: Params, grads: Params, learning_rate: ArrayLike) -> Params:
     """
     params = _checks.params("descent.step", "params", params)
     _checks.like("descent.step", "grads", grads, "params", params)
+    for path, leaf in jax.tree.leaves_with_path(grads):
+        _checks.real("descent.step", _full_name("grads", path), leaf)
     learning_rate = _learning_rate("descent.step", learning_rate)
     with jax.numpy_dtype_promotion("standard"):
         return jax.tree.map(lambda p, g: (p - learning_rate * g).astype(p.dtype), params, grads)

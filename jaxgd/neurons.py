@@ -153,7 +153,16 @@ def apply(
       Array([0.5, 0.5], dtype=float32)
     """
     _checks.function("neurons.apply", "activation", activation)
-    return activation(_weighted_sum("neurons.apply", neuron, x))
+    return _activated("neurons.apply", "activation", activation, neuron, x)
+
+
+def _activated(
+    where: str, name: str, activation: Callable[[Array], Array], neuron: Neuron, x: ArrayLike
+) -> Array:
+    weighted = _weighted_sum(where, neuron, x)
+    with _checks.calling(where, name, activation, (weighted,), "the weighted sum"):
+        output = activation(weighted)
+    return _checks.array(where, f"the output of {name}", output)
 
 
 def step(z: ArrayLike) -> Array:
@@ -258,6 +267,7 @@ def apply_network(
     if output_activation is not None:
         _checks.function(where, "output_activation", output_activation)
     for layer in layers[:-1]:
-        x = activation(_weighted_sum(where, layer, x))
-    z = _weighted_sum(where, layers[-1], x)
-    return z if output_activation is None else output_activation(z)
+        x = _activated(where, "activation", activation, layer, x)
+    if output_activation is None:
+        return _weighted_sum(where, layers[-1], x)
+    return _activated(where, "output_activation", output_activation, layers[-1], x)

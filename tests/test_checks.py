@@ -111,6 +111,20 @@ refuse(
     TypeError,
     r"activation must be callable, got 'tanh'",
 )
+for activation, says in (
+    (
+        lambda z, t: z + t,
+        r"activation must take 1 argument \(the weighted sum\), got a function of",
+    ),
+    (lambda z: None, r"the output of activation must be an array, got None"),
+):
+    for function, neuron in ((neurons.apply, NEURON), (neurons.apply_network, (LAYER, LAYER))):
+        refuse(
+            function,
+            lambda f, model=neuron, a=activation: f(model, ONES, activation=a),
+            TypeError,
+            says,
+        )
 refuse(neurons.step, lambda f: f([0.0]), TypeError, r"z must be an array")
 refuse(neurons.step, lambda f: f(1j), TypeError, r"z must be real")
 refuse(neurons.init_network, lambda f: f(0, (3, 2)), TypeError, r"key must be one PRNG key")
@@ -1509,6 +1523,21 @@ for function, with_data in WITH_DATA.items():
         ((), r"loss_fn must take .*Pass the data that the loss takes after the params\."),
     ):
         refuse(function, lambda f, go=with_data, data=data: go(f, *data), TypeError, says)
+for function in (descent.gradient_descent, descent.optimize):
+    refuse(
+        function,
+        descended(residuals, [0.0, 1.0, 2.0], X, Y),
+        TypeError,
+        r"params must be an array, got a list\. Write jnp\.array\(params\)\.",
+    )
+    refuse(
+        function, descended(num_steps=2**31), ValueError, r"num_steps must be below 2\*\*31, got"
+    )
+for grads, says in (
+    (1j * W, r"grads must be real, got dtype complex"),
+    (TEXTS, r"grads must be an"),
+):
+    refuse(descent.step, lambda f, grads=grads: f(W, grads, 0.1), TypeError, says)
 refuse(
     descent.optimize,
     descended(residuals, W, X, Y, KEY),
@@ -1730,6 +1759,14 @@ def test_a_cure_is_python_or_leaves_the_place_open(value, says):
 def test_a_function_that_jax_cannot_trace_gets_its_cure_as_a_note(numpy_or_math, call):
     with pytest.raises(jax.errors.JAXTypeError, match=r"must be traceable by JAX\. Write jnp\.sin"):
         call(numpy_or_math)
+
+
+def test_what_a_loss_raises_of_its_own_is_noted_with_what_it_was_called_with():
+    with pytest.raises(TypeError) as error:
+        curvature.hvp(residuals, W, X.T, Y)
+
+    (note,) = [note for note in error.value.__notes__ if note.startswith("curvature.hvp: loss_fn")]
+    assert "params: an array of dtype float32 and shape (3,), data[0]: an array" in note
 
 
 def loops(x):

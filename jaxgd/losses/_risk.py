@@ -58,7 +58,7 @@ def empirical_risk(
     _checks.function(where, "loss", loss)
     room = str(getattr(predict_fn, "__module__", ""))
     got = f"the loss {getattr(predict_fn, '__name__', '')}"
-    is_loss = room.startswith((__name__, "optax.losses"))
+    is_loss = room.startswith(("jaxgd.losses", "optax.losses"))
     wanted = "predict_fn must make predictions of params and inputs"
     _checks.that(where, not is_loss, wanted, got, _SWAPPED)
     if batch_size is not None:
