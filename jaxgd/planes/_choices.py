@@ -158,8 +158,8 @@ def through(*points: Params) -> Plane:
 def _are_equal(params: Params, others: Params) -> bool:
     """Whether two points are known to be the same."""
     return all(
-        getattr(p, "is_fully_addressable", True)
-        and not _checks.is_traced(p, o)
+        not _checks.is_traced(p, o)
+        and getattr(p, "is_fully_addressable", True)
         and np.array_equal(p, o)
         for p, o in zip(jax.tree.leaves(params), jax.tree.leaves(others), strict=True)
     )
