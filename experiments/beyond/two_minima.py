@@ -32,7 +32,7 @@ from jaxgd import curves, descent, losses, neurons, planes, plots, surfaces
 from jaxgd.types import Array, Params, PRNGKey
 
 FIGURE_SIZE = (13.5, 9)
-SECONDS = 45
+SECONDS = 35
 WIDTHS = (16, 64, 512)
 NUM_STEPS, BATCH_SIZE, RATE = 300, 128, 0.001
 CURVE_STEPS, CURVE_EXAMPLES = 150, 400
@@ -76,20 +76,25 @@ def on_rows(params: Params, x: Array, y: Array, rows: Array) -> Array:
     return RISK(params, x[rows], y[rows])
 
 
-def start_of(rng: np.random.Generator, sizes: tuple[int, ...]) -> Params:
-    """A network in float32, initialized by Glorot's rule."""
-    return tuple(
-        neurons.Neuron(
-            jnp.asarray(rng.normal(size=(m, n)) * np.sqrt(2 / (m + n)), jnp.float32),
-            jnp.zeros(n, jnp.float32),
-        )
-        for m, n in itertools.pairwise(sizes)
-    )
+def starts_of(rng: np.random.Generator, sizes: tuple[int, ...], num: int) -> Params:
+    """Networks in float32 along a leading axis, initialized by Glorot's rule."""
+
+    def layer(m: int, n: int) -> neurons.Neuron:
+        arrays: Any = rng.normal(size=(m, n)) * np.sqrt(2 / (m + n)), np.zeros(n)
+        return neurons.Neuron(*(array.astype(np.float32) for array in arrays))
+
+    networks = [tuple(layer(m, n) for m, n in itertools.pairwise(sizes)) for _ in range(num)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
 
 
-def stacked(networks: Sequence[Params]) -> Params:
-    """Networks along a new leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
+def stacked(trees: Sequence[Any]) -> Any:
+    """Trees along a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def unstacked(tree: Any, num: int) -> list[Any]:
+    """The parts of a tree along its leading axis."""
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(num)]
 
 
 def train(start: Params, rows: Array, x: Array, y: Array) -> Params:
@@ -100,28 +105,68 @@ def train(start: Params, rows: Array, x: Array, y: Array) -> Params:
     ).params  # fmt: skip
 
 
-def along(curve: curves.Curve, x: Array, y: Array) -> curves.Barrier:
-    """The losses along a curve, and how high they rise above the line between those of its ends."""
-    t = jnp.linspace(0, 1, 25, dtype=x.dtype)
-    values = jax.lax.map(lambda t: RISK(curves.point(curve, t), x, y), t)
-    straight = (1 - t) * values[0] + t * values[-1]
-    return curves.Barrier(t, values, jnp.max(values - straight))
+def on_curve(t: Array, curve: curves.Curve, x: Array, y: Array) -> Array:
+    """The loss at a point of a curve."""
+    return RISK(curves.point(curve, t), x, y)
 
 
-def joined(key: PRNGKey, starts: Params, rows: Array, x: Array, y: Array) -> Any:
-    """Two networks of a width, the second with matched units, too, and the ways between them."""
-    both = jax.lax.map(lambda one: train(one[0], one[1], x, y), (starts, rows))
-    first, last = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
-    matched = curves.align(last, first, curves.groups_of(predict, first, x[:2]))
-    data = x[:CURVE_EXAMPLES], y[:CURVE_EXAMPLES]
+def joined(
+    key: PRNGKey,
+    starts: Params,
+    rows: Array,
+    seen: tuple[Array, Array],
+    unseen: tuple[Array, Array],
+) -> tuple[list[curves.Barrier], Array, curves.Curve]:
+    """Trains two networks of a width and looks along the ways between them.
+
+    A straight way is a curve, too, its control point in the middle: one program for all.
+    """
+    first, last = unstacked(
+        jax.lax.map(lambda one: train(one[0], one[1], *seen), (starts, rows)), 2
+    )
+    matched = curves.align(last, first, curves.groups_of(predict, first, seen[0][:2]))
     found = curves.connect(
-        RISK, first, last, *data, optimizer=optax.adam(0.003), num_steps=CURVE_STEPS, key=key
+        RISK, first, last, *(array[:CURVE_EXAMPLES] for array in seen),
+        optimizer=optax.adam(0.003), num_steps=CURVE_STEPS, key=key,
+    )  # fmt: skip
+    middles = [planes.point(planes.through(first, end), 0.5) for end in (last, matched)]
+    ways = [
+        *(stacked([first, *way]) for way in zip(middles, (last, matched), strict=True)),
+        found.curve.controls,
+    ]
+    barriers = jax.lax.map(
+        lambda way: curves.barrier(
+            on_curve, jnp.float32(0), jnp.float32(1), curves.Curve(way), *seen
+        ),
+        stacked(ways),
     )
-    lines = jax.lax.map(
-        lambda end: curves.barrier(RISK, first, end, x, y), stacked([last, matched])
-    )
-    ways = [jax.tree.map(lambda leaf, i=i: leaf[i], lines) for i in (0, 1)]
-    return (*ways, along(found.curve, x, y)), (first, last, matched), found.curve
+
+    def accuracy(network: Params) -> Array:
+        return jnp.mean(predict(network, unseen[0]).argmax(axis=-1) == unseen[1])
+
+    known = jax.lax.map(accuracy, stacked([first, last, *middles]))
+    return unstacked(barriers, len(WAYS)), known, found.curve
+
+
+def over_plane(
+    curve: curves.Curve, x: Array, y: Array
+) -> tuple[planes.Projection, surfaces.Surface]:
+    """The curve in its own plane, and the loss over that plane around it."""
+    first, control, last = unstacked(curve.controls, 3)
+    plane = planes.orthonormalize(planes.through(first, last, control))
+    points = jax.vmap(curves.point, (None, 0))(curve, jnp.linspace(0, 1, 41))
+    projection = planes.project_path(plane, points)
+    low, high = projection.coordinates.min(axis=0), projection.coordinates.max(axis=0)
+    margin = 0.3 * (high - low).max()
+    axes = [
+        jnp.linspace(low[i] - margin, high[i] + margin, 41, dtype=jnp.float32) for i in range(2)
+    ]
+
+    # At so small a network planes.restrict would take longer to compile than it saves.
+    def height(*coordinates: Array) -> Array:
+        return RISK(planes.point(plane, *coordinates), x, y)
+
+    return projection, surfaces.sweep(height, *axes, batch_size=8)
 
 
 def shared_start(start: Params, rows: Array, num_shared: Array, x: Array, y: Array) -> Array:
@@ -137,62 +182,43 @@ def shared_start(start: Params, rows: Array, num_shared: Array, x: Array, y: Arr
         ).params  # fmt: skip
 
     ends = jax.vmap(end)(jnp.stack(apart))
-    first, last = (jax.tree.map(lambda leaf, i=i: leaf[i], ends) for i in (0, 1))
-    return curves.barrier(RISK, first, last, x, y, num_points=11).height
+    return curves.barrier(RISK, *unstacked(ends, 2), x, y, num_points=11).height
 
 
 def compute(seed: int = 0) -> Results:
     """Trains pairs of networks and looks along the ways between them."""
     digits = load_digits(seed)
-    x, unseen = (jnp.asarray(a, jnp.float32) for a in (digits.train_images, digits.test_images))
-    y, unseen_y = jnp.asarray(digits.train_labels), jnp.asarray(digits.test_labels)
-    key_rows, key_shared, key_curve = jax.random.split(jax.random.key(seed), 3)
+    seen = digits.train_images.astype(np.float32), digits.train_labels
+    unseen = digits.test_images.astype(np.float32), digits.test_labels
     rng = np.random.default_rng(seed)
 
     def orders(key: PRNGKey, num_runs: int, batch_size: int, num_steps: int) -> Array:
         draw = lambda key: descent.minibatches(  # noqa: E731
-            key, len(x), batch_size=batch_size, num_steps=num_steps
+            key, len(seen[0]), batch_size=batch_size, num_steps=num_steps
         )
-        return jax.jit(jax.vmap(draw))(jax.random.split(key, num_runs))
-
-    def accuracy(params: Params) -> Array:
-        return jnp.mean(predict(params, unseen).argmax(axis=-1) == unseen_y)
+        return jax.vmap(draw)(jax.random.split(key, num_runs))
 
     @jax.jit
-    def accuracies(first: Params, last: Params, matched: Params) -> Array:
-        middles = [planes.point(planes.through(first, end), 0.5) for end in (last, matched)]
-        return jnp.stack([accuracy(network) for network in (first, last, *middles)])
+    def drawn(seed: Array) -> tuple[Array, Array, PRNGKey]:
+        key_rows, key_shared, key_curve = jax.random.split(jax.random.key(seed), 3)
+        rows = orders(key_rows, 2, BATCH_SIZE, NUM_STEPS)
+        shared = orders(key_shared, 3 * NUM_PAIRS, DEEP_BATCH_SIZE, DEEP_STEPS)
+        return rows, shared.reshape(NUM_PAIRS, 3, DEEP_STEPS, DEEP_BATCH_SIZE), key_curve
 
-    rows = orders(key_rows, 2, BATCH_SIZE, NUM_STEPS)
+    rows, shared_rows, key_curve = drawn(seed)
     pair = jax.jit(joined)
-    barriers, known, drawn = {}, {}, {}
+    barriers, known, found = {}, {}, {}
     for width in WIDTHS:
-        starts = stacked([start_of(rng, (64, width, width, 10)) for _ in range(2)])
-        ways, networks, drawn[width] = pair(key_curve, starts, rows, x, y)
+        starts = starts_of(rng, (64, width, width, 10), 2)
+        ways, known[width], found[width] = pair(key_curve, starts, rows, seen, unseen)
         barriers[width] = dict(zip(WAYS, ways, strict=True))
-        known[width] = accuracies(*networks)
-    first, control, last = (
-        jax.tree.map(lambda leaf, i=i: leaf[i], drawn[DRAWN].controls) for i in (0, 1, 2)
+    projection, surface = jax.jit(over_plane)(
+        found[DRAWN], *(array[:CURVE_EXAMPLES] for array in seen)
     )
-    plane = planes.orthonormalize(planes.through(first, last, control))
-    points = jax.vmap(curves.point, (None, 0))(drawn[DRAWN], jnp.linspace(0, 1, 41))
-    projection = planes.project_path(plane, points)
-    corners = np.asarray(projection.coordinates)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    margin = 0.3 * (high - low).max()
-    axes = [
-        jnp.linspace(a, b, 41, dtype=jnp.float32)
-        for a, b in zip(low - margin, high + margin, strict=True)
-    ]
-    surface = jax.jit(surfaces.sweep, static_argnames="batch_size")(
-        planes.restrict(RISK, plane, x[:CURVE_EXAMPLES], y[:CURVE_EXAMPLES]), *axes, batch_size=8
-    )
-    rows = orders(key_shared, 3 * NUM_PAIRS, DEEP_BATCH_SIZE, DEEP_STEPS)
-    rows = rows.reshape(NUM_PAIRS, 3, DEEP_STEPS, DEEP_BATCH_SIZE)
-    starts = stacked([start_of(rng, DEEP) for _ in range(NUM_PAIRS)])
+    starts = starts_of(rng, DEEP, NUM_PAIRS)
     over_pairs = jax.vmap(shared_start, (0, 0, None, None, None))
     over_both = jax.jit(jax.vmap(over_pairs, (None, None, 0, None, None)))
-    shared = over_both(starts, rows, jnp.array(SHARED), x, y)
+    shared = over_both(starts, shared_rows, np.array(SHARED), *seen)
     return Results(barriers, known, projection, surface, shared)
 
 

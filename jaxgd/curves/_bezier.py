@@ -173,18 +173,22 @@ def connect(
         *own, t = data_and_t
         return value(_bezier(_with_ends(first, controls, last), t), *own)
 
+    start = _near_the_line(key_of_controls, first, last, num_controls)
     with _checks.named("descent.optimize", where):
         trajectory = descent.optimize(
             loss,
-            _near_the_line(key_of_controls, first, last, num_controls),
+            start,
             first,
             last,
             *data,
             optimizer=optimizer,
             num_steps=num_steps,
             per_step=_golden_sequence(key_of_ts, num_steps, _params.wide_dtype(first)),
-            record_every=num_steps,
+            record=lambda _: None,
         )
+    # A loop that keeps the start and the end would take longer to compile.
+    path = jax.tree.map(lambda *points: jnp.stack(points), start, trajectory.params)
+    trajectory = trajectory._replace(path=path)
     return Connection(Curve(_with_ends(first, trajectory.params, last)), trajectory)
 
 
