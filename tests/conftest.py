@@ -2,7 +2,8 @@
 
 A test that needs a browser or FFmpeg takes the fixture ``browser`` or ``ffmpeg``. Where the
 machine has none it is skipped and says why; with ``--require-all`` it fails instead. The tests
-that run all experiments at their full length are run with ``--whole-run`` alone.
+that run all experiments at their full length are run with ``--whole-run`` alone. With
+``--optimized`` programs are compiled as users' are.
 """
 
 import pathlib
@@ -33,6 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run all experiments at their full length, too, which takes minutes",
     )
+    parser.addoption(
+        "--optimized",
+        action="store_true",
+        help="compile with all optimizations, as users do; it takes a quarter longer",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles in a hurry: the programs of the tests take longer to compile than to run."""
+    jax.config.update("jax_disable_most_optimizations", not config.getoption("--optimized"))
 
 
 # The files that take longest. Where workers share the tests, file by file, these are taken first,
@@ -105,14 +116,6 @@ def x64() -> Iterator[None]:
     """float64 for one test: ``@pytest.mark.usefixtures("x64")``."""
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(scope="module")
-def compiled_in_a_hurry() -> Iterator[None]:
-    """For files whose programs take longer to compile than to run, and agree up to rounding."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)

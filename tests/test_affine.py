@@ -12,8 +12,6 @@ import pytest
 
 from jaxgd import losses, neurons, planes, surfaces
 
-pytestmark = pytest.mark.usefixtures("compiled_in_a_hurry")
-
 # Sizes are pairwise different, so that a transposed axis cannot hide.
 SIZES = {
     "w": (6, 5),

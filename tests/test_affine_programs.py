@@ -230,7 +230,6 @@ def both(loss_fn, plane, data, with_gradient):
     return jax.jit(lambda phi: (looked_at(phi), looked_at(plain)))(phi)
 
 
-@pytest.mark.usefixtures("compiled_in_a_hurry")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_any_step_is_restricted_rightly_alone_and_between_others(dtype):
     with jax.enable_x64(dtype == jnp.float64):

@@ -153,7 +153,7 @@ def test_a_place_may_be_an_integer_of_few_bits():
         jnp.array([[0.0, 200.0]]), jnp.array([15e3, 2e4, 5e3]), 0.0, jnp.int32(3), jnp.int32(0)
     )
     for place in (jnp.int8(100), np.uint8(200), jnp.int32(7), True):
-        assert float(surfaces.evaluate(square, place)) == pytest.approx(int(place) ** 2, rel=1e-4)
+        assert float(surfaces.evaluate(square, place)) == pytest.approx(int(place) ** 2, abs=0.01)
 
 
 def test_every_point_is_computed_once(monkeypatch):

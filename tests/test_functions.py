@@ -15,8 +15,6 @@ import pytest
 import jaxgd
 from jaxgd import chains, curvature, curves, descent, losses, neurons, planes, surfaces
 
-pytestmark = pytest.mark.usefixtures("compiled_in_a_hurry")
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
