@@ -118,6 +118,17 @@ def x64() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def optimized(pytestconfig: pytest.Config) -> Iterator[None]:
+    """All optimizations, from here to the end of a file: ``usefixtures("optimized")``.
+
+    For what is true of the programs of users alone, as that two are equal to the last bit.
+    """
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    pytest_configure(pytestconfig)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_leaks() -> Iterator[None]:
     yield

@@ -11,6 +11,9 @@ import pytest
 
 from jaxgd import descent
 
+# Runs are equal to the last bit where they are compiled as users compile them.
+pytestmark = pytest.mark.usefixtures("optimized")
+
 Status = descent.Status
 
 X = np.arange(1.0, 21.0)
