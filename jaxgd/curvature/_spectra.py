@@ -87,10 +87,11 @@ def top_eigenpairs(
     caller = "curvature.top_eigenpairs"
     num_pairs = _checks.count(caller, "num_pairs", num_pairs, least=1)
     product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
-    ritz = ritz_of(caller, key, product, block, num_iterations)
-    num_values = ritz.values.size
+    num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
+    num_values = min(num_iterations, sum(leaf.size for leaf in block.leaves))
     wanted = f"num_pairs must be at most {num_values}, the iterations or the number of params"
     _checks.that(caller, num_pairs <= num_values, wanted, str(num_pairs))
+    ritz = ritz_of(caller, key, product, block, num_iterations)
     order = jnp.argsort(-jnp.abs(ritz.values))[:num_pairs]
     values, coefficients = ritz.values[order], ritz.coefficients[:, order].T
     wide = [jnp.tensordot(coefficients, rows, 1, precision="highest") for rows in ritz.basis]
