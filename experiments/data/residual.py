@@ -13,9 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.data.digits import Digits
 from jaxgd import descent, losses
-from jaxgd.types import Array, LossFn, Params, PRNGKey
+from jaxgd.types import Array, Params, PRNGKey
 
 NUM_BLOCKS, NUM_CHANNELS = 8, 8
 NUM_STEPS, BATCH_SIZE, LEARNING_RATE = 250, 64, 0.01
@@ -23,7 +22,7 @@ NUM_STEPS, BATCH_SIZE, LEARNING_RATE = 250, 64, 0.01
 
 def images(digits: np.ndarray) -> Array:
     """Digits as rows, (m, 64), to images: (m, 8, 8, 1)."""
-    return jnp.asarray(digits.reshape(-1, 8, 8, 1), jnp.float32)
+    return jnp.asarray(digits.reshape(-1, 8, 8, 1).astype(np.float32))
 
 
 def init(key: PRNGKey) -> Params:
@@ -62,13 +61,13 @@ def _normalized(x: Array) -> Array:
     return jax.nn.standardize(x, axis=(0, 1, 2), epsilon=1e-3)
 
 
-def predict(params: Params, x: Array, *, has_skips: bool) -> Array:
-    """Images (m, 8, 8, 1) to logits (m, 10)."""
+def predict(params: Params, x: Array, *, has_skips: Array | bool) -> Array:
+    """Images (m, 8, 8, 1) to logits (m, 10). One program serves with skips and without."""
 
     def block(x: Array, kernels: Array) -> tuple[Array, None]:
         z = jax.nn.relu(_normalized(_convolved(x, kernels[0])))
         z = _normalized(_convolved(z, kernels[1]))
-        return jax.nn.relu(x + z if has_skips else z), None
+        return jax.nn.relu(jnp.where(has_skips, x + z, z)), None
 
     x = jax.nn.relu(_normalized(_convolved(x, params["first"])))
     half = NUM_BLOCKS // 2
@@ -78,27 +77,20 @@ def predict(params: Params, x: Array, *, has_skips: bool) -> Array:
     return x.mean(axis=(1, 2)) @ params["output"]
 
 
-def risk(*, has_skips: bool) -> LossFn:
-    """The mean cross-entropy of the network: (params, images, labels) to nats."""
-    return losses.empirical_risk(
-        lambda params, x: predict(params, x, has_skips=has_skips),
-        losses.softmax_cross_entropy_with_integer_labels,
-    )
+def risk(params: Params, x: Array, y: Array, has_skips: Array) -> Array:
+    """The mean cross-entropy of the network on images, in nats."""
+    logits = predict(params, x, has_skips=has_skips)
+    return jnp.mean(losses.softmax_cross_entropy_with_integer_labels(logits, y))
 
 
-def train(key: PRNGKey, digits: Digits, *, has_skips: bool) -> descent.Trajectory:
+@jax.jit
+def train(key: PRNGKey, x: Array, y: Array, has_skips: Array) -> descent.Trajectory:
     """Trains by Adam on minibatches, with a learning rate that falls to zero: no path is kept."""
-    loss = risk(has_skips=has_skips)
-    x, y = images(digits.train_images), jnp.asarray(digits.train_labels)
     first, second = jax.random.split(key)
     rows = descent.minibatches(second, len(x), batch_size=BATCH_SIZE, num_steps=NUM_STEPS)
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, NUM_STEPS))
-
-    @jax.jit
-    def run(start: Params, x: Array, y: Array, rows: Array) -> descent.Trajectory:
-        return descent.optimize(
-            lambda params, x, y, rows: loss(params, x[rows], y[rows]), start, x, y,
-            optimizer=optimizer, num_steps=NUM_STEPS, per_step=rows, record=lambda _: None,
-        )  # fmt: skip
-
-    return run(init(first), x, y, rows)
+    return descent.optimize(
+        lambda params, x, y, has_skips, rows: risk(params, x[rows], y[rows], has_skips),
+        init(first), x, y, has_skips,
+        optimizer=optimizer, num_steps=NUM_STEPS, per_step=rows, record=lambda _: None,
+    )  # fmt: skip
