@@ -1586,6 +1586,30 @@ refuse(
     TypeError,
     r"predict_fn must take 2 arguments \(params, inputs\), got a function of \(w, x, y\)",
 )
+for function in (curvature.batch_sharpness, curvature.gradient_noise_scale):
+    refuse(
+        function,
+        lambda f: f(residuals, W, X, per_step=TEXTS),
+        TypeError,
+        r"per_step must be an array of numbers, got dtype object",
+    )
+for predict_fn, x, says in (
+    (neurons.apply, "x", r"x must be an array, got 'x'"),
+    (neurons.apply, {"a": TEXTS}, r"x\['a'\] must be an array of numbers, got dtype object"),
+    (lambda w, x: "a", X, r"the output of predict_fn must be an array, got 'a'"),
+):
+    refuse(curves.groups_of, lambda f, fn=predict_fn, x=x: f(fn, NEURON, x), TypeError, says)
+for predict_fn, loss, says in (
+    (lambda w, x: "a", losses.squared_error, r"the output of predict_fn must be an array, got 'a'"),
+    (lambda w, x: 1, losses.squared_error, r"the output of predict_fn must be floating-point"),
+    (lambda w, x: x @ w, lambda z, y: None, r"the output of loss must be an array, got None"),
+):
+    refuse(
+        curvature.gnvp,
+        lambda f, predict_fn=predict_fn, loss=loss: f(predict_fn, loss, W, X, Y)(W),
+        TypeError,
+        says,
+    )
 for predict_fn, loss in (
     (losses.squared_error, neurons.apply),
     (optax.huber_loss, neurons.apply),
@@ -1616,6 +1640,7 @@ refuse(
     ValueError,
     r"entry 0 must end at a scalar, got \(0,\)\. Its array is a scalar: write \(\), without an",
 )
+refuse(planes.project_path, lambda f: f(LINE, W[None][:0]), ValueError, r"path must have at least")
 for function, call in (
     (planes.principal, lambda f, run: f(run)),
     (planes.project_path, lambda f, run: f(LINE, run)),

@@ -344,8 +344,10 @@ def test_a_run_of_one_number_ends_with_the_status_of_descent(
 
 
 def test_what_the_page_is_not_told_it_takes_from_the_call():
-    ask = engine_of(plots.playground(lambda x, c: c * x**2, 0.5, 2.0, learning_rate=0.125))
+    page = plots.playground(lambda x, c: c * x**2, 0.5, 2.0, learning_rate=0.125)
+    ask = engine_of(page)
 
+    assert '"held": ["2"]' in page  # the page says that this one does not move
     assert run_of(ask, steps=2)["path"] == [0.5, 0.25, 0.125]
     assert ask("jaxgd.rules") == [*RULES]
 
@@ -429,8 +431,6 @@ def test_special_functions_are_those_of_scipy(name):
         (lambda p: p.astype(jnp.bfloat16).astype(float) ** 2, 1.0, {}, ValueError, "bfloat16"),
         (3, 1.0, {}, TypeError, "loss_fn must be callable, got 3"),
         (jnp.square, 1, {}, TypeError, "start must be floating-point"),
-        (lambda x, y: x + y, 1.0, {"data": [2.0]}, ValueError, r"data after a start of one number "
-         r"must be arrays, got 2\.0\. For two numbers that move, write the start \(1\.0, 2\.0\)"),
         (jnp.sum, np.ones(3), {}, ValueError, "start must hold one or two numbers, got 3"),
         (jnp.sum, np.array([1, np.nan]), {}, ValueError, r"start must be finite, got \[ 1\. nan\]"),
         (jnp.sin, np.ones(2), {}, ValueError, r"loss_fn must return a scalar, got shape \(2,\)"),
@@ -443,9 +443,8 @@ def test_special_functions_are_those_of_scipy(name):
     ],
 )  # fmt: skip
 def test_what_cannot_be_played_is_refused_by_name(loss_fn, start, options, error, message):
-    options = {"learning_rate": 0.1, "data": [], **options}
     with pytest.raises(error, match=f"^plots.playground: .*(?:{message})"):
-        plots.playground(loss_fn, start, *options.pop("data"), **options)
+        plots.playground(loss_fn, start, **{"learning_rate": 0.1, **options})
 
 
 def test_what_does_not_depend_on_the_params_may_hold_any_operation():
@@ -585,11 +584,22 @@ def test_a_function_alone_becomes_javascript():
     assert found == pytest.approx([3 * np.sin(0.5), 0.5], rel=1e-15)
 
 
+def test_what_is_traced_cannot_become_a_page():
+    says = r"^plots.javascript: arguments must be known, got a traced array\. Call it outside"
+    with pytest.raises(TypeError, match=says):
+        jax.eval_shape(lambda x: plots.javascript(jnp.sin, x), 1.0)
+    says = r"^plots.playground: start, data and learning_rate must be known"
+    with pytest.raises(TypeError, match=says):
+        jax.eval_shape(lambda x: plots.playground(jnp.sin, 1.0, learning_rate=x), 1.0)
+
+
 @pytest.mark.parametrize(
     ("fn", "args", "error", "message"),
     [
         (3, (1.0,), TypeError, "fn must be callable"),
         (jnp.sum, (np.ones(2),), ValueError, "an argument must be a scalar"),
+        (lambda x: x, (), TypeError, r"fn must take 0 arguments \(the examples\), got a function"),
+        (lambda x: "a", (1.0,), TypeError, "a result of fn must be an array, got 'a'"),
         (lambda x: x * jnp.ones(2), (1.0,), ValueError, "the results must be numbers"),
         (lambda x: jnp.fft.fft(jnp.stack([x, x])).real[0], (1.0,), ValueError, "got 'fft'|complex"),
     ],

@@ -134,6 +134,11 @@ def test_no_painter_draws_a_surface_that_is_none(ax, painter, surface, message):
             lambda ax: plots.descent_path(ax, neurons.Neuron(jnp.ones((5, 2)), jnp.ones(5))),
             r"two numbers per point, shape \(T, 2\), got \(5, 2\) and \(5,\)",
         ),
+        (lambda ax: plots.descent_path(ax, WAY[:0]), r"path must have two numbers per point"),
+        (
+            lambda ax: plots.descent_path(ax, WAY * np.nan),
+            "path must have a finite point, got none",
+        ),
         (lambda ax: plots.descent_path(ax, WAY * 1j), "the path of path must be real numbers"),
         (lambda ax: plots.surface_contour(ax, GRID, num_levels=0), "num_levels must be at least 2"),
         (lambda ax: plots.surface_contour(ax, GRID, num_levels=-3), "num_levels must be at least"),

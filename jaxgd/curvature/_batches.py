@@ -213,7 +213,10 @@ def _on_device(data: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
 
 def _slices(caller: str, per_step: PyTree, least: int) -> int:
     """How many slices there are: the leading axis of all arrays."""
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(per_step)]
+    shapes = [
+        _checks.array(caller, f"per_step{jax.tree_util.keystr(path)}", leaf).shape
+        for path, leaf in jax.tree.leaves_with_path(per_step)
+    ]
     lengths = {shape[:1] for shape in shapes}
     wanted = "the arrays of per_step must share a leading axis"
     got = f"shapes {', '.join(map(str, shapes))}" if shapes else "none"

@@ -186,12 +186,14 @@ def gnvp(
     def predict(leaves: list[Array]) -> PyTree:
         given = block.merge(leaves), inputs
         with _checks.calling(caller, "predict_fn", predict_fn, given, "params, inputs"):
-            return predict_fn(*given)
+            predictions = predict_fn(*given)
+        return _checks.params(caller, "the output of predict_fn", predictions)
 
     def risk(predictions: PyTree) -> PyTree:
         given = predictions, targets
         with _checks.calling(caller, "loss", loss, given, "predictions, targets"):
-            return jnp.mean(loss(*given))
+            losses = loss(*given)
+        return jnp.mean(_checks.floating(caller, "the output of loss", losses))
 
     predictions, push = jax.linearize(predict, block.leaves)
     pull = jax.linear_transpose(push, block.leaves)

@@ -12,7 +12,7 @@ from jaxgd import _checks
 from jaxgd._jaxprs import Atom, Eqn, Jaxpr
 from jaxgd.curves import _axes, _params
 from jaxgd.curves._axes import Axes
-from jaxgd.types import Params, PyTree
+from jaxgd.types import Array, Params, PyTree
 
 
 def groups_of(
@@ -55,9 +55,17 @@ def groups_of(
     where = "curves.groups_of"
     _checks.function(where, "predict_fn", predict_fn)
     params = _checks.params(where, "params", params)
+    for path, leaf in jax.tree.leaves_with_path(x):
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            _checks.array(where, f"x{jax.tree_util.keystr(path)}", leaf)
+
+    def predicted(params: Params, x: PyTree) -> list[Array]:
+        outputs = jax.tree.leaves(predict_fn(params, x))
+        return [_checks.array(where, "the output of predict_fn", leaf) for leaf in outputs]
+
     cure = "Pass the function that makes the predictions, not the loss."
     with _checks.calling(where, "predict_fn", predict_fn, (params, x), "params, x", cure):
-        closed = jax.make_jaxpr(predict_fn)(params, x)
+        closed = jax.make_jaxpr(predicted)(params, x)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     marks = [_axes.fresh(leaf.shape) for _, leaf in leaves]
     inputs = [_axes.fixed(var.aval) for var in closed.jaxpr.invars[len(leaves) :]]

@@ -177,7 +177,8 @@ def project_path(plane: Plane, path: Params) -> Projection:
     """
     where = "planes.project_path"
     origin, directions = checked(where, plane)
-    path, _ = checked_path(where, path)
+    path, length = checked_path(where, path)
+    _checks.that(where, length > 0, "path must have at least one point", "none")
     first = jax.tree.map(lambda rows: rows[0], path)
     _checks.like(where, "a point of path", first, "plane.origin", origin)
     coordinates, residuals = jax.vmap(lambda params: _nearest(origin, directions, params))(path)

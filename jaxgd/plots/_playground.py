@@ -64,7 +64,8 @@ def playground(
         it holds are written into the page, as far as the page needs them.
       start: the first start: a pytree of one or two floating-point numbers in all, as
         ``{"w": 1.0, "b": 0.0}`` or an array of two.
-      *data: passed on to ``loss_fn``; arrays. They do not move.
+      *data: passed on to ``loss_fn``. They do not move, which the page says of single numbers:
+        two numbers that move are a start of two, as ``(1.0, 2.0)``.
       learning_rate: the rate with which the page opens, above 0.
       axis_names: what the numbers are called; by default their paths in ``start``, or x and y.
       domains: ``(low, high)`` for each number: the part of the plane that the page opens with. By
@@ -78,11 +79,12 @@ def playground(
       The page, as HTML. ``pathlib.Path("page.html").write_text(page, encoding="utf-8")`` keeps it.
 
     Raises:
-      TypeError: if ``loss_fn`` is not callable, or ``start`` or the loss is not floating-point.
-      ValueError: if ``start`` does not hold one or two finite numbers, or is one number and the
-        data another, the loss is no scalar, the rate is not above 0, ``axis_names`` or
-        ``domains`` do not fit, or the function or its gradient holds an operation that cannot be
-        compiled: the message names it, and those that can.
+      TypeError: if ``loss_fn`` is not callable, ``start`` or the loss is not floating-point, or an
+        argument is traced.
+      ValueError: if ``start`` does not hold one or two finite numbers, the loss is no scalar, the
+        rate is not above 0, ``axis_names`` or ``domains`` do not fit, or the function or its
+        gradient holds an operation that cannot be compiled: the message names it, and those that
+        can.
 
     Example:
       >>> from jaxgd import plots
@@ -91,15 +93,19 @@ def playground(
       (True, True)
     """
     _checks.function(WHERE, "loss_fn", loss_fn)
-    _refuse_two_starts(start, data)
+    _refuse_traced(WHERE, "start, data and learning_rate", start, data, learning_rate)
     with jax.enable_x64(True):
         rate = float(_checks.scalar(WHERE, "learning_rate", learning_rate))
         params = _checks.params(WHERE, "start", jax.tree.map(_float64, start))
         leaves, structure = jax.tree.flatten(params)
         numbers = np.concatenate([np.ravel(leaf) for leaf in leaves])
     _checks.that(WHERE, 0 < rate < math.inf, "learning_rate must be above 0 and finite", str(rate))
-    num_params = numbers.size
-    _checks.that(WHERE, num_params in (1, 2), "start must hold one or two numbers", str(num_params))
+    _checks.that(
+        WHERE,
+        (num_params := numbers.size) in (1, 2),
+        "start must hold one or two numbers",
+        str(num_params),
+    )
     _checks.that(WHERE, bool(np.isfinite(numbers).all()), "start must be finite", str(numbers))
 
     axis_names = _names(params) if axis_names is None else axis_names
@@ -148,6 +154,7 @@ def playground(
         rows = np.stack([np.asarray(array, np.float64) for array in data], axis=1).tolist()
     model = {
         "data": rows,
+        "held": [f"{float(each):.6g}" for each in data if _checks.is_known(each)],
         "start": [*map(float, numbers)],
         "isNumber": structure == jax.tree.structure(0) and leaves[0].shape == (),
         "rate": rate,
@@ -186,18 +193,6 @@ def playground(
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("html"))
 
 
-def _refuse_two_starts(start: object, data: tuple[PyTree, ...]) -> None:
-    """Refuses a second number of the start, which would be taken for data that do not move."""
-    are_numbers = bool(data) and all(isinstance(each, (int, float)) for each in (start, *data))
-    got = " and ".join(map(str, data))
-    cure = (
-        f"For two numbers that move, write the start ({start}, {got}) and a loss of one argument, "
-        "the pair; let the loss close over a number that stays."
-    )
-    wanted = "data after a start of one number must be arrays"
-    _checks.that(WHERE, not are_numbers, wanted, got, cure)
-
-
 def javascript(fn: Callable[..., PyTree], *args: PyTree) -> str:
     """Writes a function of numbers in JavaScript, for a page of one's own.
 
@@ -212,7 +207,7 @@ def javascript(fn: Callable[..., PyTree], *args: PyTree) -> str:
       ``args`` and returns an array of numbers, one per leaf of the result.
 
     Raises:
-      TypeError: if ``fn`` is not callable.
+      TypeError: if ``fn`` is not callable or does not take its arguments, or one is traced.
       ValueError: if the function holds an operation that cannot be compiled, or an argument or
         a result is no number.
 
@@ -226,13 +221,17 @@ def javascript(fn: Callable[..., PyTree], *args: PyTree) -> str:
     _checks.function(where, "fn", fn)
     for leaf in jax.tree.leaves(args):
         _checks.scalar(where, "an argument", leaf)
-    try:
+    _refuse_traced(where, "arguments", args)
+    with _checks.named(WHERE, where):
         source = compiler.function(fn, *jax.tree.map(np.float64, args))
-    except ValueError as error:
-        if not str(error).startswith(WHERE):
-            raise
-        raise ValueError(str(error).replace(WHERE, where)) from None
     return f"(() => {{\n{_file('math.js')}\nreturn {source};\n}})()"
+
+
+def _refuse_traced(where: str, name: str, *trees: Any) -> None:
+    """A page is text, so that what goes into it must be known."""
+    wanted, cure = f"{name} must be known", "Call it outside jax.jit."
+    is_traced = _checks.is_traced(*trees)
+    _checks.that(where, not is_traced, wanted, "a traced array", cure, error=TypeError)
 
 
 def _float64(leaf: Any) -> Any:

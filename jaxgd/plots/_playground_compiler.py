@@ -8,7 +8,7 @@ import numpy as np
 from jaxgd import _checks
 from jaxgd.plots._playground_rules import RULES
 from jaxgd.plots._playground_writer import WHERE, Writer
-from jaxgd.types import PyTree
+from jaxgd.types import Array, PyTree
 
 
 def function(fn: Callable[..., PyTree], *args: PyTree, pool: dict[str, str] | None = None) -> str:
@@ -20,12 +20,17 @@ def function(fn: Callable[..., PyTree], *args: PyTree, pool: dict[str, str] | No
     pool the function holds them itself.
     """
     own_pool = {} if pool is None else pool
+
+    def flat(*leaves: Array) -> list[Array]:
+        arguments = jax.tree.unflatten(structure, leaves)
+        with _checks.calling(WHERE, "fn", fn, arguments, "the examples"):
+            results = fn(*arguments)
+        return [_checks.array(WHERE, "a result of fn", x) for x in jax.tree.leaves(results)]
+
     with jax.enable_x64(True):
         leaves, structure = jax.tree.flatten(args)
         arrays = [np.asarray(leaf) for leaf in leaves]
-        program = jax.make_jaxpr(
-            lambda *leaves: jax.tree.leaves(fn(*jax.tree.unflatten(structure, leaves)))
-        )(*arrays)
+        program = jax.make_jaxpr(flat)(*arrays)
         writer = Writer(RULES, own_pool)
         names = [f"a{k}" for k in range(len(leaves))]
         operands = [writer.array(a, name) for a, name in zip(arrays, names, strict=True)]

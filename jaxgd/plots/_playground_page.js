@@ -27,7 +27,8 @@ function speak() {
   }
   byId("title").textContent = document.title = MODEL.title || words("title");
   byId("language").textContent = words("language");
-  byId("hint").textContent = words(IS_CURVE ? "hint_one" : "hint_two");
+  const held = MODEL.held.length ? ` ${words("held", { numbers: MODEL.held.join(", ") })}` : "";
+  byId("hint").textContent = words(IS_CURVE ? "hint_one" : "hint_two") + held;
   byId("stage").setAttribute("aria-label", words("plot"));
   for (const rule of jaxgd.rules) byId(`rule-${rule}`).textContent = nameOf(rule);
   byId("theme").textContent = words(document.body.dataset.theme == "dark" ? "light" : "dark");

@@ -152,11 +152,13 @@ def two_columns(where: str, name: str, path: object, axis_names: Sequence[str]) 
     wanted = f"{name} must have two numbers per point, shape (T, 2)"
     lengths = {leaf.shape[:1] for _, leaf in leaves}
     got = " and ".join(str(leaf.shape) for _, leaf in leaves) or "nothing"
-    _checks.that(where, len(lengths) == 1 and lengths != {()}, wanted, got)
+    _checks.that(where, len(lengths) == 1 and not lengths & {(), (0,)}, wanted, got)
     columns = [leaf.reshape(len(leaf), -1) for _, leaf in leaves]
     width = sum(column.shape[1] for column in columns)
     cure = "Keep two with record, or project: planes.project_path."
     _checks.that(where, width == 2, wanted, got, cure)
+    has_some = any(np.isfinite(column).any() for column in columns)
+    _checks.that(where, has_some, f"{name} must have a finite point", "none")
     if len(columns) == 2:
         columns = _in_the_order_of_the_axes(where, name, leaves, columns, axis_names)
     return np.concatenate(columns, axis=1)
