@@ -3,7 +3,7 @@
 Every figure is the least time of several calls, compiled before the clock starts; the ways of
 one table take turns, so that a machine that slows down slows all of them. "chunk" is the
 number of points computed at once, the best of those tried. What is not installed is said and
-left out: ``pip install -e ".[bench]"`` brings PyTorch and loss-landscapes.
+left out: ``pip install -e ".[bench]"`` brings PyTorch and the packages raced against.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from experiments.bench import descents, models, networks, surfaces
+from experiments.bench import curvatures, descents, models, networks, surfaces
 from experiments.shell import report
 from experiments.shell.report import Table
 
@@ -30,7 +30,7 @@ def figures(tables: Sequence[Table]) -> str:
 
 def main(show: Callable[[Table], None]) -> None:
     """Runs every race and shows its table as soon as it is there."""
-    for package in ("torch", "loss_landscapes"):
+    for package in ("torch", "loss_landscapes", "matfree", "curvlinops", "pyhessian"):
         if importlib.util.find_spec(package) is None:
             rows = [(package, 'pip install -e ".[bench]"')]
             show(Table("Not installed, left out", ("package", "cure"), rows))
@@ -44,3 +44,5 @@ def main(show: Callable[[Table], None]) -> None:
         show(surfaces.network(name))
     for name in models.MODELS:
         show(networks.network(name))
+    for each in curvatures.curvatures():
+        show(each)
