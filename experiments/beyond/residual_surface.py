@@ -214,7 +214,7 @@ def draw(figure: Figure, results: Results) -> None:
     loss.set(xlabel="step", ylabel="loss on the batch, mean of 10 steps")
     loss.set_title("Training")
     cut.set(xlabel="direction 1", ylabel="loss")
-    cut.set_title("Cuts through both maps along direction 1")
+    cut.set_title("Cuts along direction 1")
     loss.set_ylim(None, 20)  # room for the legend
     cut.set_ylim(None, 8.5)
     for ax in (loss, cut):
