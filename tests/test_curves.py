@@ -160,6 +160,28 @@ def test_one_hidden_layer_is_matched_as_by_scipy():
     np.testing.assert_allclose(aligned[1], b[order].astype("f"))
 
 
+def test_no_group_can_be_bettered_alone_and_one_on_both_axes_of_an_array_never_ends_farther():
+    optimize = pytest.importorskip("scipy.optimize")
+    rng = np.random.default_rng(3)
+    shapes = {"0": (3, 5), "1": (5, 7), "2": (7, 2), "both": (6, 6)}
+    groups = [[("0", 1), ("1", 0)], [("1", 1), ("2", 0)], [("both", 0), ("both", 1)]]
+    align = jax.jit(lambda params, reference: curves.align(params, reference, groups))
+
+    for _ in range(20):
+        params, reference = (
+            {name: rng.normal(size=shape).astype("f") for name, shape in shapes.items()}
+            for _ in range(2)
+        )
+        aligned = {name: np.asarray(array) for name, array in align(params, reference).items()}
+
+        for inner, outer in itertools.pairwise("012"):
+            gains = reference[inner].T @ aligned[inner] + reference[outer] @ aligned[outer].T
+            best = gains[optimize.linear_sum_assignment(gains, maximize=True)].sum()
+            np.testing.assert_allclose(np.trace(gains), best, rtol=1e-5)
+        before, after = (np.vdot(p["both"], reference["both"]) for p in (params, aligned))
+        assert after >= before - 1e-5
+
+
 def test_params_that_are_not_finite_do_not_hold_the_matching_up():
     params = (jnp.full((2, 3), jnp.nan), jnp.ones((3, 1)))
 
