@@ -276,6 +276,36 @@ def test_a_network_far_out_is_nan_where_sums_of_both_signs_overflow(coordinate):
     chex.assert_trees_all_close(found, plain, rtol=1e-5)
 
 
+@pytest.mark.parametrize("coordinate", [jnp.inf, -jnp.inf])
+def test_a_sum_is_infinite_where_all_its_terms_are_of_one_sign_and_nan_elsewhere(coordinate):
+    rng = np.random.default_rng(5)
+    x, w = rng.uniform(1, 2, size=(9, 4)), rng.normal(size=4)
+    step = {"up": np.ones(4), "zero": np.array([1.0, 1, 0, 1]), "both": np.array([1.0, 3, -1, 2])}
+    plane = planes.Plane(dict.fromkeys(step, w), (step,))
+
+    def loss_fn(p):
+        return {
+            "up": jax.nn.softplus(x @ p["up"]).mean(),
+            "down": jax.nn.relu(-x @ p["up"]).mean(),
+            "zero": jnp.tanh(jnp.sum(p["zero"])),
+            "both": jnp.tanh(x @ p["both"]).mean(),
+            "running": jnp.tanh(jnp.cumsum(p["up"])).sum(),
+            "two": jnp.tanh(x @ p["up"] + x @ p["both"]).mean(),
+            "added": jnp.tanh(p["up"][0] + p["zero"][0]),
+            "opposed": jnp.tanh(p["up"][0] + p["both"][2]),
+            "subtracted": jnp.tanh(3 * p["up"][0] - p["zero"][0]),
+        }
+
+    found, plain = (
+        planes.restrict(loss_fn, plane)(coordinate),
+        loss_fn(planes.point(plane, coordinate)),
+    )
+
+    nan = {name for name, value in plain.items() if np.isnan(value)}
+    assert nan == {"zero", "both", "two", "opposed", "subtracted"}
+    chex.assert_trees_all_equal(found, plain)
+
+
 @pytest.mark.parametrize("coordinate", [jnp.inf, jnp.nan])
 @pytest.mark.parametrize(
     "asks", [jnp.isnan, lambda x: ~jnp.isfinite(x), lambda x: jnp.nan_to_num(x, nan=9.0) == 9]

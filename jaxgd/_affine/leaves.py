@@ -43,8 +43,11 @@ def compute(
     has_digits = all(rules.rule_of(e).widens for e in moving) and not by_kind[Kind.AFFINE]
     verdicts = [] if has_digits else [jnp.asarray(is_near)]
 
+    mixed: dict[int, dict[int, Array]] = {}  # by value and coordinate, whether it makes NaN
+
     def affine(equation: Equation, operands: Sequence[Operand]) -> Sequence[Operand]:
         results = _moved(equation, operands)
+        mixed.update(dict.fromkeys(equation.outputs, _mixed(equation, operands, mixed)))
         if rules.multiplies(equation):
             verdicts.append(_is_kept(operands, results[0]))
         return results
@@ -55,7 +58,8 @@ def compute(
         leaf = computed[number]
         verdicts.append(_is_readable(leaf))
         is_narrow = divided.program.avals[number].shape[-1:] < (_LANES,)
-        leaves[number] = jax.tree.map(jnp.ravel, leaf) if is_narrow else leaf
+        leaf = jax.tree.map(jnp.ravel, leaf) if is_narrow else leaf
+        leaves[number] = leaf, {i: mixed[number][i] for i in sorted(values[number].mixed_by)}
 
     if by_kind[Kind.SQUARES]:
         equations = plan.needed_for(by_kind[Kind.SQUARES], moving)
@@ -89,11 +93,12 @@ def at_point(value: Value, leaf: Any, aval: Aval, coordinates: Sequence[Array]) 
         case Kind.CONSTANT:
             return leaf
         case Kind.AFFINE:
-            origin, tangents = leaf
+            (origin, tangents), is_mixed = leaf
             for index, tangent in tangents.items():
                 coordinate = coordinates[index].astype(tangent.dtype)
                 if index in value.mixed_by:
-                    coordinate = jnp.where(jnp.isfinite(coordinate), coordinate, jnp.nan)
+                    is_number = jnp.isfinite(coordinate) | ~is_mixed[index]
+                    coordinate = jnp.where(is_number, coordinate, jnp.nan)
                 origin = origin + coordinate * tangent
             return origin.reshape(aval.shape)
     return squares.at_point(leaf, coordinates)
@@ -155,6 +160,37 @@ def _widened(
         if rule.widens and source.params.get(name) == jnp.float32
     }
     return _moved(equation, operands, **changed)
+
+
+def _mixed(
+    equation: Equation, operands: Sequence[Operand], mixed: dict[int, dict[int, Array]]
+) -> dict[int, Array]:
+    """By coordinate, whether an infinite one may make NaN of a sum that its tangent does not show.
+
+    It does not where all terms have one sign, and none is zero.
+    """
+    sign = rules.sign_of_sum(equation)
+    factors = [x for x in operands if not isinstance(x, Affine)]
+    earlier = [mixed.get(atom, {}) for atom in equation.inputs if not isinstance(atom, jex.Literal)]
+
+    def makes_nan(index: int) -> Array:
+        tangents = [
+            x.tangents[index] for x in operands if isinstance(x, Affine) and index in x.tangents
+        ]
+        verdicts = [flags[index] for flags in earlier if index in flags]
+        if rules.sums_terms(equation):
+            has_signs = jnp.array([_has_one_sign(x) for x in (*tangents, *factors)]).all()
+            verdicts.append(~has_signs | rules.pads_terms(equation))
+        if sign and len(tangents) == 2:
+            verdicts.append(~(sign * tangents[0] * tangents[1] > 0).all())
+        return jnp.array(verdicts, bool).any()
+
+    moved_by = {i for x in operands if isinstance(x, Affine) for i in x.tangents}
+    return {index: makes_nan(index) for index in sorted(moved_by)}
+
+
+def _has_one_sign(array: Operand) -> Array:
+    return jnp.all(array > 0) | jnp.all(array < 0)
 
 
 # Whether affine values can be trusted.

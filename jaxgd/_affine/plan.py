@@ -47,7 +47,8 @@ class Value(NamedTuple):
       spoiled_by: the positions of those that make it NaN where they are not finite, though they
         do not move it.
       mixed_by: the positions of those that move several terms of a sum in it: where one is
-        infinite, terms of both signs make NaN, though their sum read off a tangent is infinite.
+        infinite, terms of both signs make NaN, and zeros do, though their sum read off a tangent
+        is infinite.
       cost: of having it at a point, in entries read.
       is_read: whether it is read there, rather than computed from its operands.
     """
@@ -108,8 +109,10 @@ def divide(program: Program) -> Plan:
         moved_by = _NONE.union(*(operand.moved_by for operand in operands))
         spoiled_by = _NONE.union(*(operand.spoiled_by for operand in operands))
         mixed_by = _NONE.union(*(operand.mixed_by for operand in operands))
-        if rules.sums_many_products(equation):
+        if rules.sums_terms(equation):
             mixed_by |= moved_by
+        if rules.sign_of_sum(equation):
+            mixed_by |= operands[0].moved_by & operands[1].moved_by
         computing = rules.rule_of(equation).price(equation) + sum(o.cost for o in operands)
         for number in equation.outputs:
             aval = program.avals[number]

@@ -146,15 +146,31 @@ def sums_products(equation: Equation, moving: Sequence[bool] = ()) -> bool:
     return left == right and left_batch == right_batch == kept and operand.dtype == result.dtype
 
 
-def sums_many_products(equation: Equation) -> bool:
-    """Whether a matrix product or a convolution adds several terms up in an entry."""
-    source = equation.source
-    if source.primitive is primitives.conv_general_dilated_p:
-        return True
-    if source.primitive is not primitives.dot_general_p:
-        return False
-    (contracted, _), _ = source.params["dimension_numbers"]
-    return math.prod(source.invars[0].aval.shape[axis] for axis in contracted) > 1
+def sums_terms(equation: Equation) -> bool:
+    """Whether several terms of one operand, or of its products, are added up in an entry."""
+    primitive, params = equation.source.primitive, equation.source.params
+    if primitive is primitives.dot_general_p:
+        axes = params["dimension_numbers"][0][0]
+    elif primitive is primitives.reduce_sum_p:
+        axes = params["axes"]
+    else:
+        return pads_terms(equation) or primitive in (
+            primitives.cumsum_p,
+            primitives.reduce_window_sum_p,
+            primitives.scatter_add_p,
+        )
+    return math.prod(equation.source.invars[0].aval.shape[axis] for axis in axes) > 1
+
+
+def pads_terms(equation: Equation) -> bool:
+    """Whether zeros that are not in an operand may be among the terms."""
+    return equation.source.primitive is primitives.conv_general_dilated_p
+
+
+def sign_of_sum(equation: Equation) -> int:
+    """1 where two operands are added up, -1 where they are subtracted, 0 where neither."""
+    is_sum = equation.source.primitive in (primitives.add_p, primitives.add_jaxvals_p)
+    return int(is_sum) - int(equation.source.primitive is primitives.sub_p)
 
 
 def sums_own_products(equation: Equation) -> bool:
