@@ -20,7 +20,8 @@ class Approximation(NamedTuple):
       domains: shape (k, 2): the lowest and highest coordinate of each axis.
       coefficients: arrays of shape (n_1, ..., n_k), shaped like the function's output.
       errors: scalars: how far the series may be off, in the unit of the values: twice the largest
-        deviation seen at points that the fit did not use; NaN where the status is NON_FINITE.
+        deviation seen at points that the fit did not use, three times it where the status is
+        MAX_STEPS; NaN where it is NON_FINITE.
       num_points: int32, shape (): how many evaluations of the function it took.
       status: int32, shape (), a ``types.Status``: CONVERGED; MAX_STEPS if the tolerance was not
         reached; NON_FINITE if a value was not finite.

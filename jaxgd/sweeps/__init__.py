@@ -365,7 +365,7 @@ def _approximation(
     at_points = jax.jit(jax.vmap(lambda *point: evaluate(approximation, *point)))
     found = jax.tree.leaves(at_points(*coordinates))
     errors = [
-        jnp.asarray(_chebyshev.SAFETY * np.abs(leaf - wanted).max())
+        jnp.asarray(_chebyshev.safety(fit) * np.abs(leaf - wanted).max())
         for leaf, wanted in zip(found, _chebyshev.at(fit.known, points), strict=True)
     ]
     return approximation._replace(errors=jax.tree.unflatten(structure, errors))

@@ -12,10 +12,12 @@ import numpy as np
 _NUM_CHECKS = 24  # per coordinate, half of them where the error is likely to be large
 _NUM_ANYWHERE = 4  # per coordinate, besides
 _NUM_CANDIDATES = 4096
+_NUM_STEEPEST = 8  # beside a jump a series is steepest
 _FIRST_DEGREES = (8, 4, 4)  # for one coordinate, two, and more
 _FINENESS = (64, 16, 4)  # of the lattice, in parts of the finest grid's distances, likewise
-SAFETY = 2.0  # times the largest deviation seen, which seldom is the largest there is
-_NUM_CLIMBS = 2  # of the worst points, whose neighbours are looked at, too
+_SAFETY = 2.0  # times the largest deviation seen, which seldom is the largest there is
+_ROUGH_SAFETY = 3.0  # of what did not converge: a jump or a cusp deviates most in a small place
+_NUM_CLIMBS = 3  # of the worst points, whose neighbours are looked at, too
 
 
 class Lattice(NamedTuple):
@@ -117,7 +119,7 @@ def tails(coefficients: np.ndarray) -> np.ndarray:
 def checks(
     lattice: Lattice, degrees: Sequence[int], coefficients: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Points that a grid does not have: some anywhere, some where its last orders are large.
+    """Points that a grid does not have: anywhere, where the last orders are large, on steep slopes.
 
     Most are those of the next grid, which it uses again. But an oscillation may look alike on
     both (so does a Chebyshev polynomial of their degree): a few are any of the lattice.
@@ -142,7 +144,25 @@ def checks(
         *_, share = np.array_split(points[np.argsort(sizes)], 2)
         num_largest = -(-num_checks // (2 * len(coefficients)))
         chosen += [share[-num_largest:], rng.choice(share[-8 * num_largest :], num_largest)]
+        some = rng.permutation(points)[: _NUM_CANDIDATES // 4]
+        slopes = _slopes(lattice, degrees, leaf, some)
+        num_steepest = -(-_NUM_STEEPEST // len(coefficients))
+        chosen.append(some[np.argsort(slopes)[-num_steepest:]])
     return np.unique(np.concatenate(chosen))
+
+
+def _slopes(
+    lattice: Lattice, degrees: Sequence[int], coefficients: np.ndarray, points: np.ndarray
+) -> np.ndarray:
+    """How steep a series is at points, by its change from one half step of its grid to another."""
+    total = np.zeros(points.size)
+    for axis, degree in enumerate(degrees):
+        half = np.zeros(len(degrees), int)
+        half[axis] = lattice.size // (2 * degree)
+        sides = [np.clip(_indices(lattice, points) + half * s, 0, lattice.size) for s in (1, -1)]
+        above, below = (evaluate(lattice, coefficients, _numbers(lattice, side)) for side in sides)
+        total += (above - below) ** 2
+    return total
 
 
 def neighbours(
@@ -217,8 +237,10 @@ def refined(
             deviations = _deviations(lattice, known, coefficients, points)
             part, seen = 4, [0.0 for _ in deviations]
             # At a kink or a jump the error is largest in a small place: it is looked for.
+            least_gain = 1.1 if is_within else 1.0
             while part * max(degrees) <= lattice.size and any(
-                leaf.max() > 1.1 * before for leaf, before in zip(deviations, seen, strict=True)
+                leaf.max() >= least_gain * before
+                for leaf, before in zip(deviations, seen, strict=True)
             ):
                 seen = [leaf.max() for leaf in deviations]
                 beside = neighbours(lattice, degrees, points, deviations, part)
@@ -229,11 +251,16 @@ def refined(
             if not _is_finite(known):
                 return Fit(coefficients, known, degrees, is_finite=False, is_within=False)
             pairs = zip(deviations, allowed, strict=True)
-            is_within = all(SAFETY * leaf.max() <= a for leaf, a in pairs)
+            is_within = all(_SAFETY * leaf.max() <= a for leaf, a in pairs)
             if is_within or degrees[int(needs.argmax())] == most:
                 return Fit(coefficients, known, degrees, is_finite=True, is_within=is_within)
         grows = (needs >= needs.max() / 2) & (np.array(degrees) < most)
         degrees = [2 * n if grow else n for n, grow in zip(degrees, grows, strict=True)]
+
+
+def safety(fit: Fit) -> float:
+    """How many times the largest deviation seen the error is said to be."""
+    return _SAFETY if fit.is_within else _ROUGH_SAFETY
 
 
 def off_grid(lattice: Lattice, known: Known, degrees: Sequence[int]) -> np.ndarray:
