@@ -47,7 +47,7 @@ class Run(NamedTuple):
     position: PyTree
     memory: PyTree
     num_steps: Array
-    num_unchanged_steps: Array  # how many of the last steps have changed nothing
+    is_still: Array  # whether no step of the second half has changed the position
     first: PyTree  # the row of the start
     last: PyTree  # the row of the last point seen
     status: Array
@@ -64,6 +64,7 @@ class _Carry(NamedTuple):
     t: Array
     run: Run
     rows: Rows
+    mark: Array  # of the position, from the middle of the run on
 
 
 def decide(
@@ -102,9 +103,10 @@ def iterate(
         taken; there is no reverse mode then.
       ends_when_unchanged: whether a step that changes neither position nor memory ends a run.
     """
+    middle, no_mark = num_steps // 2, jnp.uint32(0)
 
     def visit(carry: _Carry) -> _Carry:
-        t, run, rows = carry
+        t, run, rows, mark = carry
         row, seen = rule.look(run.position, run.memory, t)
         is_going = run.status == Status.MAX_STEPS
         row = _where(is_going, row, run.last)
@@ -113,25 +115,30 @@ def iterate(
         status = jnp.where(is_going, judged, run.status)
         moves = (status == Status.MAX_STEPS) & (t < num_steps)
 
-        def move(held: Run) -> Run:
-            position, memory = rule.move(run.position, run.memory, row, seen, t)
-            is_unchanged = same(position, run.position)
-            is_stalled = ends_when_unchanged and is_unchanged & same(memory, run.memory)
-            moved = held._replace(
-                position=position,
-                memory=memory,
-                num_steps=run.num_steps + 1,
-                num_unchanged_steps=jnp.where(is_unchanged, run.num_unchanged_steps + 1, 0),
-                status=jnp.where(is_stalled, jnp.int32(Status.STALLED), status),
-            )
-            return _where(moves, moved, held)
-
+        # Selecting costs less than a branch, for which XLA would copy all that is carried.
+        gate = functools.partial(_constant_unless, moves)
+        position, memory = rule.move(gate(run.position), gate(run.memory), gate(row), gate(seen), t)
+        moved_status = status
+        if ends_when_unchanged:
+            is_stalled = same(position, run.position) & same(memory, run.memory)
+            moved_status = jnp.where(is_stalled, jnp.int32(Status.STALLED), status)
         held = run._replace(first=first, last=row, status=status)
-        moved = jax.lax.cond(_in_any_lane(moves), move, lambda held: held, held)
-        is_last = ends_early and ~_in_any_lane(moved.status == Status.MAX_STEPS)
-        return _Carry(
-            t + 1, moved, _recorded(rows, rule, run.position, row, t, is_last, keep_every)
+        moved = held._replace(
+            position=position, memory=memory, num_steps=run.num_steps + 1, status=moved_status
         )
+        moved = _where(moves, moved, held)
+
+        # The marks of two points are compared, since the old position would have to be copied.
+        # A run that moves is marked twice, in the middle.
+        is_still = moved.is_still & (moved.status == Status.MAX_STEPS)
+        next_mark = jax.lax.cond(
+            _in_any_lane(is_still & (t + 1 >= middle)), _mark, lambda _: no_mark, moved.position
+        )
+        is_still = is_still & ((t < middle) | (next_mark == mark))
+        moved = moved._replace(is_still=is_still)
+        is_last = ends_early and ~_in_any_lane(moved.status == Status.MAX_STEPS)
+        rows = _recorded(rows, rule, run.position, row, t, is_last, keep_every)
+        return _Carry(t + 1, moved, rows, next_mark)
 
     start = _start(rule, position, memory, num_steps, keep_every)
     if not ends_early:
@@ -141,7 +148,7 @@ def iterate(
     def is_unfinished(carry: _Carry) -> Array:
         return (carry.t <= num_steps) & _in_any_lane(carry.run.status == Status.MAX_STEPS)
 
-    t, run, rows = jax.lax.while_loop(is_unfinished, visit, start)
+    t, run, rows, _ = jax.lax.while_loop(is_unfinished, visit, start)
     last = jnp.minimum(jnp.arange(num_steps + 1), t - 1)
     last_kept = jnp.minimum(jnp.arange(num_steps // keep_every + 1), _kept_row(t - 1, keep_every))
     each = jax.tree.map(lambda leaf: leaf[last], rows.each)
@@ -158,15 +165,15 @@ def iterate_and_judge_later(
     """
 
     def visit(carry: _Carry, _: None) -> tuple[_Carry, None]:
-        t, run, rows = carry
+        t, run, rows, mark = carry
         row, seen = rule.look(run.position, memory, t)
         moved, _ = rule.move(run.position, memory, row, seen, t)
         rows = _recorded(rows, rule, run.position, row, t, False, 1)
         run = run._replace(position=_where(t < num_steps, moved, run.position))
-        return _Carry(t + 1, run, rows), None
+        return _Carry(t + 1, run, rows, mark), None
 
     start = _start(rule, position, memory, num_steps, 1)
-    (_, run, rows), _ = jax.lax.scan(visit, start, length=num_steps + 1)
+    (_, run, rows, _), _ = jax.lax.scan(visit, start, length=num_steps + 1)
 
     indices = jnp.arange(num_steps + 1, dtype=jnp.int32)
     first = jax.tree.map(lambda leaf: leaf[0], rows.each)
@@ -186,18 +193,18 @@ def iterate_and_judge_later(
     )
     last, end_position = jax.tree.map(lambda leaf: leaf[end], (rows.each, rows.kept))
 
-    def count_unchanged(kept: PyTree) -> Array:
-        is_end = jax.vmap(same, in_axes=(0, None))(kept, end_position)
-        return num_steps - 1 - jnp.max(jnp.where(is_end, -1, indices))
+    def is_at_end(kept: PyTree) -> Array:
+        late = jax.tree.map(lambda leaf: leaf[num_steps // 2 :], kept)
+        return jax.vmap(same, in_axes=(0, None))(late, end_position).all()
 
     before_last = jax.tree.map(lambda leaf: leaf[max(num_steps - 1, 0)], rows.kept)
-    num_unchanged_steps = jax.lax.cond(
+    is_still = jax.lax.cond(
         _in_any_lane(same(before_last, end_position)),
-        count_unchanged,
-        lambda _: jnp.int32(0),
+        is_at_end,
+        lambda _: jnp.bool_(False),
         jax.lax.stop_gradient(rows.kept),
     )
-    return Run(end_position, memory, end, num_unchanged_steps, first, last, status), rows
+    return Run(end_position, memory, end, is_still, first, last, status), rows
 
 
 def _start(rule: Rule, position: PyTree, memory: PyTree, num_steps: int, keep_every: int) -> _Carry:
@@ -212,10 +219,10 @@ def _start(rule: Rule, position: PyTree, memory: PyTree, num_steps: int, keep_ev
         return jax.tree.map(lambda leaf: _zeros(leaf, *num_rows), tree)
 
     zero, unseen = jnp.int32(0), blank(row)
-    run = Run(position, memory, zero, zero, unseen, unseen, jnp.int32(Status.MAX_STEPS))
-    return _Carry(
-        jnp.int32(0), run, Rows(blank(row, num_steps + 1), blank(kept, num_steps // keep_every + 1))
-    )
+    run = Run(position, memory, zero, jnp.bool_(True), unseen, unseen, jnp.int32(Status.MAX_STEPS))
+    rows = Rows(blank(row, num_steps + 1), blank(kept, num_steps // keep_every + 1))
+    mark = _mark(position) if num_steps == 1 else jnp.uint32(0)
+    return _Carry(zero, run, rows, mark)
 
 
 def _zeros(leaf: jax.ShapeDtypeStruct, *num_rows: int) -> Array:
@@ -264,6 +271,11 @@ def _where(condition: ArrayLike, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old), new, old)
 
 
+def _constant_unless(condition: Array, tree: PyTree) -> PyTree:
+    """The tree itself, a constant in reverse mode where the condition does not hold."""
+    return _where(condition, tree, jax.lax.stop_gradient(tree))
+
+
 def same(new: PyTree, old: PyTree) -> Array:
     """Whether two trees of arrays are equal; NaN equals NaN."""
 
@@ -271,6 +283,25 @@ def same(new: PyTree, old: PyTree) -> Array:
         return jnp.array_equal(a, b, equal_nan=jnp.issubdtype(a.dtype, jnp.inexact))
 
     return jax.tree.reduce(jnp.logical_and, jax.tree.map(equal, new, old), jnp.bool_(True))
+
+
+def _mark(tree: PyTree) -> Array:
+    """A hash of the entries: after a change, of signs or places alone too, another number.
+
+    Its bits are mixed by MurmurHash3, so that two changes cancel by chance only, 1 time in 2^32.
+    """
+    total = jnp.uint32(0)
+    for leaf in jax.tree.leaves(jax.lax.stop_gradient(tree)):
+        bits = _bits(leaf)
+        if leaf.dtype.itemsize == 8:
+            bits = bits ^ (bits >> 32) * 0x9E3779B1
+        index = jnp.arange(leaf.size, dtype=jnp.uint32).reshape(leaf.shape)
+        mixed = bits.astype(jnp.uint32) + jnp.uint32(0x9E3779B1) * index
+        mixed = (mixed ^ mixed >> 16) * jnp.uint32(0x85EBCA6B)
+        mixed = (mixed ^ mixed >> 13) * jnp.uint32(0xC2B2AE35)
+        mixed = mixed ^ mixed >> 16
+        total = jnp.uint32(31) * total + jnp.sum(mixed, dtype=jnp.uint32)
+    return total
 
 
 @jax.custom_jvp
@@ -300,8 +331,11 @@ def _largest_entry(leaf: Array) -> Array:
     infinity next to last and NaN last. Compilers compare integers many at a time, but not
     numbers that may be NaN.
     """
-    bits = jax.lax.bitcast_convert_type(jnp.abs(leaf), f"int{8 * leaf.dtype.itemsize}")
-    return jax.lax.bitcast_convert_type(jnp.max(bits), leaf.dtype)
+    return jax.lax.bitcast_convert_type(jnp.max(_bits(jnp.abs(leaf))), leaf.dtype)
+
+
+def _bits(leaf: Array) -> Array:
+    return jax.lax.bitcast_convert_type(leaf, f"int{8 * leaf.dtype.itemsize}")
 
 
 def constant_where_not_finite(

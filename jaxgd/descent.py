@@ -570,7 +570,7 @@ def _status(
     status = _iteration.decide(
         is_finite=jnp.isfinite(last.loss) & jnp.isfinite(last.grad_norm),
         has_diverged=_wide(after) - _wide(before) > rounding,
-        is_stalled=(2 * run.num_unchanged_steps >= num_steps) & ~is_at_rest & (num_steps > 0),
+        is_stalled=run.is_still & ~is_at_rest & (num_steps > 0),
     )
     return jnp.where(run.status == Status.MAX_STEPS, status, run.status)
 

@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxgd import _iteration, chains, descent
@@ -220,3 +221,35 @@ def test_nothing_is_nan_within_a_run_that_is_not(tolerance):
         )  # fmt: skip
 
     assert run.status == Status.MAX_STEPS
+
+
+# What a loop must not do at its last point, and what it remembers of a point.
+
+
+def test_no_derivative_of_a_step_that_is_not_taken_comes_back():
+    optimizer = optax.chain(optax.clip_by_global_norm(10.0), optax.sgd(0.5))
+
+    def summed_losses(start):  # 1 and 0: at the minimum the norm has no derivative
+        return descent.optimize(
+            lambda x: x**2, start, optimizer=optimizer, num_steps=1, record=lambda _: None
+        ).losses.sum()
+
+    assert jax.grad(summed_losses)(1.0) == 2
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_a_mark_tells_points_apart_that_differ_in_signs_places_or_opposite_steps(dtype):
+    point = np.arange(1, 9, dtype=dtype)
+    signs = point * (1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)).astype(dtype)
+    places = np.array([np.roll(point, shift) for shift in range(1, 8)])
+    step = np.finfo(dtype).eps
+    pairs = [(i, j) for i in range(8) for j in range(8) if i != j]
+    opposite = np.array([point * (1 + step * (np.eye(8)[i] - np.eye(8)[j])) for i, j in pairs])
+    scales = point * np.array([[2.0], [4.0], [0.5]])
+    points = np.concatenate([signs, places, opposite, scales]).astype(dtype)
+
+    marks = jax.vmap(_iteration._mark)({"a": points[:, :5], "b": points[:, 5:, None]})
+
+    assert len(np.unique(points, axis=0)) == len(points) == 322
+    assert len(np.unique(marks)) == len(points)

@@ -380,8 +380,8 @@ def test_a_doubling_in_ten_million_steps_is_no_rounding():
 
     def status(last_loss):  # of a run that took all its steps
         steps, status = jnp.int32(10**7), jnp.int32(MAX_STEPS)
-        zero = jnp.int32(0)
-        run = _iteration.Run(jnp.float32(0), (), steps, zero, row(1.0), row(last_loss), status)
+        moves = jnp.bool_(False)
+        run = _iteration.Run(jnp.float32(0), (), steps, moves, row(1.0), row(last_loss), status)
         return descent._status(run, None, 10**7, None)
 
     assert 10**7 * np.finfo(np.float32).eps > 1  # what N roundings could amount to
