@@ -60,6 +60,16 @@ def grain_loader():
     return grain.MapDataset.source(list(zip(X, Y, strict=True))).batch(5).to_iter_dataset()
 
 
+class Convertible:
+    """All that is asked of a tensor, such as those of tf.data: that NumPy can convert it."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype, copy=copy)
+
+
 def installed(loader, library):
     reason = f"{library} is not installed"
     missing = importlib.util.find_spec(library) is None
@@ -73,6 +83,7 @@ def installed(loader, library):
         lambda: (list(batch) for batch in in_batches(NUM_ROWS)),
         lambda: iter(jax.tree.map(jnp.asarray, in_batches(12))),
         lambda: [*in_batches(5, rows=15), *in_batches(1)[15:18], (X[18:], Y[18:])],
+        lambda: (tuple(map(Convertible, batch)) for batch in in_batches()),
         installed(torch_loader, "torch"),
         installed(grain_loader, "grain"),
     ],
