@@ -294,6 +294,10 @@ def test_a_sum_is_infinite_where_all_its_terms_are_of_one_sign_and_nan_elsewhere
             "added": jnp.tanh(p["up"][0] + p["zero"][0]),
             "opposed": jnp.tanh(p["up"][0] + p["both"][2]),
             "subtracted": jnp.tanh(3 * p["up"][0] - p["zero"][0]),
+            "squares": jnp.mean((x @ p["up"] - 1) ** 2),
+            "weighted": jnp.mean(jnp.array([1.0, 2, 3, 0]) * (p["up"] - 1) ** 2),
+            "less": jnp.sum(jnp.square(x @ p["up"])) - jnp.sum(jnp.square(p["up"])),
+            "mixed squares": jnp.mean((x @ p["both"] - 1) ** 2),
         }
 
     found, plain = (
@@ -302,7 +306,8 @@ def test_a_sum_is_infinite_where_all_its_terms_are_of_one_sign_and_nan_elsewhere
     )
 
     nan = {name for name, value in plain.items() if np.isnan(value)}
-    assert nan == {"zero", "both", "two", "opposed", "subtracted"}
+    of_squares = {"weighted", "less", "mixed squares"}
+    assert nan == {"zero", "both", "two", "opposed", "subtracted", *of_squares}
     chex.assert_trees_all_equal(found, plain)
 
 

@@ -69,11 +69,17 @@ def compute(
         def squared(*operands: Array) -> PyTree:
             start = dict(zip(constants, operands, strict=True))
             start |= _coordinates(divided, jnp.float64)
-            computed = program.run(equations, start, lambda e, xs: _widened(e, xs, values))
+            mixed: dict[int, dict[int, Array]] = {}
+
+            def widened(equation: Equation, operands: Sequence[Operand]) -> Sequence[Operand]:
+                mixed.update(dict.fromkeys(equation.outputs, _mixed(equation, operands, mixed)))
+                return _widened(equation, operands, values)
+
+            computed = program.run(equations, start, widened)
             return [
                 squares.compress(
                     computed[number],
-                    sorted(values[number].moved_by),
+                    mixed[number],
                     divided.program.avals[number].dtype,
                     dtype,
                 )
@@ -171,6 +177,7 @@ def _mixed(
     """
     sign = rules.sign_of_sum(equation)
     factors = [x for x in operands if not isinstance(x, Affine)]
+    has_squares = any(isinstance(x, dict) for x in operands)
     earlier = [mixed.get(atom, {}) for atom in equation.inputs if not isinstance(atom, jex.Literal)]
 
     def makes_nan(index: int) -> Array:
@@ -178,7 +185,7 @@ def _mixed(
             x.tangents[index] for x in operands if isinstance(x, Affine) and index in x.tangents
         ]
         verdicts = [flags[index] for flags in earlier if index in flags]
-        if rules.sums_terms(equation):
+        if rules.sums_terms(equation) and not has_squares:
             has_signs = jnp.array([_has_one_sign(x) for x in (*tangents, *factors)]).all()
             verdicts.append(~has_signs | rules.pads_terms(equation))
         if sign and len(tangents) == 2:
@@ -186,6 +193,7 @@ def _mixed(
         return jnp.array(verdicts, bool).any()
 
     moved_by = {i for x in operands if isinstance(x, Affine) for i in x.tangents}
+    moved_by.update(*earlier)
     return {index: makes_nan(index) for index in sorted(moved_by)}
 
 

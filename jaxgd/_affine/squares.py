@@ -66,6 +66,18 @@ class Compressed(NamedTuple):
     remainders: Affine
 
 
+class Leaf(NamedTuple):
+    """A sum of squares as it is kept.
+
+    Attributes:
+      by_sign: the squares that count with a plus, and those with a minus.
+      grows: by coordinate, whether an infinite one makes the sum infinite; it is NaN otherwise.
+    """
+
+    by_sign: dict[int, Compressed]
+    grows: dict[int, Array]
+
+
 Rows = dict[int, list[Weighted]]
 """Squares of shape s, by the sign with which they count: a weight may have any sign, even one
 that is not known yet."""
@@ -163,10 +175,13 @@ def _weighted(rows: Rows, weight: Array) -> Rows:
 
 
 def compress(
-    rows: Rows, moved_by: Sequence[int], dtype: DTypeLike, shift_dtype: DTypeLike
-) -> tuple[dict[int, Compressed], Array]:
-    """Finds a few rows that stand for all, by sign, and whether they fit into a dtype."""
-    leaf, verdicts = {}, []
+    rows: Rows, mixed: dict[int, Array], dtype: DTypeLike, shift_dtype: DTypeLike
+) -> tuple[Leaf, Array]:
+    """Finds a few rows that stand for all, by sign, and whether they fit into a dtype.
+
+    ``mixed`` says by coordinate whether an infinite one makes NaN of a row.
+    """
+    leaf, verdicts, moved_by = {}, [], sorted(mixed)
     for sign, squares in rows.items():
         if squares:
             wide = _compressed(squares, tuple(moved_by), shift_dtype)
@@ -178,7 +193,20 @@ def compress(
             verdicts.append(jnp.isfinite(narrow.origin).all())
             pairs = zip(wide.rows.tangents.values(), narrow.tangents.values(), strict=True)
             verdicts += [_fits(exact, kept) for exact, kept in pairs]
-    return leaf, jnp.array(verdicts, bool).all()
+    grows = {index: _grows(rows, index) & ~is_mixed for index, is_mixed in mixed.items()}
+    return Leaf(leaf, grows), jnp.array(verdicts, bool).all()
+
+
+def _grows(rows: Rows, index: int) -> Array:
+    """Whether a coordinate moves all squares that count, and these count with a plus."""
+    verdicts, counts = [], []
+    for sign, squares in rows.items():
+        for square in squares:
+            tangent = square.affine.tangents.get(index, jnp.zeros(()))
+            counts.append(jnp.any(square.root != 0))
+            is_moved = (square.root != 0).all() & (tangent != 0).all()
+            verdicts.append(~counts[-1] | (is_moved & (sign == 1)))
+    return jnp.array(verdicts).all() & jnp.array(counts).any()
 
 
 def _fits(exact: Array, kept: Array) -> Array:
@@ -270,7 +298,7 @@ def _refused(*_: Any) -> PyTree:
     )
 
 
-def at_point(leaf: dict[int, Compressed], coordinates: Sequence[Array]) -> Array:
+def at_point(leaf: Leaf, coordinates: Sequence[Array]) -> Array:
     """The sum of squares at the given coordinates.
 
     Row by row, and there are few: that is scalar arithmetic, which a vmap makes fast. Where the
@@ -278,7 +306,7 @@ def at_point(leaf: dict[int, Compressed], coordinates: Sequence[Array]) -> Array
     difference of large products: what these lose by rounding is summed up beside them.
     """
     squares = []
-    for sign, (rows, shift, remainders) in leaf.items():
+    for sign, (rows, shift, remainders) in leaf.by_sign.items():
         steps = {
             index: (coordinates[index] - shift[index]).astype(rows.origin.dtype)
             for index in rows.tangents
@@ -291,7 +319,12 @@ def at_point(leaf: dict[int, Compressed], coordinates: Sequence[Array]) -> Array
                 small = _finite(steps[index] * remainders.tangents[index][row])
                 lost = lost + (small + lost_by_product + lost_by_sum)
             squares.append(sign * jnp.square(value + lost))
-    return functools.reduce(jnp.add, squares)
+    total = functools.reduce(jnp.add, squares)
+    for index, grows in leaf.grows.items():
+        others = [jnp.isfinite(coordinates[other]) for other in leaf.grows if other != index]
+        is_infinite = functools.reduce(jnp.logical_and, others, jnp.isinf(coordinates[index]))
+        total = jnp.where(grows & is_infinite, jnp.inf, total)
+    return total
 
 
 def _sum(a: Array, b: Array) -> tuple[Array, Array]:

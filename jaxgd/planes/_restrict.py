@@ -34,7 +34,9 @@ def restrict(loss_fn: Callable[..., PyTree], plane: Plane, *data: PyTree) -> Cal
     the error of the loss and 0.1 % more. Sums of squares are kept relative to the point where
     they are smallest, computed in float64. Where the origin is more than 32 times farther from
     zero than an end of a direction, only sums of squares are computed once. Where the part that
-    is computed once overflows, or holds NaN, phi evaluates the loss as it is.
+    is computed once overflows, or holds NaN, phi evaluates the loss as it is. At an infinite
+    coordinate phi is what the loss is where all terms of each sum have one sign. Elsewhere it
+    is NaN, and so it may be where two coordinates are infinite.
 
     Call ``restrict`` once and phi often. The part that is done once is compiled at the first call.
     Other planes and other data of the same shapes use the same compiled program. You may also
