@@ -47,6 +47,16 @@ def kind(value: object) -> str:
     return _with_article(type(value).__name__)
 
 
+def place(path: KeyPath) -> str:
+    """Where an array lies within a pytree, as ``0/weights``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def entry(name: str, path: KeyPath) -> str:
+    """What an array of a pytree is called: the name of the whole, and where it lies."""
+    return "/".join(filter(None, [name, place(path)]))
+
+
 def _with_article(noun: str) -> str:
     return f"{'an' if noun[:1] in 'aeiouAEIOU' else 'a'} {noun}"
 
@@ -287,7 +297,7 @@ def scalar_outputs(where: str, name: str, tree: PyTree) -> None:
             wanted = f"{name} must return scalars" + (f" (at {at})" if at else "")
             raise ValueError(_say(where, wanted, f"shape {leaf.shape}", "Take the mean: jnp.mean."))
         if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-            at = jax.tree_util.keystr(path, simple=True, separator="/")
+            at = place(path)
             wanted = f"{name} must return numbers" + (f" (at {at})" if at else "")
             raise ValueError(_say(where, wanted, "a PRNG key", "Return what is drawn with it."))
 
@@ -341,7 +351,7 @@ def batch(where: str, name: str, value: Any) -> tuple[PyTree, ...]:
             leaf = leaf.detach().cpu()  # a tensor of torch
         if not isinstance(leaf, (jax.Array, np.ndarray)) and hasattr(leaf, "__array__"):
             leaf = np.asarray(leaf)
-        own = f"array {jax.tree_util.keystr(path, simple=True, separator='/')} of {name}"
+        own = f"array {place(path)} of {name}"
         shape = array(where, own, leaf).shape
         that(where, bool(shape and shape[0]), f"{own} must have rows", f"shape {shape}")
         return leaf
@@ -356,7 +366,7 @@ def batch(where: str, name: str, value: Any) -> tuple[PyTree, ...]:
 def alike(where: str, name: str, value: tuple[PyTree, ...], first: str | None) -> str:
     """A batch like the first one, but for its number of rows; says what they have in common."""
     kinds = [
-        f"{jax.tree_util.keystr(path, simple=True, separator='/')}: "
+        f"{place(path)}: "
         f"{jax.dtypes.canonicalize_dtype(leaf.dtype)}[rows, {', '.join(map(str, leaf.shape[1:]))}]"
         for path, leaf in jax.tree_util.tree_leaves_with_path(value)
     ]

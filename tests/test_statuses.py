@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxgd import _iteration, descent
-from jaxgd.descent import Status
+from jaxgd.descent import Status, _judging
 
 CONVERGED, MAX_STEPS, NON_FINITE, DIVERGED, STALLED = Status
 NUM_STEPS = 40
@@ -376,13 +376,13 @@ def test_a_loss_that_has_risen_severalfold_has_diverged_in_every_precision(
 
 def test_a_doubling_in_ten_million_steps_is_no_rounding():
     def row(loss):
-        return descent._Row(jnp.float32(loss), jnp.float32(1), None)
+        return _judging.Row(jnp.float32(loss), jnp.float32(1), None)
 
     def status(last_loss):  # of a run that took all its steps
         steps, status = jnp.int32(10**7), jnp.int32(MAX_STEPS)
         moves = jnp.bool_(False)
         run = _iteration.Run(jnp.float32(0), (), steps, moves, row(1.0), row(last_loss), status)
-        return descent._status(run, None, 10**7, None)
+        return _judging.status_of(run, None, 10**7, None)
 
     assert 10**7 * np.finfo(np.float32).eps > 1  # what N roundings could amount to
     assert (status(2.0), status(1.2), status(1.05)) == (DIVERGED, DIVERGED, MAX_STEPS)

@@ -37,7 +37,7 @@ class Block(NamedTuple):
 def block_of(caller: str, params: Params, where: Where) -> Block:
     """The arrays for which ``where`` holds; refuses a block that holds no number."""
     paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    paths = [jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in paths_and_leaves]
+    paths = [_checks.place(p) for p, _ in paths_and_leaves]
     leaves = [leaf for _, leaf in paths_and_leaves]
     chosen = list(range(len(leaves)))
     if where is not None:

@@ -178,7 +178,7 @@ def _filled(
     wanted = f"preconditioner must have the structure of params, {wanted}"
     _checks.that(caller, structure == jax.tree.structure(params), wanted, str(structure))
     masked_out = {
-        jax.tree_util.keystr(path, simple=True, separator="/")
+        _checks.place(path)
         for path, entry in jax.tree.leaves_with_path(preconditioner, is_leaf=is_masked)
         if is_masked(entry)
     }

@@ -282,7 +282,7 @@ def _places(
 ) -> tuple[list[list[_Place]], list[int]]:
     """The groups as places, and how many units each has."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    paths = [_params.path_name(path) for path, _ in leaves]
+    paths = [_checks.place(path) for path, _ in leaves]
     cure = 'Write [[("0/weights", 1), ("0/bias", 0), ("1/weights", 0)]]: a list of lists.'
     _checks.instance(where, "groups", groups, Sequence, cure)
     places, sizes, seen = [], [], set()

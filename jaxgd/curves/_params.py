@@ -10,10 +10,6 @@ from jaxgd import _checks
 from jaxgd.types import Params, PyTree
 
 
-def path_name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def wide_dtype(tree: PyTree) -> DTypeLike:
     """The dtype to compute with: float32, or the widest of the arrays where that is wider."""
     return np.result_type(np.float32, *(leaf.dtype for leaf in jax.tree.leaves(tree)))

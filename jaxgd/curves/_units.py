@@ -10,7 +10,7 @@ from jax.extend.core import primitives
 
 from jaxgd import _checks
 from jaxgd._jaxprs import Atom, Eqn, Jaxpr
-from jaxgd.curves import _axes, _params
+from jaxgd.curves import _axes
 from jaxgd.curves._axes import Axes
 from jaxgd.types import Array, Params, PyTree
 
@@ -88,10 +88,10 @@ def groups_of(
                     where,
                     not part.unread,
                     "hidden units must go through operations whose effect on their order is known",
-                    f"{part.unread} after axis {axis} of {_params.path_name(path)!r}",
+                    f"{part.unread} after axis {axis} of {_checks.place(path)!r}",
                     "Write the groups by hand: see curves.align.",
                 )
-                found.setdefault(id(part), []).append((_params.path_name(path), axis, *blocks))
+                found.setdefault(id(part), []).append((_checks.place(path), axis, *blocks))
     return list(found.values())
 
 

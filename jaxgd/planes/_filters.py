@@ -162,7 +162,7 @@ def explain_filters(
         return f"{filters}, counted by ax{'es' if len(rule.counted) > 1 else 'is'} {axes}{doubt}"
 
     rows = [
-        (_path(path) or "params", str(leaf.shape), what(leaf, rule))
+        (_checks.place(path) or "params", str(leaf.shape), what(leaf, rule))
         for (path, leaf), rule in zip(
             jax.tree_util.tree_leaves_with_path(params), rules, strict=True
         )
@@ -193,7 +193,7 @@ def _filter_rules(
     for axis, (key_path, leaf) in zip(
         axes, jax.tree_util.tree_leaves_with_path(params), strict=True
     ):
-        path = _path(key_path)
+        path = _checks.place(key_path)
         # Flax nnx holds the array of a bias as "bias/value", Haiku calls it "b".
         name = path.removesuffix("/value").split("/")[-1].lower()
         is_row = max(leaf.shape, default=1) == leaf.size
@@ -222,7 +222,7 @@ def _axis_per_leaf(where: str, filter_axis: Any, params: Params) -> list[Any]:
     if callable(filter_axis) and axes == [filter_axis]:
         answers = []
         for path, leaf in leaves:
-            arguments = (_path(path), leaf)
+            arguments = (_checks.place(path), leaf)
             with _checks.calling(where, "filter_axis", filter_axis, arguments, "path, array"):
                 answers.append(filter_axis(*arguments))
         return answers
@@ -243,10 +243,6 @@ def _counted(where: str, name: str, axis: Any, leaf: Array) -> tuple[int, ...]:
         is_axis = leaf.ndim < 2 or bool(-leaf.ndim <= each < leaf.ndim)
         _checks.that(where, is_axis, wanted, str(each))
     return () if leaf.ndim < 2 else tuple(sorted({int(each) % leaf.ndim for each in axes}))
-
-
-def _path(key_path: Any) -> str:
-    return jax.tree_util.keystr(key_path, simple=True, separator="/")
 
 
 def orthonormalize(plane: Plane) -> Plane:

@@ -244,7 +244,7 @@ def _names(params: Params) -> list[str]:
     """What the numbers are called: by their paths, or x and y."""
     names = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        word = jax.tree_util.keystr(path, simple=True, separator="/")
+        word = _checks.place(path)
         for index in np.ndindex(np.shape(leaf)):
             names.append("/".join([word, *map(str, index)]) if word else "")
     are_words = all(names) and not any(name.replace("/", "").isdigit() for name in names)

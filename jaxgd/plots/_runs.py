@@ -180,7 +180,7 @@ def _in_the_order_of_the_axes(
     columns: list[np.ndarray],
     axis_names: Sequence[str],
 ) -> list[np.ndarray]:
-    paths = [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in leaves]
+    paths = [_checks.place(keys) for keys, _ in leaves]
     straight, crossed = (
         all(_same_name(a, p) for a, p in zip(axis_names, order, strict=True))
         for order in (paths, paths[::-1])

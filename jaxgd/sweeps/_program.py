@@ -192,7 +192,7 @@ def _check_outputs(where: str, values: PyTree, is_mean: bool) -> None:
     _checks.scalar_outputs(where, "fn", values)
     for path, leaf in jax.tree_util.tree_leaves_with_path(values):
         dtype = jnp.asarray(leaf).dtype
-        at = jax.tree_util.keystr(path, simple=True, separator="/")
+        at = _checks.place(path)
         at = f" (at {at})" if at else ""
         wanted = f"with data, fn must return means over the rows, floating-point{at}"
         cure = "Take jnp.mean over the rows of the batch."
