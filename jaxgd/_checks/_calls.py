@@ -1,0 +1,221 @@
+"""What is asked of the functions that users pass, while they are called."""
+
+import contextlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgd._checks._trees import scalar_output
+from jaxgd._checks._values import array, array_cure
+from jaxgd._checks._words import kind, say, with_article
+from jaxgd.types import Array, PyTree
+
+
+def trainable(
+    where: str, name: str, fn: Callable[..., PyTree], cure: str = ""
+) -> Callable[..., Array]:
+    """``fn`` with its output held to be one floating-point number, while it is traced."""
+
+    def checked(*args: PyTree) -> Array:
+        with calling(where, name, fn, args, "params and data", cure):
+            output = fn(*args)
+        return scalar_output(where, name, output)
+
+    return checked
+
+
+@contextlib.contextmanager
+def calling(
+    where: str,
+    name: str,
+    fn: Callable[..., PyTree],
+    arguments: Sequence[PyTree],
+    what: str,
+    cure: str = "",
+) -> Iterator[None]:
+    """A call of a user's function while tracing, which is to take so many arguments."""
+    count = len(arguments)
+    described = f"{count} argument{'s' * (count != 1)} ({what})"
+    names = what.split(", ")
+    if len(names) < 2 or len(names) != count:
+        names = []
+    if what == "params and data":
+        names = ["params", *(f"data[{i}]" for i in range(count - 1))]
+    with traceable(where, name), taking(where, name, fn, arguments, described, names, cure):
+        yield
+
+
+@contextlib.contextmanager
+def traceable(where: str, name: str) -> Iterator[None]:
+    """A call of a user's function while tracing: JAX's own error, and the cure as its note."""
+    try:
+        yield
+    except jax.errors.JAXTypeError as error:
+        error.add_note(
+            f"{where}: {name} must be traceable by JAX. Write jnp.sin for math.sin and np.sin, "
+            "and jnp.where for an if on a value."
+        )
+        raise
+
+
+@contextlib.contextmanager
+def differentiable(where: str, name: str) -> Iterator[None]:
+    """A gradient of a user's function, which a loop of unknown length has not got."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Reverse-mode differentiation does not work"):
+            raise
+        wanted = f"{name} must be differentiable in reverse mode"
+        cure = "Write jax.lax.scan, or a fori_loop between fixed bounds."
+        raise ValueError(say(where, wanted, "a loop of unknown length", cure)) from error
+
+
+@contextlib.contextmanager
+def taking(
+    where: str,
+    name: str,
+    fn: Callable[..., PyTree],
+    arguments: Sequence[PyTree],
+    described: str,
+    names: Sequence[str] = (),
+    cure: str = "",
+) -> Iterator[None]:
+    """A call of a user's function that may not take so many arguments, or none of their types.
+
+    Names belong to the arguments; one that is no array is refused by its own. The cure is for
+    too many arguments.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
+        if _is_refusal(error):
+            raise
+        if isinstance(error, TypeError):
+            _refuse_signature(where, name, fn, arguments, described, names, cure)
+        _refuse_no_arrays(where, fn, arguments, names)
+        if names and not any(map(_is_refusal, getattr(error, "__notes__", []))):
+            got = ", ".join(f"{own}: {kind(x)}" for own, x in zip(names, arguments, strict=True))
+            error.add_note(f"{where}: {name} raised this, called with {got}.")
+        raise
+
+
+def _refuse_signature(
+    where: str,
+    name: str,
+    fn: Callable[..., PyTree],
+    arguments: Sequence[PyTree],
+    described: str,
+    names: Sequence[str],
+    cure: str,
+) -> None:
+    """Refuses a function that does not take so many arguments."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return  # a function that does not tell
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        needed = [p for p in signature.parameters.values() if p.default is p.empty]
+        lacks_some = len([p for p in needed if p.kind in plain]) > len(arguments)
+        takes_data = all(own.startswith(("params", "data", "per_step")) for own in names)
+        if names and takes_data and lacks_some:
+            cure = "Pass the data that the loss takes after the params."
+        got = f"a function of {signature}"
+        raise TypeError(say(where, f"{name} must take {described}", got, cure)) from None
+
+
+def _refuse_no_arrays(
+    where: str, fn: Callable[..., PyTree], arguments: Sequence[PyTree], names: Sequence[str]
+) -> None:
+    """Refuses what made a call fail: arrays of no numbers, lists that should be arrays."""
+    made = list(arguments)
+    for i, (name, argument) in enumerate(zip(names, arguments, strict=False)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(argument):
+            if isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufcV":
+                array(where, name + jax.tree_util.keystr(path), leaf)
+        made[i] = _made_vector(argument) if name == "params" else _made_array(argument)
+    changed = [i for i, each in enumerate(made) if each is not arguments[i]]
+    if changed and _returns(fn, made):
+        name, argument = names[changed[0]], arguments[changed[0]]
+        cure = array_cure(name, argument)
+        raise TypeError(say(where, f"{name} must be an array", kind(argument), cure)) from None
+
+
+def _made_array(value: object) -> Any:
+    """What holds numbers but is no array as an array; all else as it is."""
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)) or hasattr(value, "_fields"):
+        return value
+    if not (isinstance(value, (list, tuple, range)) or hasattr(value, "__array__")):
+        return value
+    try:
+        made = np.asarray(value)
+    except Exception:  # ragged, traced, of another device
+        return value
+    return made if made.dtype.kind in "biuf" else value
+
+
+def _made_vector(params: Any) -> Any:
+    """Params that are a plain list of numbers as one array; all else as it is."""
+    if type(params) not in (list, tuple) or not params:
+        return params
+    are_numbers = all(hasattr(x, "shape") and x.shape == () for x in params)
+    return jnp.stack(params) if are_numbers else params
+
+
+def _returns(fn: Callable[..., PyTree], arguments: Sequence[PyTree]) -> bool:
+    """Whether a function takes these arguments."""
+    try:
+        fn(*arguments)
+    except Exception:  # whatever it says
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def suspecting(
+    where: str, is_reason: Callable[[], Any], wanted: str, got: str, cure: str
+) -> Iterator[None]:
+    """A call whose failure may have a reason that is known: it is asked for once it fails."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError):
+        if not _returns(is_reason, ()):
+            raise
+        raise ValueError(say(where, wanted, got, cure)) from None
+
+
+@contextlib.contextmanager
+def failing(where: str, wanted: str, cure: str) -> Iterator[None]:
+    """A call of another library that fails where it was made of the wrong things."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if _is_refusal(error) or isinstance(error, jax.errors.JAXTypeError):
+            raise
+        got = f"{with_article(type(error).__name__)} ({str(error).splitlines()[0].rstrip('.')})"
+        raise TypeError(say(where, wanted, got, cure)) from None
+
+
+@contextlib.contextmanager
+def named(where: str, caller: str) -> Iterator[None]:
+    """A public function called by another, whose name the refusals bear."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not str(error).startswith(f"{where}: "):
+            raise
+        raise type(error)(str(error).replace(where, caller, 1)) from None
+
+
+def _is_refusal(error: Exception | str) -> bool:
+    """Whether an error says by name what is wrong."""
+    return re.match(r"[a-z]+\.[a-z_0-9]+: ", str(error)) is not None
