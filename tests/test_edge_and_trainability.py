@@ -39,8 +39,8 @@ def courses():
     """4,000 steps from one start: of degree 4 at rate 0.3 and, as a control, at 0.03."""
     with jax.enable_x64(True):
         x, y = (jnp.asarray(part) for part in edge.examples(4))
-        start = edge.init(jax.random.key(1))
-        rates = jnp.array([edge.EDGES[0].rate, edge.CONTROLS[0].rate])
+        start = jax.jit(edge.init)(jax.random.key(1))
+        rates = np.array([edge.EDGES[0].rate, edge.CONTROLS[0].rate])
         run = jax.vmap(lambda rate: edge.follow(start, x, y, rate, num_steps=4000))
         return start, x, y, jax.jit(run)(rates)
 
@@ -51,7 +51,9 @@ def test_the_course_is_plain_gradient_descent_looked_at_every_stride(courses):
     for lane, rate in enumerate((0.3, 0.03)):
         points, losses = descended_in_numpy(start, np.asarray(x), np.asarray(y), rate, steps)
         np.testing.assert_allclose(course.losses[lane, : steps + 1], losses, rtol=1e-9)
-        (weights, bias), output = jax.tree.map(lambda leaf, lane=lane: leaf[lane], course.params)
+        (weights, bias), output = jax.tree.map(
+            lambda leaf, lane=lane: np.asarray(leaf)[lane], course.params
+        )
         for row, wanted in enumerate(points[:: edge.STRIDE]):
             got = (weights[row, 0], bias[row], output[row])
             for ours, theirs in zip(got, wanted, strict=True):
@@ -60,8 +62,8 @@ def test_the_course_is_plain_gradient_descent_looked_at_every_stride(courses):
 
 def test_sharpness_rises_to_2_over_the_rate_and_stays_and_is_that_of_the_whole_hessian(courses):
     _, x, y, course = courses
-    rows, bound = jnp.array([0, -4, -3, -2, -1]), 2 / edge.EDGES[0].rate
-    points = jax.tree.map(lambda leaf: leaf[0][rows], course.params)
+    rows, bound = [0, -4, -3, -2, -1], 2 / edge.EDGES[0].rate
+    points = jax.tree.map(lambda leaf: np.asarray(leaf)[0][rows], course.params)
 
     sharpness = jax.jit(edge.sharpness_along)(points, x, y)
 
@@ -165,13 +167,13 @@ def test_a_run_that_stands_still_has_not_converged_and_a_burst_is_clipped():
 
 
 def test_the_map_has_the_first_rate_along_its_first_axis():
-    fn = outcome(jax.random.key(0), width=2, num_steps=12)
-    first, second = jnp.array([-2.0, 0.3]), jnp.array([-1.0, 0.5, 0.9])
+    fn = outcome(jax.random.key(0), width=3, num_steps=12)
+    first, second = np.array([-2.0, 0.3]), np.array([-1.0, 0.5, 0.9])
 
     surface = jax.jit(lambda *axes: surfaces.sweep(fn, *axes, batch_size=4))(first, second)
 
     key = jax.random.key(0)
-    looped = np.array([[outcome_in_numpy(key, 2, 12, a, b) for b in second] for a in first])
+    looped = np.array([[outcome_in_numpy(key, 3, 12, a, b) for b in second] for a in first])
     np.testing.assert_allclose(surface.values, looped, rtol=1e-9)
     assert len(np.unique(looped)) == 6
 
