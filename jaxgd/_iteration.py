@@ -19,6 +19,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxgd import _checks
 from jaxgd.types import Array, ArrayLike, PyTree, Status
 
+_FEW_ENTRIES = 256  # of a position: comparing them costs less than a branch
+
 
 class Rule(NamedTuple):
     """What a room brings to the loop.
@@ -103,7 +105,9 @@ def iterate(
         taken; there is no reverse mode then.
       ends_when_unchanged: whether a step that changes neither position nor memory ends a run.
     """
-    middle, no_mark = num_steps // 2, jnp.uint32(0)
+    middle = num_steps // 2
+    num_entries = sum(leaf.size for leaf in jax.tree.leaves(position))
+    compares = ends_when_unchanged or num_entries <= _FEW_ENTRIES
 
     def visit(carry: _Carry) -> _Carry:
         t, run, rows, mark = carry
@@ -118,27 +122,23 @@ def iterate(
         # Selecting costs less than a branch, for which XLA would copy all that is carried.
         gate = functools.partial(_constant_unless, moves)
         position, memory = rule.move(gate(run.position), gate(run.memory), gate(row), gate(seen), t)
-        moved_status = status
-        if ends_when_unchanged:
-            is_stalled = same(position, run.position) & same(memory, run.memory)
-            moved_status = jnp.where(is_stalled, jnp.int32(Status.STALLED), status)
         held = run._replace(first=first, last=row, status=status)
-        moved = held._replace(
-            position=position, memory=memory, num_steps=run.num_steps + 1, status=moved_status
-        )
+        moved = held._replace(position=position, memory=memory, num_steps=run.num_steps + 1)
+        is_unchanged = same(position, run.position) if compares else jnp.bool_(False)
+        if ends_when_unchanged:
+            is_stalled = is_unchanged & same(memory, run.memory)
+            moved = moved._replace(status=jnp.where(is_stalled, jnp.int32(Status.STALLED), status))
         moved = _where(moves, moved, held)
-
-        # The marks of two points are compared, since the old position would have to be copied.
-        # A run that moves is marked twice, in the middle.
         is_still = moved.is_still & (moved.status == Status.MAX_STEPS)
-        next_mark = jax.lax.cond(
-            _in_any_lane(is_still & (t + 1 >= middle)), _mark, lambda _: no_mark, moved.position
-        )
-        is_still = is_still & ((t < middle) | (next_mark == mark))
-        moved = moved._replace(is_still=is_still)
+        if not compares:  # that would take a copy; a run that moves is marked twice
+            is_marked = _in_any_lane(is_still & (t + 1 >= middle))
+            last_mark, no_mark = mark, jnp.uint32(0)
+            mark = jax.lax.cond(is_marked, _mark, lambda _: no_mark, moved.position)
+            is_unchanged = mark == last_mark
+        moved = moved._replace(is_still=is_still & ((t < middle) | ~moves | is_unchanged))
         is_last = ends_early and ~_in_any_lane(moved.status == Status.MAX_STEPS)
         rows = _recorded(rows, rule, run.position, row, t, is_last, keep_every)
-        return _Carry(t + 1, moved, rows, next_mark)
+        return _Carry(t + 1, moved, rows, mark)
 
     start = _start(rule, position, memory, num_steps, keep_every)
     if not ends_early:

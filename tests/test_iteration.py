@@ -253,3 +253,20 @@ def test_a_mark_tells_points_apart_that_differ_in_signs_places_or_opposite_steps
 
     assert len(np.unique(points, axis=0)) == len(points) == 322
     assert len(np.unique(marks)) == len(points)
+
+
+@pytest.mark.parametrize(("num_steps", "num_params"), [(12, 300), (1, 300), (12, 3)])
+def test_a_run_stalls_where_no_step_of_the_second_half_moves_it(num_steps, num_params):
+    def status(rate, is_moving):
+        optimizer = optax.sgd(lambda t: jnp.where(is_moving[t], rate, 0.0), momentum=0.0)
+        return descent.optimize(
+            lambda x: jnp.sum(x**2), jnp.ones(num_params), optimizer=optimizer,
+            num_steps=num_steps, record=lambda _: None,
+        ).status  # fmt: skip
+
+    step, half = np.arange(num_steps + 1), num_steps // 2
+    is_moving = np.array([step < half, step == num_steps, step <= half, step >= 0, step >= 0])
+    rates = np.array([0.1, 0.1, 0.1, 0.1, 1.0], np.float32)  # 1 changes the signs, nothing else
+    found = jax.jit(jax.vmap(status))(rates, is_moving)
+
+    assert found.tolist() == [Status.STALLED] * 2 + [Status.MAX_STEPS] * 3
