@@ -354,7 +354,7 @@ def test_a_block_is_that_of_the_dense_hessian():
     np.testing.assert_allclose(np.sort(pairs.values), wanted, atol=2e-6)
     assert float(sharpness) == pytest.approx(wanted[-1], rel=1e-5)
     np.testing.assert_array_equal(pairs.vectors["b"], np.zeros((6, 2)))
-    np.testing.assert_allclose(product["w"].ravel(), hessian.sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(product["w"].ravel(), hessian.sum(axis=1), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(product["b"], np.zeros(2))
 
 
