@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgd.types import Status
@@ -18,7 +19,7 @@ def short_repr(self: Any) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype"):
         return _array(name, value)
     if value is None or isinstance(value, (bool, int, float, complex, str)):
         return repr(value)
@@ -30,7 +31,7 @@ def _shown(name: str, value: Any) -> str:
 def _nested(tree: Any) -> str:
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{key!r}: {_shown('', each)}" for key, each in tree.items()) + "}"
-    if hasattr(tree, "_fields"):
+    if hasattr(tree, "_fields") and not isinstance(tree, type):
         return short_repr(tree)
     if not isinstance(tree, (list, tuple)):
         return _counted(tree)
@@ -64,4 +65,5 @@ def _number(leaf: Any) -> Any:
         return None
     if isinstance(leaf, jax.Array) and (leaf.is_deleted() or not leaf.is_fully_addressable):
         return None
-    return np.asarray(leaf).item() if np.issubdtype(leaf.dtype, np.generic) else None
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return None if is_key else np.asarray(leaf).item()

@@ -153,11 +153,15 @@ def test_one_hidden_layer_is_matched_as_by_scipy():
     rng = np.random.default_rng(2)
     (a, b), (c, d) = ((rng.normal(size=(3, 8)), rng.normal(size=(8, 2))) for _ in range(2))
 
-    aligned = curves.align((a, b), (c, d), [[("0", 1), ("1", -2)]])
+    align = jax.jit(
+        lambda params, reference: curves.align(params, reference, [[("0", 1), ("1", -2)]])
+    )
 
     _, order = optimize.linear_sum_assignment(c.T @ a + d @ b.T, maximize=True)
-    np.testing.assert_allclose(aligned[0], a[:, order].astype("f"))
-    np.testing.assert_allclose(aligned[1], b[order].astype("f"))
+    for scale in (1, 1e20, 1e-25):  # products over- and underflow
+        aligned = align((scale * a, scale * b), (scale * c, scale * d))
+        np.testing.assert_allclose(aligned[0], scale * a[:, order], rtol=1e-6)
+        np.testing.assert_allclose(aligned[1], scale * b[order], rtol=1e-6)
 
 
 def test_no_group_can_be_bettered_alone_and_one_on_both_axes_of_an_array_never_ends_farther():

@@ -82,6 +82,22 @@ def test_a_point_before_the_one_that_is_not_finite_keeps_its_derivative_by_the_r
     np.testing.assert_allclose(slope, -4 * np.exp(4), rtol=1e-5)  # minus the first gradient
 
 
+@pytest.mark.parametrize("record", [None, lambda x: x], ids=["path", "record"])
+def test_a_step_that_is_not_taken_leaves_gradients_alone(record):
+    def last_loss(start, largest):
+        optimizer = optax.chain(optax.clip_by_global_norm(largest), optax.sgd(1.0))
+        half_square = lambda x: 0.5 * jnp.sum(x**2)  # noqa: E731
+        return descent.optimize(
+            half_square, start, optimizer=optimizer, num_steps=1, record=record
+        ).losses[-1]
+
+    # The one step ends at the minimum, where the length of the gradient has no slope.
+    slopes = jax.jit(jax.grad(last_loss, (0, 1)))(np.array([1, 0], np.float32), 10.0)
+
+    np.testing.assert_array_equal(slopes[0], [0, 0])
+    assert slopes[1] == 0
+
+
 def test_one_lane_that_is_not_finite_does_not_spoil_the_gradient_of_another():
     def total(rates):
         runs = jax.vmap(

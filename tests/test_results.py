@@ -42,6 +42,14 @@ def test_a_result_is_shown_by_its_types_and_goes_where_a_tuple_goes(result_type)
     )
 
 
+def test_a_key_and_what_is_no_array_are_shown_by_their_kind():
+    fields: Any = [None] * 6
+    run = descent.Trajectory(*fields)
+
+    assert "params=key<fry>[]" in repr(run._replace(params=jax.random.key(0)))
+    assert "aux=<type" in repr(run._replace(aux=descent.Trajectory))
+
+
 def test_numbers_are_shown_by_value_and_a_status_by_name():
     numbers: Any = (jnp.float32(0.12345678), np.float64(2))
     assert repr(curvature.Estimate(*numbers)) == "Estimate(value=0.123457, standard_error=2)"

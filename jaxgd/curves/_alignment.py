@@ -12,6 +12,7 @@ import optax
 
 from jaxgd import _checks
 from jaxgd.curves import _params
+from jaxgd.planes._numbers import scale_of
 from jaxgd.types import Array, Params
 
 _NUM_PRICE_ROUNDS = 32  # of _assigned; more make the next assignment hardly faster
@@ -99,14 +100,18 @@ def align(params: Params, reference: Params, groups: Sequence[Sequence[Any]]) ->
     leaves, structure = jax.tree.flatten(params)
     if not places:
         return params
-    wide = [leaf.astype(_params.wide_dtype(leaves)) for leaf in jax.lax.stop_gradient(leaves)]
-    wanted = [
-        leaf.astype(_params.wide_dtype(leaves))
-        for leaf in jax.lax.stop_gradient(jax.tree.leaves(reference))
-    ]
+    wide, wanted = _scaled(leaves), _scaled(jax.tree.leaves(reference))
     with jax.numpy_dtype_promotion("standard"):
         orders = _matched(wide, wanted, places, sizes)
     return jax.tree.unflatten(structure, _reordered(leaves, places, orders))
+
+
+def _scaled(leaves: list[Array]) -> list[Array]:
+    """All arrays over one power of two, so that their products neither overflow nor vanish."""
+    dtype = _params.wide_dtype(leaves)
+    wide = [leaf.astype(dtype) for leaf in jax.lax.stop_gradient(leaves)]
+    scale = scale_of(*(jnp.where(jnp.isfinite(leaf), leaf, 0) for leaf in wide))
+    return [leaf / scale for leaf in wide]
 
 
 def _matched(

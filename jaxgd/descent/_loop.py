@@ -60,17 +60,26 @@ def descend(
         return _judging.Row(loss, _iteration.largest(grads), aux), grads
 
     def move(
-        params: Params, state: _optimizers.State, loss: Array, grads: Params, *piece: PyTree
-    ) -> tuple[Params, _optimizers.State]:
-        return advance(params, grads, loss, state, lambda params: loss_and_aux(params, *piece)[0])
+        params: Params,
+        state: _optimizers.State,
+        loss: Array,
+        grads: Params,
+        t: ArrayLike,
+        *piece: PyTree,
+    ) -> tuple[Params, _optimizers.State, ArrayLike]:
+        value = lambda params: loss_and_aux(params, *piece)[0]  # noqa: E731
+        return *advance(params, grads, loss, state, value), t
 
     if tolerance is None:
         row, grads = jax.eval_shape(lambda: look(params, *pieces_at(0)))
         look = _iteration.constant_where_not_finite(
             look, lambda seen: (seen[0].loss, seen[0].grad_norm), params, *pieces_at(0)
         )
+        # A step from the last point is computed and not taken: it is a constant, too.
         move = _iteration.constant_where_not_finite(
-            move, lambda moved: moved[0], params, state, row.loss, grads, *pieces_at(0)
+            move,
+            lambda moved: (moved[0], jnp.where(moved[2] < num_steps, 0, jnp.nan)),
+            *(params, state, row.loss, grads, jnp.int32(0), *pieces_at(0)),
         )
 
     def keep(params: Params) -> PyTree:
@@ -83,8 +92,8 @@ def descend(
         judge=_judging.judge_of(tolerance, forgives=_optimizers.forgives(state)),
         keep=keep,
         move=lambda params, state, row, grads, t: move(
-            params, state, row.loss, grads, *pieces_at(t)
-        ),
+            params, state, row.loss, grads, t, *pieces_at(t)
+        )[:2],
     )
     if tolerance is None and record is None and keep_every == 1 and not jax.tree.leaves(state):
         run, rows = _iteration.iterate_and_judge_later(rule, params, state, num_steps=num_steps)

@@ -190,7 +190,8 @@ def approximate(
     not on the grid (some of them random, the same in every call, some where the error is likely
     to be large), is within the tolerance. A smooth surface takes a few hundred evaluations, and
     ``surfaces.evaluate`` then draws it at any resolution. A kink costs more, and a jump, an
-    accuracy or a fractal border does not converge: the status and the errors say so.
+    accuracy or a fractal border does not converge: the status and the errors say so. A peak
+    narrower than the gaps between all these points is missed, as by any sampling.
 
     Args:
       fn: k scalars -> a scalar, or a pytree of scalars; all of them are to converge.
