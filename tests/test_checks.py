@@ -56,6 +56,32 @@ def refuse(function: Any, call: Any, error: type[Exception], says: str) -> None:
     CASES.append(Case(function, call, error, says))
 
 
+def public_functions():
+    for room in jaxgd.__all__:
+        module = getattr(jaxgd, room)
+        for name, value in vars(module).items():
+            own = (getattr(value, "__module__", None) or "").startswith(module.__name__)
+            if own and inspect.isfunction(value) and not name.startswith("_"):
+                yield value
+
+
+def without_its_key(f: Any) -> Any:
+    """A call in which the key is forgotten, so that the loss stands in its place."""
+    empty = inspect.Parameter.empty
+    _, *others = (p for p in inspect.signature(f).parameters.values() if p.default is empty)
+    given = [ONES for p in others if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return f(total, *given, **{p.name: 2 for p in others if p.kind is p.KEYWORD_ONLY})
+
+
+for function in public_functions():
+    if next(iter(inspect.signature(function).parameters), "") == "key":
+        refuse(
+            function,
+            without_its_key,
+            TypeError,
+            r"key must be one PRNG key, got a function\. Write jax\.random\.key\(seed\)\.",
+        )
+
 # neurons
 
 refuse(neurons.init, lambda f: f(0, 3), TypeError, r"key .*got 0\. Write jax\.random\.key")
@@ -1271,7 +1297,7 @@ for function, call, says in (
     (
         curvature.batch_sharpness,
         lambda f: f(total, ONES, per_step=ONES),
-        r"loss_fn must take 2 arguments",
+        r"loss_fn must take 2 arguments \(params and the slice of per_step\)",
     ),
     (chains.compose, lambda f: f(joint)(1.0), r"stages\[0\] must take 1 argument \(a value\)"),
     (chains.backprop, lambda f: f([joint], 1.0), r"stages\[0\] must take 1 .*no params"),
@@ -1552,6 +1578,111 @@ refuse(
     ValueError,
     r"per_step must hold a PRNG key for each step, got the two words of one\. Write jax\.random\.s",
 )
+for function, call in (
+    (curvature.hvp, lambda f: f(KEY, residuals, W)),
+    (curvature.critical_sharpness, lambda f: f(KEY, residuals, W, W)),
+    (curvature.batch_sharpness, lambda f: f(KEY, residuals, W, per_step=X)),
+    (curvature.gradient_noise_scale, lambda f: f(KEY, residuals, W, per_step=X)),
+    (curvature.gnvp, lambda f: f(KEY, neurons.apply, losses.squared_error, W, X)),
+    (descent.gradient_descent, descended(KEY, residuals, W)),
+    (descent.optimize, descended(KEY, residuals, W)),
+    (planes.restrict, lambda f: f(KEY, residuals, LINE)),
+    (planes.explain, lambda f: f(KEY, residuals, LINE)),
+    (curves.barrier, lambda f: f(KEY, residuals, W)),
+    (surfaces.sweep, lambda f: f(KEY, total, ONES)),
+):
+    says = r"\w+ must be callable, got a PRNG key\. Leave the key out, or pass it where"
+    refuse(function, call, TypeError, says)
+refuse(
+    curvature.hvp,
+    lambda f: f(residuals, W, X, Y, KEY),
+    TypeError,
+    r"loss_fn must take 4 .*got a function of \(w, x, y\)\. Leave the PRNG key out\.",
+)
+refuse(
+    curvature.hvp,
+    lambda f: f(residuals, residuals, X, Y),
+    TypeError,
+    r"params must be an array, got a function\. The function comes first, then its params\.",
+)
+
+
+def on_rows(w: Any, x: Any, y: Any, rows: Any) -> Any:
+    return residuals(w, x[rows], y[rows])
+
+
+PICKED = np.array([[0, 1], [2, 3], [1, 2]])
+BATCHES = [(np.ones((2, 3), np.float32), np.ones(2, np.float32))] * 3
+
+
+def in_steps(loss_fn: Any, per_step: Any, *data: Any) -> Any:
+    """The same arguments for a figure over batches, and for a descent over three of them."""
+
+    def call(f: Any) -> Any:
+        if f in (descent.gradient_descent, descent.optimize):
+            return descended(loss_fn, W, *data, per_step=per_step, num_steps=3)(f)
+        return f(loss_fn, W, *data, per_step=per_step)
+
+    return call
+
+
+for function in (
+    curvature.batch_sharpness,
+    curvature.gradient_noise_scale,
+    descent.gradient_descent,
+    descent.optimize,
+):
+    for call, says in (
+        (
+            in_steps(on_rows, PICKED.tolist(), X, Y),
+            r"per_step must be an array, got a list\. Write jnp\.array\(per_step\)\.$",
+        ),
+        (
+            in_steps(lambda w, rows: total(w), {"rows": PICKED.tolist()}),
+            r"per_step.*rows.* must be an array, got a list\. Write jnp\.array\(",
+        ),
+        (
+            in_steps(residuals, PICKED, X, Y),
+            r"loss_fn must take .*the slice of per_step.*got a function of \(w, x, y\)\. The slice "
+            r"comes last: lambda p, x, y, rows: loss_fn\(p, x\[rows\], y\[rows\]\)\.",
+        ),
+        (
+            in_steps(residuals, tuple(map(np.stack, zip(*BATCHES, strict=True)))),
+            r"loss_fn must take .*its slice is one argument: lambda params, batch: loss_fn\(params",
+        ),
+    ):
+        refuse(function, call, TypeError, says)
+    stacked = r"Write jax\.tree\.map\(lambda \*slices: jnp\.stack\(slices\), \*per_step\)\."
+    for call, says in (
+        (in_steps(on_rows, list(PICKED), X, Y), r"per_step.* Write jnp\.stack\(per_step\)\."),
+        (in_steps(lambda w, batch: residuals(w, *batch), BATCHES), rf"per_step.* {stacked}"),
+        (in_steps(residuals, BATCHES), rf"per_step.* {stacked}"),
+    ):
+        refuse(function, call, ValueError, says)
+refuse(
+    curvature.batch_sharpness,
+    in_steps(residuals, BATCHES),
+    ValueError,
+    r"per_step must be arrays .*got a list of slices\. .* loss is then lambda params, batch: loss",
+)
+refuse(
+    sweeps.run,
+    lambda f: f(lambda a, x: jnp.mean(a * x), ONES, data=[(X.tolist(),)], progress=False),
+    TypeError,
+    r"array 0 of batch 0 of data must be an array, got a list\. Write jnp\.array\(\.\.\.\)\.",
+)
+refuse(
+    curvature.hvp,
+    lambda f: f(residuals, W, batches=[(np.array(X), np.array(Y).tolist())])(W),
+    TypeError,
+    r"array 1 of batch 0 of batches must be an array, got a list\.",
+)
+refuse(
+    sweeps.load,
+    lambda f: f("no/such.zarr"),
+    ValueError,
+    r"store must be a folder of a sweep: .*such\.zarr, got no such store\. Give the folder that",
+)
 for function, options in ((descent.optimize, {}), (curves.connect, {"key": KEY})):
     refuse(
         function,
@@ -1680,15 +1811,6 @@ def test_a_bad_input_is_refused_by_name(case):
 
 def test_many_bad_inputs_are_tried():
     assert len(CASES) >= 40
-
-
-def public_functions():
-    for room in jaxgd.__all__:
-        module = getattr(jaxgd, room)
-        for name, value in vars(module).items():
-            own = (getattr(value, "__module__", None) or "").startswith(module.__name__)
-            if own and inspect.isfunction(value) and not name.startswith("_"):
-                yield value
 
 
 def test_a_docstring_has_raises_if_and_only_if_its_function_refuses():

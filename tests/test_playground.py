@@ -440,6 +440,22 @@ def test_special_functions_are_those_of_scipy(name):
          "expected 1 axis_name, one per number of start, got 2"),
         (jnp.square, 1.0, {"domains": [(0, 1), (2, 3)]}, ValueError, "expected 1 domain, one per"),
         (jnp.square, 1.0, {"domains": [(1, 1)]}, ValueError, r"domains\[0\] must be \(low, high\)"),
+        (jnp.sum, np.ones(2), {"domains": (-1, 1)}, ValueError,
+         r"domains\[0\] must .*got -1\. Write domains=\(\(-1\.0, 1\.0\), \(-1\.0, 1\.0\)\)\."),
+        (jnp.square, 1.0, {"domains": [("a", "b")]}, ValueError, r"domains\[0\] must be \(low"),
+        (jnp.square, 1.0, {"domains": [((0, 1), 2)]}, ValueError, r"domains\[0\] must be \(low"),
+        (jnp.square, 1.0, {"domains": 3}, TypeError, r"domains must be a sequence .*got 3"),
+        (jnp.sum, np.ones(2), {"axis_names": "ab"}, TypeError,
+         r"axis_names must be a list or tuple, got 'ab'\. Write axis_names=\('x', 'y'\)\."),
+        (jnp.square, 1.0, {"axis_names": [1]}, TypeError, r"axis_names\[0\] must be a str, got 1"),
+        (jnp.square, 1.0, {"title": 3}, TypeError, "title must be a str, got 3"),
+        (jnp.square, 1.0, {"learning_rate": None}, TypeError, "learning_rate must be a number"),
+        (jnp.square, {"x": 2, "y": 1.0}, {}, TypeError,
+         r"start\['x'\] must be floating-point, got dtype int64\. Write 2\.0\.$"),
+        (jnp.square, {"x": "a", "y": 1.0}, {}, TypeError, r"start\['x'\] must be an arr"),
+        (np.sin, 1.0, {}, TypeError, r"loss_fn must be traceable by JAX, .*Write jnp\.sin for"),
+        (lambda x: x if x > 0 else -x, 1.0, {}, TypeError, "loss_fn must be .*jnp.where for an if"),
+        (jnp.square, 1.0, {"predict_fn": 3}, TypeError, "predict_fn must be callable, got 3"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_played_is_refused_by_name(loss_fn, start, options, error, message):
@@ -569,6 +585,38 @@ def test_a_loss_that_is_no_mean_over_its_rows_keeps_its_data():
     assert ask("jaxgd.engine.PROGRAMS.ofRow") is None
 
 
+@pytest.mark.parametrize(
+    ("predict_fn", "error", "says"),
+    [
+        (
+            lambda p: p,
+            TypeError,
+            r"predict_fn must take 2 arguments \(start, x\), got a function of",
+        ),
+        (
+            lambda p, x: p,
+            ValueError,
+            r"predict_fn must return as many numbers .*shape \(\) for \(1",
+        ),
+        (lambda p, x: "a", TypeError, "the output of predict_fn must be an arr"),
+        (lambda p, x: p * np.sin(x), TypeError, r"predict_fn must be traceable by JAX, .*jnp\.sin"),
+    ],
+)
+def test_what_is_no_line_through_data_is_refused_by_name(predict_fn, error, says):
+    with pytest.raises(error, match=f"^plots.playground: {says}"):
+        plots.playground(
+            lambda p, x, y: p**2, 0.5, X[:3], Y[:3], learning_rate=0.1, predict_fn=predict_fn
+        )
+
+
+@pytest.mark.parametrize("data", [(jax.random.key(0),), ({"k": jax.random.key(0)},)])
+def test_a_page_takes_no_key(data):
+    with pytest.raises(
+        TypeError, match=r"data\[0\].* must hold numbers, got a PRNG key\. The page"
+    ):
+        plots.playground(lambda p, k: p**2, 0.5, *data, learning_rate=0.1)
+
+
 @pytest.mark.parametrize("data", [(X,), (X, Y[:9]), (ROWS, ROWS)])
 def test_a_line_through_data_needs_two_columns(data):
     with pytest.raises(ValueError, match=r"with predict_fn, data must be x and y of one shape \(N"):
@@ -600,6 +648,7 @@ def test_what_is_traced_cannot_become_a_page():
         (jnp.sum, (np.ones(2),), ValueError, "an argument must be a scalar"),
         (lambda x: x, (), TypeError, r"fn must take 0 arguments \(the examples\), got a function"),
         (lambda x: "a", (1.0,), TypeError, "a result of fn must be an array, got 'a'"),
+        (np.sin, (1.0,), TypeError, r"fn must be traceable by JAX"),
         (lambda x: x * jnp.ones(2), (1.0,), ValueError, "the results must be numbers"),
         (lambda x: jnp.fft.fft(jnp.stack([x, x])).real[0], (1.0,), ValueError, "got 'fft'|complex"),
     ],

@@ -11,6 +11,7 @@ what is asked of it, the cure. What only one room asks for is asked there, throu
 
 from jaxgd._checks._calls import (
     calling,
+    compilable,
     differentiable,
     failing,
     named,
@@ -24,10 +25,12 @@ from jaxgd._checks._trees import (
     axes,
     batch,
     batches,
+    is_numbers,
     like,
     params,
     scalar_output,
     scalar_outputs,
+    stack_cure,
 )
 from jaxgd._checks._values import (
     array,
@@ -63,6 +66,7 @@ __all__ = [
     "batch",
     "batches",
     "calling",
+    "compilable",
     "count",
     "differentiable",
     "entry",
@@ -75,6 +79,7 @@ __all__ = [
     "integers",
     "is_key",
     "is_known",
+    "is_numbers",
     "is_traced",
     "key",
     "kind",
@@ -88,6 +93,7 @@ __all__ = [
     "scalar",
     "scalar_output",
     "scalar_outputs",
+    "stack_cure",
     "suspecting",
     "taking",
     "that",

@@ -12,18 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd._checks._trees import scalar_output
-from jaxgd._checks._values import array, array_cure
+from jaxgd._checks._values import array, array_cure, is_key
 from jaxgd._checks._words import kind, say, with_article
 from jaxgd.types import Array, PyTree
 
 
 def trainable(
-    where: str, name: str, fn: Callable[..., PyTree], cure: str = ""
+    where: str,
+    name: str,
+    fn: Callable[..., PyTree],
+    cure: str = "",
+    what: str = "params and data",
 ) -> Callable[..., Array]:
     """``fn`` with its output held to be one floating-point number, while it is traced."""
 
     def checked(*args: PyTree) -> Array:
-        with calling(where, name, fn, args, "params and data", cure):
+        with calling(where, name, fn, args, what, cure):
             output = fn(*args)
         return scalar_output(where, name, output)
 
@@ -45,10 +49,15 @@ def calling(
     names = what.split(", ")
     if len(names) < 2 or len(names) != count:
         names = []
-    if what == "params and data":
+    if what.startswith("params") and what.endswith("data"):
         names = ["params", *(f"data[{i}]" for i in range(count - 1))]
+    if what.endswith("the slice of per_step"):
+        names = ["params", *(f"data[{i}]" for i in range(count - 2)), "per_step"]
     with traceable(where, name), taking(where, name, fn, arguments, described, names, cure):
         yield
+
+
+_TRACEABLE = "Write jnp.sin for math.sin and np.sin, and jnp.where for an if on a value."
 
 
 @contextlib.contextmanager
@@ -57,11 +66,19 @@ def traceable(where: str, name: str) -> Iterator[None]:
     try:
         yield
     except jax.errors.JAXTypeError as error:
-        error.add_note(
-            f"{where}: {name} must be traceable by JAX. Write jnp.sin for math.sin and np.sin, "
-            "and jnp.where for an if on a value."
-        )
+        error.add_note(f"{where}: {name} must be traceable by JAX. {_TRACEABLE}")
         raise
+
+
+@contextlib.contextmanager
+def compilable(where: str, name: str) -> Iterator[None]:
+    """The same where JAX's own error would name files of this package: refused, at its place."""
+    try:
+        yield
+    except jax.errors.JAXTypeError as error:
+        got = "one that asks for the value of a number"
+        refusal = TypeError(say(where, f"{name} must be traceable by JAX", got, _TRACEABLE))
+        raise refusal.with_traceback(error.__traceback__) from None
 
 
 @contextlib.contextmanager
@@ -127,8 +144,20 @@ def _refuse_signature(
         needed = [p for p in signature.parameters.values() if p.default is p.empty]
         lacks_some = len([p for p in needed if p.kind in plain]) > len(arguments)
         takes_data = all(own.startswith(("params", "data", "per_step")) for own in names)
+        has_slice = "per_step" in names
         if names and takes_data and lacks_some:
             cure = "Pass the data that the loss takes after the params."
+            if has_slice:
+                cure = (
+                    "Pass the data before per_step; its slice is one argument: "
+                    "lambda params, batch: loss_fn(params, *batch)."
+                )
+        elif has_slice:
+            cure = cure or (
+                "The slice comes last: lambda p, x, y, rows: loss_fn(p, x[rows], y[rows])."
+            )
+        elif takes_data and any(map(is_key, arguments[1:])):
+            cure = cure or "Leave the PRNG key out."
         got = f"a function of {signature}"
         raise TypeError(say(where, f"{name} must take {described}", got, cure)) from None
 

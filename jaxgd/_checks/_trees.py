@@ -1,5 +1,6 @@
 """What is asked of pytrees, of the axes of a surface, and of batches."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import KeyPath
+from jax.tree_util import KeyPath, SequenceKey
 
 from jaxgd._checks._values import array, array_cure, floating, instance, real
 from jaxgd._checks._words import LEAVE_OUT, expression, kind, place, say, that
@@ -24,6 +25,8 @@ def params(where: str, name: str, tree: PyTree) -> Params:
         full_name = name + jax.tree_util.keystr(path)
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
             cure = array_cure(full_name, leaf) or f"Keep functions and settings out: {LEAVE_OUT}"
+            if not path and inspect.isroutine(leaf):
+                cure = "The function comes first, then its params."
             raise TypeError(say(where, f"{full_name} must be an array", kind(leaf), cure))
         cure = _beside_params_cure(full_name, leaf) if path else ""
         leaf = floating(where, full_name, leaf, cure)
@@ -58,6 +61,27 @@ def like(
             wanted_shape = f"{name}{at} must have the shape of {other_name}{at}"
             got = f"{jnp.shape(leaf)} against {jnp.shape(other_leaf)}"
             raise ValueError(say(where, wanted_shape, got, cure))
+
+
+def is_numbers(node: object) -> bool:
+    """Whether a node of a pytree is a plain list of numbers, which is to be one array."""
+    if not isinstance(node, (list, tuple)) or hasattr(node, "_fields"):
+        return False
+    leaves = jax.tree.leaves(node)
+    return bool(leaves) and all(isinstance(leaf, (bool, int, float)) for leaf in leaves)
+
+
+def stack_cure(name: str, value: Any) -> str:
+    """How a list of slices becomes arrays with a leading axis; nothing for any other pytree."""
+    if type(value) not in (list, tuple) or len(value) < 2:
+        return ""
+    structures = {jax.tree.structure(entry) for entry in value}
+    shapes = {tuple(map(jnp.shape, jax.tree.leaves(entry))) for entry in value}
+    if len(structures) > 1 or len(shapes) > 1:
+        return ""
+    if all(hasattr(entry, "shape") for entry in value):
+        return f"Write jnp.stack({name})."
+    return f"Write jax.tree.map(lambda *slices: jnp.stack(slices), *{name})."
 
 
 def scalar_output(
@@ -130,10 +154,16 @@ def batch(where: str, name: str, value: Any) -> tuple[PyTree, ...]:
             leaf = np.asarray(leaf)
         own = f"array {place(path)} of {name}"
         shape = array(where, own, leaf).shape
-        that(where, bool(shape and shape[0]), f"{own} must have rows", f"shape {shape}")
+        cure = "" if shape else "Its first axis counts the rows: write jnp.array([...])."
+        that(where, bool(shape and shape[0]), f"{own} must have rows", f"shape {shape}", cure)
         return leaf
 
-    made = jax.tree_util.tree_map_with_path(converted, tuple(value))
+    made = tuple(
+        jax.tree_util.tree_map_with_path(
+            lambda path, leaf, key=key: converted((key, *path), leaf), entry, is_leaf=is_numbers
+        )
+        for key, entry in zip(map(SequenceKey, range(len(value))), value, strict=True)
+    )
     rows = {leaf.shape[0] for leaf in jax.tree.leaves(made)}
     wanted = f"the arrays of {name} must have equally many rows, at least one array"
     that(where, len(rows) == 1, wanted, str(sorted(rows)))

@@ -106,7 +106,8 @@ def is_known(value: object) -> TypeGuard[float]:
     if isinstance(value, jax.core.Tracer):
         return False
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        return value.shape == () and value.dtype.kind in "iuf"
+        has_numbers = isinstance(value.dtype, np.dtype)  # and not PRNG keys
+        return has_numbers and value.shape == () and value.dtype.kind in "iuf"
     return isinstance(value, (int, float))
 
 
@@ -139,7 +140,10 @@ def count(where: str, name: str, value: Any, least: int = 0) -> int:
 def function(where: str, name: str, value: object, cure: str = "") -> None:
     """Something that can be called."""
     if not callable(value):
-        raise TypeError(say(where, f"{name} must be callable", kind(value), cure))
+        is_prng_key = is_key(value)
+        cure = cure or "Leave the key out, or pass it where the signature has one." * is_prng_key
+        got = "a PRNG key" if is_prng_key else kind(value)
+        raise TypeError(say(where, f"{name} must be callable", got, cure))
 
 
 def key(where: str, name: str, value: object) -> None:

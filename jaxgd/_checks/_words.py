@@ -42,7 +42,9 @@ def with_article(noun: str) -> str:
 
 
 def expression(name: str, otherwise: str = "...") -> str:
-    """How a cure writes an argument: by its name where that is Python."""
+    """How a cure writes an argument: by its name where that is Python, and no path."""
+    if "/" in name:
+        return otherwise
     try:
         ast.parse(name, mode="eval")
     except SyntaxError:

@@ -1,6 +1,7 @@
 """What minibatches see of a loss: its curvature along their gradients, and their noise."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -54,8 +55,8 @@ def batch_sharpness(
       ratios over the square root of their number.
 
     Raises:
-      TypeError: if ``loss_fn`` or ``where`` is not callable, or the params or the loss not
-        floating-point.
+      TypeError: if ``loss_fn`` or ``where`` is not callable, the params or the loss not
+        floating-point, or ``per_step`` holds a list of numbers.
       ValueError: if there are no params, the loss is no scalar, or ``per_step`` has no leading
         axis of at least 2 that all its arrays share.
 
@@ -75,13 +76,17 @@ def batch_sharpness(
       for SGD, 2024.
     """
     caller = "curvature.batch_sharpness"
+    _checks.function(caller, "loss_fn", loss_fn)
     _slices(caller, per_step, least=2)
     block = _products.block_of(caller, _checks.params(caller, "params", params), where)
 
     data = _on_device(data)
 
     def ratio(inputs: PyTree) -> Array:
-        gradient, product = _products.linearized_gradient(caller, loss_fn, block, (*data, inputs))
+        with _suspecting_list(caller, loss_fn, params, data, per_step):
+            gradient, product = _products.linearized_gradient(
+                caller, loss_fn, block, (*data, inputs), what=_what(data)
+            )
         direction = _vectors.unit(_vectors.widened(gradient))
         image = product(_products.narrowed(direction, block))
         return _vectors.dot(direction, _vectors.widened(image))
@@ -118,8 +123,8 @@ def gradient_noise_scale(
       spread of the figures without one batch each.
 
     Raises:
-      TypeError: if ``loss_fn`` or ``where`` is not callable, or the params or the loss not
-        floating-point.
+      TypeError: if ``loss_fn`` or ``where`` is not callable, the params or the loss not
+        floating-point, or ``per_step`` holds a list of numbers.
       ValueError: if there are no params, the loss is no scalar, or ``per_step`` has no leading
         axis of at least 3 that all its arrays share.
 
@@ -139,14 +144,16 @@ def gradient_noise_scale(
       Sec. 2.2; Efron and Stein, The jackknife estimate of variance, 1981.
     """
     caller = "curvature.gradient_noise_scale"
+    _checks.function(caller, "loss_fn", loss_fn)
     num_slices = _slices(caller, per_step, least=3)
     block = _products.block_of(caller, _checks.params(caller, "params", params), where)
 
     data = _on_device(data)
 
     def gradient_of(inputs: PyTree) -> Vector:
-        gradient = _products.gradient_of(caller, loss_fn, block, (*data, inputs))
-        return _vectors.widened(gradient(block.leaves))
+        gradient = _products.gradient_of(caller, loss_fn, block, (*data, inputs), what=_what(data))
+        with _suspecting_list(caller, loss_fn, params, data, per_step):
+            return _vectors.widened(gradient(block.leaves))
 
     scale, mean = _mean_and_scale(gradient_of, block, per_step)
     near_one = _vectors.divided(mean, scale)
@@ -211,17 +218,46 @@ def _on_device(data: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
     return jax.tree.map(moved, data)
 
 
+def _what(data: tuple[PyTree, ...]) -> str:
+    """What a loss of a batch takes, in words."""
+    return f"params{', data' * bool(data)} and the slice of per_step"
+
+
+@contextlib.contextmanager
+def _suspecting_list(
+    caller: str, loss_fn: LossFn, params: Params, data: tuple[PyTree, ...], per_step: PyTree
+) -> Iterator[None]:
+    """A call of a loss that fails where per_step is a list of slices, and not arrays of them."""
+    cure = _checks.stack_cure("per_step", per_step)
+    if not cure:
+        yield
+        return
+
+    def takes(*entries: PyTree) -> PyTree:
+        return jax.eval_shape(loss_fn, params, *data, *entries)
+
+    wanted, got = "per_step must be arrays with a leading axis", "a list of slices"
+    of_batch = f"{cure} The loss is then lambda params, batch: loss_fn(params, *batch)."
+    with (
+        _checks.suspecting(caller, lambda: takes(per_step[0]), wanted, got, cure),
+        _checks.suspecting(caller, lambda: takes(*per_step[0]), wanted, got, of_batch),
+    ):
+        yield
+
+
 def _slices(caller: str, per_step: PyTree, least: int) -> int:
     """How many slices there are: the leading axis of all arrays."""
+    leaves = jax.tree.leaves_with_path(per_step, is_leaf=_checks.is_numbers)
     shapes = [
         _checks.array(caller, f"per_step{jax.tree_util.keystr(path)}", leaf).shape
-        for path, leaf in jax.tree.leaves_with_path(per_step)
+        for path, leaf in leaves
     ]
     lengths = {shape[:1] for shape in shapes}
     wanted = "the arrays of per_step must share a leading axis"
-    got = f"shapes {', '.join(map(str, shapes))}" if shapes else "none"
-    _checks.that(caller, len(lengths) == 1 and lengths != {()}, wanted, got)
+    got = f"shapes {', '.join(map(str, dict.fromkeys(shapes)))}" if shapes else "none"
+    cure = _checks.stack_cure("per_step", per_step)
+    _checks.that(caller, len(lengths) == 1 and lengths != {()}, wanted, got, cure)
     num_slices = shapes[0][0]
     wanted = f"per_step must hold at least {least} slices"
-    _checks.that(caller, num_slices >= least, wanted, str(num_slices))
+    _checks.that(caller, num_slices >= least, wanted, str(num_slices), cure)
     return num_slices

@@ -116,6 +116,7 @@ def hvp(
       Pearlmutter, Fast exact multiplication by the Hessian, 1994.
     """
     caller = "curvature.hvp"
+    _checks.function(caller, "loss_fn", loss_fn)
     params = _checks.params(caller, "params", params)
     product, block = hessian(caller, loss_fn, params, data, where, batches)
 
@@ -242,11 +243,16 @@ def _same_dtypes(caller: str, vector: Params, params: Params) -> None:
 
 
 def gradient_of(
-    caller: str, loss_fn: Any, block: Block, data: tuple[PyTree, ...], cure: str = ""
+    caller: str,
+    loss_fn: Any,
+    block: Block,
+    data: tuple[PyTree, ...],
+    cure: str = "",
+    what: str = "params and data",
 ) -> Callable[[list[Array]], list[Array]]:
     """The gradient of a loss in the arrays of a block; the cure is for too many arguments."""
     _checks.function(caller, "loss_fn", loss_fn)
-    loss = _checks.trainable(caller, "loss_fn", loss_fn, cure)
+    loss = _checks.trainable(caller, "loss_fn", loss_fn, cure, what)
 
     def gradient(leaves: list[Array]) -> list[Array]:
         with _checks.differentiable(caller, "loss_fn"):
@@ -256,10 +262,15 @@ def gradient_of(
 
 
 def linearized_gradient(
-    caller: str, loss_fn: Any, block: Block, data: tuple[PyTree, ...], cure: str = ""
+    caller: str,
+    loss_fn: Any,
+    block: Block,
+    data: tuple[PyTree, ...],
+    cure: str = "",
+    what: str = "params and data",
 ) -> PyTree:
     """A pair: the gradient in the arrays of a block, the product of its symmetric derivative."""
-    gradient = gradient_of(caller, loss_fn, block, data, cure)
+    gradient = gradient_of(caller, loss_fn, block, data, cure, what)
     try:
         value, product = jax.linearize(gradient, block.leaves)
         if _has_reverse_mode_alone(jax.make_jaxpr(product)(block.leaves).jaxpr):
@@ -289,12 +300,12 @@ def hessian(
     batches: Any = None,
 ) -> tuple[Callable[[Vector], Vector], Block]:
     """The product on wide vectors: rounded to the params' dtypes on the way in alone."""
+    _checks.function(caller, "loss_fn", loss_fn)
     params = _checks.params(caller, "params", params)
     block = block_of(caller, params, where)
     if batches is None:
         product = linearized_gradient(caller, loss_fn, block, data)[1]
         return lambda vector: _vectors.widened(product(narrowed(vector, block))), block
-    _checks.function(caller, "loss_fn", loss_fn)
     _loader.check(caller, batches, params)
     cure = "With batches, leave the data out: they are given twice." if data else ""
 

@@ -85,6 +85,7 @@ def stability(
       LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998, Sec. 5.
     """
     caller = "curvature.stability"
+    _checks.key(caller, "key", key)
     product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     values = ritz_of(caller, key, product, block, num_iterations).values
     sharpest, magnitudes = values.max(), jnp.abs(values)
@@ -150,6 +151,8 @@ def preconditioned_sharpness(
       2022, Sec. 2.
     """
     caller = "curvature.preconditioned_sharpness"
+    _checks.key(caller, "key", key)
+    _checks.function(caller, "loss_fn", loss_fn)
     params = _checks.params(caller, "params", params)
     preconditioner, where = _filled(caller, params, preconditioner, where)
     product, block = _products.hessian(caller, loss_fn, params, data, where, batches)

@@ -85,6 +85,7 @@ def top_eigenpairs(
       An investigation into neural net optimization via Hessian eigenvalue density, 2019.
     """
     caller = "curvature.top_eigenpairs"
+    _checks.key(caller, "key", key)
     num_pairs = _checks.count(caller, "num_pairs", num_pairs, least=1)
     product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
@@ -116,14 +117,13 @@ def top_eigenpairs(
 
 def ritz_of(
     caller: str,
-    key: Any,
+    key: PRNGKey,
     product: Product,
     block: Block,
     num_iterations: int,
     reorthogonalize: bool = True,
 ) -> Ritz:
     """Eigenvalues of a matrix on the space that it spans from a random vector."""
-    _checks.key(caller, "key", key)
     num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
     key_first, key_fresh = jax.random.split(key)
     first = _vectors.normal(key_first, _vectors.widened(block.leaves))
@@ -180,6 +180,7 @@ def sharpness(
       occurs at the edge of stability, 2021.
     """
     caller = "curvature.sharpness"
+    _checks.key(caller, "key", key)
     product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     return ritz_of(caller, key, product, block, num_iterations, reorthogonalize).values.max()
 

@@ -134,7 +134,6 @@ def _loss_and_aux(
     where: str, loss_fn: _Loss, data: tuple[PyTree, ...], has_aux: bool
 ) -> Callable[..., tuple[Array, PyTree]]:
     """``loss_and_aux(params, *piece)``, its outputs checked while it is traced."""
-    _checks.function(where, "loss_fn", loss_fn)
 
     def loss_and_aux(params: Params, *piece: PyTree) -> tuple[Array, PyTree]:
         output = _called(where, loss_fn, params, data, piece)
@@ -222,8 +221,11 @@ def _per_step(where: str, per_step: PyTree, num_steps: int) -> PyTree:
         leaf = _checks.array(where, name, leaf)
         is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or leaf.dtype == jnp.uint32
         cure = "For one key per step write jax.random.split(key, num_steps)." if is_key else ""
+        cure = list_cure or cure
         wanted = f"{name} must have a leading axis of num_steps = {num_steps}"
         _checks.that(where, leaf.shape[:1] == (num_steps,), wanted, f"shape {leaf.shape}", cure)
         return leaf
 
-    return jax.tree_util.tree_map_with_path(sliced, per_step)
+    is_list = isinstance(per_step, (list, tuple)) and len(per_step) == num_steps
+    list_cure = _checks.stack_cure("per_step", per_step) if is_list else ""
+    return jax.tree_util.tree_map_with_path(sliced, per_step, is_leaf=_checks.is_numbers)

@@ -130,6 +130,7 @@ def gradient_descent(
         del loss, value
         return step(params, grads, learning_rate), state  # params - learning_rate * grads
 
+    _checks.function(where, "loss_fn", loss_fn)
     params = _checks.params(where, "params", params)
     return _loop.descend(where, loss_fn, params, data, advance, (), options)
 
@@ -214,6 +215,7 @@ def optimize(
             new_params = optax.apply_updates(params, updates)
         return new_params, _optimizers.as_before(where, new_state, state)
 
+    _checks.function(where, "loss_fn", loss_fn)
     params = _checks.params(where, "params", params)
     state = _optimizers.initial_state(where, optimizer, params, state)
     options = _loop.Options(num_steps, tolerance, per_step, record, record_every, has_aux)

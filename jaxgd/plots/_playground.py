@@ -20,6 +20,7 @@ import optax
 
 from jaxgd import _checks, _iteration
 from jaxgd.plots import _playground_compiler as compiler
+from jaxgd.plots import _playground_inputs as inputs
 from jaxgd.types import Array, ArrayLike, LossFn, Params, PyTree
 
 WHERE = "plots.playground"
@@ -79,8 +80,8 @@ def playground(
       The page, as HTML. ``pathlib.Path("page.html").write_text(page, encoding="utf-8")`` keeps it.
 
     Raises:
-      TypeError: if ``loss_fn`` is not callable, ``start`` or the loss is not floating-point, or an
-        argument is traced.
+      TypeError: if a function is not callable or not traceable by JAX, ``start`` or the loss is not
+        floating-point, the title or a name is no text, or an argument is traced or a PRNG key.
       ValueError: if ``start`` does not hold one or two finite numbers, the loss is no scalar, the
         rate is not above 0, ``axis_names`` or ``domains`` do not fit, or the function or its
         gradient holds an operation that cannot be compiled: the message names it, and those that
@@ -96,7 +97,8 @@ def playground(
     _refuse_traced(WHERE, "start, data and learning_rate", start, data, learning_rate)
     with jax.enable_x64(True):
         rate = float(_checks.scalar(WHERE, "learning_rate", learning_rate))
-        params = _checks.params(WHERE, "start", jax.tree.map(_float64, start))
+        start = jax.tree_util.tree_map_with_path(inputs.float64, start)
+        params = _checks.params(WHERE, "start", start)
         leaves, structure = jax.tree.flatten(params)
         numbers = np.concatenate([np.ravel(leaf) for leaf in leaves])
     _checks.that(WHERE, 0 < rate < math.inf, "learning_rate must be above 0 and finite", str(rate))
@@ -108,17 +110,10 @@ def playground(
     )
     _checks.that(WHERE, bool(np.isfinite(numbers).all()), "start must be finite", str(numbers))
 
-    axis_names = _names(params) if axis_names is None else axis_names
-    reason = "one per number of start"
-    _checks.length(WHERE, "axis_names", axis_names, num_params, reason)
-    if domains is not None:
-        _checks.length(WHERE, "domains", domains, num_params, reason)
-        for index, domain in enumerate(domains):
-            name = f"domains[{index}]"
-            is_pair = (
-                len(domain) == 2 and bool(np.all(np.isfinite(domain))) and domain[0] < domain[1]
-            )
-            _checks.that(WHERE, is_pair, f"{name} must be (low, high), low below high", str(domain))
+    axis_names = inputs.names_of(params) if axis_names is None else axis_names
+    inputs.refuse_texts(axis_names, num_params, title)
+    inputs.refuse_keys(data)
+    intervals = None if domains is None else inputs.intervals_of(domains, num_params)
 
     def params_of(scalars: Sequence[Array]) -> Params:
         places = iter(scalars)
@@ -130,7 +125,11 @@ def playground(
         ]
         return jax.tree.unflatten(structure, filled)
 
-    loss = _checks.trainable(WHERE, "loss_fn", loss_fn)
+    traced_loss = _checks.trainable(WHERE, "loss_fn", loss_fn)
+
+    def loss(*arguments: PyTree) -> Array:
+        with _checks.compilable(WHERE, "loss_fn"):
+            return traced_loss(*arguments)
 
     def loss_of(*scalars: Array) -> Array:
         return loss(params_of(scalars), *data)
@@ -141,17 +140,12 @@ def playground(
 
     def predict_of(*scalars: Array) -> Array:
         *params, x = scalars
-        return predict_fn(params_of(params), x[None])[0] if predict_fn else x
+        return inputs.predicted(predict_fn, params_of(params), x[None])[0] if predict_fn else x
 
     rows = None
     if predict_fn is not None:
         _checks.function(WHERE, "predict_fn", predict_fn)
-        shapes = [np.shape(array) for array in data]
-        is_line = len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0]) == 1
-        _checks.that(
-            WHERE, is_line, "with predict_fn, data must be x and y of one shape (N,)", str(shapes)
-        )
-        rows = np.stack([np.asarray(array, np.float64) for array in data], axis=1).tolist()
+        rows = inputs.rows_of(data)
     model = {
         "data": rows,
         "held": [f"{float(each):.6g}" for each in data if _checks.is_known(each)],
@@ -163,7 +157,7 @@ def playground(
         "title": title,
         "language": "en",
         "texts": {language: json.loads(_file(f"{language}.json")) for language in ("en", "zh")},
-        "domains": domains and [[float(low), float(high)] for low, high in domains],
+        "domains": intervals,
     }
     scalars = [np.float64(x) for x in numbers]
     pool: dict[str, str] = {}
@@ -232,23 +226,6 @@ def _refuse_traced(where: str, name: str, *trees: Any) -> None:
     wanted, cure = f"{name} must be known", "Call it outside jax.jit."
     is_traced = _checks.is_traced(*trees)
     _checks.that(where, not is_traced, wanted, "a traced array", cure, error=TypeError)
-
-
-def _float64(leaf: Any) -> Any:
-    """A leaf of floating-point numbers in float64; any other as it is, to be refused by name."""
-    is_float = isinstance(leaf, float) or getattr(getattr(leaf, "dtype", None), "kind", "") == "f"
-    return jnp.asarray(leaf, jnp.float64) if is_float else leaf
-
-
-def _names(params: Params) -> list[str]:
-    """What the numbers are called: by their paths, or x and y."""
-    names = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        word = _checks.place(path)
-        for index in np.ndindex(np.shape(leaf)):
-            names.append("/".join([word, *map(str, index)]) if word else "")
-    are_words = all(names) and not any(name.replace("/", "").isdigit() for name in names)
-    return names if are_words else ["x", "y"][: len(names)]
 
 
 def _derivatives(

@@ -23,7 +23,8 @@ def function(fn: Callable[..., PyTree], *args: PyTree, pool: dict[str, str] | No
 
     def flat(*leaves: Array) -> list[Array]:
         arguments = jax.tree.unflatten(structure, leaves)
-        with _checks.calling(WHERE, "fn", fn, arguments, "the examples"):
+        called = _checks.calling(WHERE, "fn", fn, arguments, "the examples")
+        with _checks.compilable(WHERE, "fn"), called:
             results = fn(*arguments)
         return [_checks.array(WHERE, "a result of fn", x) for x in jax.tree.leaves(results)]
 

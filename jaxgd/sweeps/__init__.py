@@ -290,7 +290,11 @@ def load(store: str | os.PathLike[str]) -> Surface:
       Array([0., 1., 4.], dtype=float32)
     """
     where = "sweeps.load"
-    target = _store.open_store(where, _store.path_of(where, store))
+    path = _store.path_of(where, store)
+    wanted = f"store must be a folder of a sweep: {path}"
+    cure = "Give the folder that sweeps.run was given."
+    _checks.that(where, path.exists(), wanted, "no such store", cure)
+    target = _store.open_store(where, path)
     finished = _store.finished(target)
     dtypes = [array.dtype for array in target.arrays[:-1]]
     values = _store.load(where, target, dtypes, finished)
