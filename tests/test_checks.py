@@ -907,7 +907,8 @@ def per_batch(f, loss, params):
 for per_step, says in (
     ({"rows": INTS, "keys": jnp.ones(4)}, r"the arrays of per_step must share a leading axis"),
     ({}, r"the arrays of per_step must share a leading axis, got none"),
-    (3.0, r"the arrays of per_step must share a leading axis, got shapes \(\)"),
+    (3.0, r"the arrays of per_step must share a leading axis, got shapes \(\)\.$"),
+    (KEY, r"the arrays of per_step .* For one key per slice write jax\.random\.split\(key, num_sl"),
     (jnp.ones(1), r"per_step must hold at least [23] slices, got 1"),
 ):
     for function in (curvature.batch_sharpness, curvature.gradient_noise_scale):

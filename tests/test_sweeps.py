@@ -701,8 +701,11 @@ def test_loading_gives_nan_where_a_point_is_not_computed_yet(copied, tmp_path):
 
 
 def test_loading_what_is_no_store_is_refused(tmp_path):
-    for name in ("nothing", "."):
-        with pytest.raises(ValueError, match=r"^sweeps\.load: store must be a folder of"):
+    for name, says in (("nothing", "got no such store"), (".", r"got .*something else \(")):
+        says = (
+            rf"^sweeps\.load: store must be a folder of .*{says}.* Give the folder that sweeps\.run"
+        )
+        with pytest.raises(ValueError, match=says):
             sweeps.load(tmp_path / name)
     assert not list(tmp_path.iterdir())
 

@@ -256,6 +256,8 @@ def _slices(caller: str, per_step: PyTree, least: int) -> int:
     wanted = "the arrays of per_step must share a leading axis"
     got = f"shapes {', '.join(map(str, dict.fromkeys(shapes)))}" if shapes else "none"
     cure = _checks.stack_cure("per_step", per_step)
+    is_one_key = shapes == [()] and _checks.is_key(leaves[0][1])
+    cure = "For one key per slice write jax.random.split(key, num_slices)." if is_one_key else cure
     _checks.that(caller, len(lengths) == 1 and lengths != {()}, wanted, got, cure)
     num_slices = shapes[0][0]
     wanted = f"per_step must hold at least {least} slices"

@@ -292,9 +292,8 @@ def load(store: str | os.PathLike[str]) -> Surface:
     where = "sweeps.load"
     path = _store.path_of(where, store)
     wanted = f"store must be a folder of a sweep: {path}"
-    cure = "Give the folder that sweeps.run was given."
-    _checks.that(where, path.exists(), wanted, "no such store", cure)
-    target = _store.open_store(where, path)
+    _checks.that(where, path.exists(), wanted, "no such store", _store.READ_CURE)
+    target = _store.open_store(where, path, is_to_be_read=True)
     finished = _store.finished(target)
     dtypes = [array.dtype for array in target.arrays[:-1]]
     values = _store.load(where, target, dtypes, finished)

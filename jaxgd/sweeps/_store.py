@@ -24,6 +24,7 @@ from jaxgd import _checks
 from jaxgd.sweeps import _fingerprint, _grid, _names
 from jaxgd.sweeps._names import COMPUTED
 
+READ_CURE = "Give the folder that sweeps.run was given."
 _ANY = "any"  # as the fingerprint of a program: its user says that it is the same
 _DIFFERENCES = {
     "program": "its function",
@@ -115,16 +116,17 @@ def open_or_create(
     return target
 
 
-def open_store(where: str, path: pathlib.Path) -> Target:
-    """Opens a store."""
+def open_store(where: str, path: pathlib.Path, *, is_to_be_read: bool = False) -> Target:
+    """Opens a store, of a sweep that goes on or, to be read, of any."""
     zarr = _zarr(where)
     try:
         target = _opened(zarr, path)
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
-        wanted = f"store must be a folder of this sweep, or none yet: {path}"
+        kind = "a folder of this sweep" if is_to_be_read else "a folder of this sweep, or none yet"
         got = f"a folder or file of something else ({problem})"
-        _checks.that(where, False, wanted, got, "Name another folder, or delete it.")
+        cure = READ_CURE if is_to_be_read else "Name another folder, or delete it."
+        _checks.that(where, False, f"store must be {kind}: {path}", got, cure)
         raise
     return target
 
