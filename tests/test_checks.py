@@ -26,6 +26,10 @@ LAYER = neurons.Neuron(weights=jnp.ones((3, 2)), bias=jnp.zeros(2))
 PLANE = planes.Plane(origin={"w": ONES}, directions=({"w": ONES}, {"w": jnp.arange(3.0)}))
 SGD = optax.sgd(0.1)
 TREE = {"w": jnp.ones((2, 3)), "b": jnp.array(1.0)}
+BATCHES = [(np.ones((2, 3)), np.ones(2))]
+SETTINGS: Any = {"optimizer": SGD, "num_steps": 2}
+connection_of: Any = curves.Connection
+CONNECTION = connection_of(curve=curves.Curve(jnp.ones((2, 3))), trajectory=None)
 
 
 def square(x):
@@ -38,6 +42,21 @@ def total(x):
 
 def joint(x, y):
     return x + y
+
+
+class Model:
+    """A module of Flax, which holds no params and can be called only where it is bound to them."""
+
+    scope = None
+
+    def init(self, key, x):
+        return {}
+
+    def apply(self, params, x):
+        return x
+
+    def __call__(self, x):
+        return x
 
 
 class Case(NamedTuple):
@@ -1205,8 +1224,9 @@ def surrounded(f, **options):
 
 
 for options, error, says in (
-    ({"radii": 1.0}, ValueError, r"coordinate 0 must be 1-D"),
-    ({"radii": jnp.zeros(0)}, ValueError, r"coordinate 0 must not be empty"),
+    ({"radii": 1.0}, ValueError, r"radii must be 1-D"),
+    ({"radii": jnp.zeros(0)}, ValueError, r"radii must not be empty"),
+    ({"radii": [0.1, 0.2]}, TypeError, r"radii must be an array.*Write jnp\.array\(radii\)\."),
     ({"num_directions": 0}, ValueError, r"num_directions must be at least 1, got 0"),
     ({"num_iterations": 0}, ValueError, r"num_iterations must be at least 1, got 0"),
     ({"batch_size": 1.0}, TypeError, r"batch_size must be an int"),
@@ -1293,7 +1313,50 @@ for function, call, says in (
     ),
     (sweeps.approximate, lambda f: f(joint, (0, 1), tolerance=0.1), r"fn must take 1 argument"),
     (planes.restrict, lambda f: f(total, PLANE, ONES), r"loss_fn must take 2 arguments \(params a"),
-    (planes.explain, lambda f: f(lambda p, x: x, PLANE), r"loss_fn must take 1 argument"),
+    (
+        planes.explain,
+        lambda f: f(lambda p, x: x, PLANE),
+        r"loss_fn must take params, got a function of \(p, x\)\. Pass the data that the loss takes",
+    ),
+    (
+        planes.restrict,
+        lambda f: f(lambda p, x, y: x, PLANE, (ONES, ONES)),
+        r"loss_fn must take 2 arg.* \(p, x, y\)\. Unpack the data: write \*data, not data\.",
+    ),
+    (
+        descent.optimize,
+        lambda f: f(lambda p, x, y, rows: x, ONES, [ONES, 1.0], **SETTINGS, per_step=jnp.ones(2)),
+        r"loss_fn must take params, .*\(p, x, y, rows\)\. Unpack the data: write \*data, not data",
+    ),
+    (
+        planes.restrict,
+        lambda f: f(lambda p, x, y, z: x, PLANE, (ONES, ONES)),
+        r"loss_fn must take 2 arg.* \(p, x, y, z\)\. Pass the data that the loss takes",
+    ),
+    (
+        losses.empirical_risk,
+        lambda f: f(Model(), total),
+        r"predict_fn .*a Model\. Write model\.apply",
+    ),
+    (curves.groups_of, lambda f: f(Model(), TREE, ONES), r"predict_fn .*Write model\.apply"),
+    (
+        surfaces.sweep,
+        lambda f: f(joint, ONES, BATCHES),
+        r"coordinate 1 .*a list\. Batches of data go",
+    ),
+    (sweeps.run, lambda f: f(joint, ONES, BATCHES), r"coordinate 1 .*go into sweeps\.run .*data="),
+    (sweeps.run, lambda f: f(joint, ONES, BATCHES[0]), r"coordinate 1 .*a tuple\. Batches of data"),
+    (sweeps.run, lambda f: f(joint, ONES, iter(BATCHES)), r"coordinate 1 .*iterator\. Batches of"),
+    (
+        sweeps.approximate,
+        lambda f: f(joint, (0, 1), BATCHES, tolerance=0.1),
+        r"domain 1 must be a pair \(low, high\), got a list\. Batches of data go into sweeps\.run",
+    ),
+    (
+        curves.point,
+        lambda f: f(CONNECTION, 0.5),
+        r"curve must be a Curve.*Write connection\.curve\.",
+    ),
     (curvature.hvp, lambda f: f(total, ONES, ONES), r"loss_fn must take 2 arguments"),
     (
         curvature.batch_sharpness,
@@ -1322,6 +1385,13 @@ for function, call, says in (
     (losses.empirical_risk, lambda f: f(joint, total)(ONES, ONES, ONES), r"loss must take 2 arg"),
 ):
     refuse(function, call, TypeError, says)
+refuse(
+    sweeps.run,
+    lambda f: f(planes.restrict(lambda p: p["w"][0] ** 3, PLANE), ONES, ONES, data=BATCHES),
+    ValueError,
+    r"with data, fn must take the coordinates and the arrays of a batch, got a function of the "
+    r"coordinates alone\. Leave data out .*planes\.point\(plane, a, b\), \*batch\)\.",
+)
 
 # surfaces
 

@@ -12,9 +12,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxgd import chains, descent, neurons, planes, plots, surfaces
+from jaxgd import chains, curves, descent, neurons, planes, plots, surfaces
 
 surface_of: Any = surfaces.Surface
+connection_of: Any = curves.Connection
 painted: Any = plots  # wrong types are what is tested here
 
 GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
@@ -140,6 +141,60 @@ def test_no_painter_draws_a_surface_that_is_none(ax, painter, surface, message):
             "path must have a finite point, got none",
         ),
         (lambda ax: plots.descent_path(ax, WAY * 1j), "the path of path must be real numbers"),
+        (
+            lambda ax: painted.surface_contour(ax, GRID, axis_names="ab"),
+            r"axis_names must be a list or tuple, got 'ab'\. Write axis_names=\('a', 'b'\)",
+        ),
+        (
+            lambda ax: painted.surface_cells(ax, GRID, axis_names=("a", 2)),
+            r"axis_names\[1\] must be a str",
+        ),
+        (lambda ax: painted.level_sets(ax, GRID, axis_names="ab"), "axis_names must be a list or"),
+        (
+            lambda ax: painted.interactive_surface(GRID, axis_names="ab"),
+            "axis_names must be a list",
+        ),
+        (lambda ax: painted.surface_cells(ax, GRID, value_name=3), "value_name must be a str, got"),
+        (lambda ax: painted.loss_line(ax, LINE, axis_name=3), "axis_name must be a str, got 3"),
+        (lambda ax: painted.surface_contour(ax, GRID, log="yes"), "log must be True or False, got"),
+        (lambda ax: painted.common_levels(GRID, log="yes"), "log must be True or False, got 'yes'"),
+        (lambda ax: painted.surface_cells(ax, GRID, colorbar="no"), "colorbar must be True or Fal"),
+        (
+            lambda ax: painted.projected_paths(ax, {"a": PROJECTION}, {"a": WAY}, legend="no"),
+            "legend must be True or False, got 'no'",
+        ),
+        (
+            lambda ax: painted.neuron_diagram(
+                ax,
+                neurons.Neuron(jnp.ones(2), NEURON.bias),
+                [1.0, 1.0],
+                activation=jnp.tanh,
+                input_names="ab",
+            ),
+            "input_names must be a list or tuple, got 'ab'",
+        ),
+        (
+            lambda ax: plots.surface_contour(
+                ax, GRID._replace(values=GRID.values * jnp.nan), log=True
+            ),
+            "finite at some point, got NaN or inf at all of them. Sweep coordinates at which",
+        ),
+        (
+            lambda ax: plots.level_sets(ax, GRID._replace(values=-GRID.values)),
+            "positive values on a log scale, got none. Draw it on a linear one",
+        ),
+        (
+            lambda ax: painted.barrier(ax, [GRID]),
+            "barrier must be a Barrier, got a list. Several are given by name: {'before'",
+        ),
+        (
+            lambda ax: painted.spectrum(ax, [GRID]),
+            "density must be a SpectralDensity, got a list. Several are given by name",
+        ),
+        (
+            lambda ax: painted.loss_curve(ax, connection_of(None, RUN)),
+            "trajectory must be a Trajectory, got a Connection. Write connection.trajectory",
+        ),
         (lambda ax: plots.surface_contour(ax, GRID, num_levels=0), "num_levels must be at least 2"),
         (lambda ax: plots.surface_contour(ax, GRID, num_levels=-3), "num_levels must be at least"),
         (lambda ax: plots.surface_contour(ax, GRID, num_levels=1, log=True), "at least 2, got 1"),

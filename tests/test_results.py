@@ -3,6 +3,7 @@
 import importlib
 import pickle
 import pkgutil
+import re
 from typing import Any
 
 import jax
@@ -89,3 +90,25 @@ def test_what_has_no_value_to_show_is_shown_by_its_type():
     jax.eval_shape(show, jax.ShapeDtypeStruct((), np.float32))
 
     assert shown == ["Plane(origin=float32[], directions=(float32[], key<fry>[]))"]
+
+
+def test_a_restricted_loss_is_shown_in_a_line_and_goes_where_a_partial_goes():
+    plane = planes.Plane(jnp.ones(3), (jnp.arange(3.0), jnp.ones(3)))
+    phi: Any = planes.restrict(lambda w, x: jnp.sum(jnp.tanh(x @ w)), plane, np.ones((50, 3)))
+
+    shown = repr(phi)
+    assert re.fullmatch(
+        r"<planes.restrict: a loss of 2 coordinates; \d arrays, \d+ numbers>", shown
+    )
+    rebuilt = jax.tree.map(lambda leaf: leaf, phi)
+    assert type(rebuilt) is type(phi)
+    assert isinstance(phi, jax.tree_util.Partial)
+    assert repr(jax.jit(lambda phi: phi)(phi)) == shown
+    assert repr(phi.args[0].func).startswith("Evaluation(")
+    assert repr(pickle.loads(pickle.dumps(planes.restrict(_sum_of_squares, plane)))).startswith(
+        "<pl"
+    )
+
+
+def _sum_of_squares(w):
+    return jnp.sum(w**2)

@@ -208,6 +208,10 @@ def test_data_in_another_order_do_not_go_on(tmp_path):
         run([two, one, three, *others], store=tmp_path / "store")
     with pytest.raises(ValueError, match=r"at least the 3 batches .* got 2: it ended early"):
         run([one, two], store=tmp_path / "store")
+    with pytest.raises(
+        ValueError, match=r"its data \(.*: float32\[5, 4\], .* there, float32\[6, 4\]"
+    ):
+        run(in_batches(6), store=tmp_path / "store")
     run(in_batches(), store=tmp_path / "store")
     with pytest.raises(ValueError, match="different are its data"):
         run([two, one, three, *others], store=tmp_path / "store")

@@ -60,6 +60,10 @@ class Evaluation:
     def _key(self) -> Any:
         return self.program, self.way, self.structure, self.dtype
 
+    def __repr__(self) -> str:
+        size = len(self.program.equations)
+        return f"Evaluation({size} operations, {self.num_coordinates} coordinates)"
+
     def __hash__(self) -> int:
         return hash((self.program, self.way))
 

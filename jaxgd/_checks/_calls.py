@@ -46,6 +46,8 @@ def calling(
     """A call of a user's function while tracing, which is to take so many arguments."""
     count = len(arguments)
     described = f"{count} argument{'s' * (count != 1)} ({what})"
+    if what == "params and data" and count == 1:
+        described = "params"
     names = what.split(", ")
     if len(names) < 2 or len(names) != count:
         names = []
@@ -137,9 +139,7 @@ def _refuse_signature(
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
         return  # a function that does not tell
-    try:
-        signature.bind(*arguments)
-    except TypeError:
+    if not _binds(signature, arguments):
         plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         needed = [p for p in signature.parameters.values() if p.default is p.empty]
         lacks_some = len([p for p in needed if p.kind in plain]) > len(arguments)
@@ -147,7 +147,9 @@ def _refuse_signature(
         has_slice = "per_step" in names
         if names and takes_data and lacks_some:
             cure = "Pass the data that the loss takes after the params."
-            if has_slice:
+            if _binds(signature, _unpacked(names, arguments)):
+                cure = "Unpack the data: write *data, not data."
+            elif has_slice:
                 cure = (
                     "Pass the data before per_step; its slice is one argument: "
                     "lambda params, batch: loss_fn(params, *batch)."
@@ -160,6 +162,24 @@ def _refuse_signature(
             cure = cure or "Leave the PRNG key out."
         got = f"a function of {signature}"
         raise TypeError(say(where, f"{name} must take {described}", got, cure)) from None
+
+
+def _binds(signature: inspect.Signature, arguments: Sequence[PyTree]) -> bool:
+    """Whether a function takes so many arguments."""
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _unpacked(names: Sequence[str], arguments: Sequence[PyTree]) -> list[PyTree]:
+    """The arguments, with the entries of data that are a tuple or a list in its place."""
+    entries: list[PyTree] = []
+    for name, argument in zip(names, arguments, strict=True):
+        is_packed = name.startswith("data") and isinstance(argument, (tuple, list))
+        entries += argument if is_packed else [argument]
+    return entries
 
 
 def _refuse_no_arrays(

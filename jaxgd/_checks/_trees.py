@@ -115,21 +115,35 @@ def scalar_outputs(where: str, name: str, tree: PyTree) -> None:
             raise ValueError(say(where, wanted, "a PRNG key", "Return what is drawn with it."))
 
 
-def axes(where: str, coordinates: Sequence[object]) -> tuple[Array, ...]:
+def axes(
+    where: str, coordinates: Sequence[object], names: Sequence[str] | None = None
+) -> tuple[Array, ...]:
     """The axes of a grid: at least one, each 1-D and not empty, of real numbers."""
     if not coordinates:
         raise ValueError(f"{where}: expected at least one coordinate, a 1-D array, got none.")
     checked = []
     for index, axis in enumerate(coordinates):
-        axis = real(where, f"coordinate {index}", axis)
+        name = names[index] if names else f"coordinate {index}"
+        if not names:
+            no_batches(where, name, axis)
+        axis = real(where, name, axis)
         if axis.ndim != 1:
             cure = "Pass the axes, not a meshgrid of them." if axis.ndim > 1 else ""
-            wanted = f"coordinate {index} must be 1-D"
-            raise ValueError(say(where, wanted, f"shape {axis.shape}", cure))
+            raise ValueError(say(where, f"{name} must be 1-D", f"shape {axis.shape}", cure))
         if axis.size == 0:
-            raise ValueError(say(where, f"coordinate {index} must not be empty", "shape (0,)"))
+            raise ValueError(say(where, f"{name} must not be empty", "shape (0,)"))
         checked.append(axis)
     return tuple(checked)
+
+
+def no_batches(where: str, name: str, value: Any, noun: str = "an array") -> None:
+    """Refuses data among coordinates: a loader, a generator, a batch, a list of batches."""
+    is_known = isinstance(value, (str, bytes, Mapping, range)) or hasattr(value, "__array__")
+    if isinstance(value, (list, tuple)):
+        is_known = all(getattr(leaf, "ndim", 0) == 0 for leaf in jax.tree.leaves(value))
+    has_batches = isinstance(value, Iterable) and not is_known
+    cure = "Batches of data go into sweeps.run by name: data=..."
+    that(where, not has_batches, f"{name} must be {noun}", kind(value), cure, error=TypeError)
 
 
 def batches(where: str, name: str, value: object) -> None:

@@ -138,7 +138,14 @@ def count(where: str, name: str, value: Any, least: int = 0) -> int:
 
 
 def function(where: str, name: str, value: object, cure: str = "") -> None:
-    """Something that can be called."""
+    """Something that can be called, and not a model whose function is its ``apply``."""
+    is_model = hasattr(value, "init") and hasattr(value, "apply")
+    is_bound = getattr(value, "scope", None) is not None  # to variables of its own
+    if is_model and not (callable(value) and is_bound):
+        wanted = f"{name} must be a function of arrays"
+        raise TypeError(
+            say(where, wanted, kind(value), "Write model.apply, which takes the params first.")
+        )
     if not callable(value):
         is_prng_key = is_key(value)
         cure = cure or "Leave the key out, or pass it where the signature has one." * is_prng_key
@@ -202,7 +209,16 @@ def instance(
         *others, last = names
         alternatives = " or ".join(([", ".join(others)] if others else []) + [last])
         wanted = f"{name} must be {with_article(alternatives)}"
-        raise TypeError(say(where, wanted, kind(value), cure))
+        raise TypeError(say(where, wanted, kind(value), _part_cure(value, kinds) or cure))
+
+
+def _part_cure(value: object, kinds: type | tuple[type, ...]) -> str:
+    """How the part that is wanted is read off a result that holds one."""
+    for field in getattr(value, "_fields", ()):
+        part = getattr(value, field)
+        if hasattr(part, "_fields") and isinstance(part, kinds):
+            return f"Write {type(value).__name__.lower()}.{field}."
+    return ""
 
 
 def extra(where: str, module: str, name: str) -> None:

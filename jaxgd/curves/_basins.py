@@ -108,7 +108,7 @@ def basin_profile(
     _checks.key(where, "key", key)
     _checks.function(where, "loss_fn", loss_fn)
     params = _checks.params(where, "params", params)
-    (radii,) = _checks.axes(where, [radii])
+    (radii,) = _checks.axes(where, [radii], ["radii"])
     num_directions = _checks.count(where, "num_directions", num_directions, least=1)
     num_iterations = _checks.count(where, "num_iterations", num_iterations, least=1)
     batch_size = _checks.count(where, "batch_size", batch_size, least=1)

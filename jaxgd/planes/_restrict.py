@@ -91,7 +91,25 @@ def restrict(loss_fn: Callable[..., PyTree], plane: Plane, *data: PyTree) -> Cal
 
     # A coordinate of inf makes NaN of all arrays: a loss may look whether there are any.
     moving = functools.partial(hoisted, [frozenset()] * len(still))
-    return jax.tree_util.Partial(_restricted, hoisted(still, moving))
+    return _Restricted(_restricted, hoisted(still, moving))
+
+
+class _Restricted(jax.tree_util.Partial):
+    """A restricted loss: what ``restrict`` returns, which shows itself in a line."""
+
+    def __repr__(self) -> str:
+        hoisted, leaves = self.args[0], jax.tree.leaves(self)
+        size = sum(int(np.size(leaf)) for leaf in leaves)
+        num_coordinates = hoisted.func.num_coordinates
+        held = f"{len(leaves)} arrays, {size:,} numbers"
+        return f"<planes.restrict: a loss of {num_coordinates} coordinates; {held}>"
+
+
+jax.tree_util.register_pytree_node(
+    _Restricted,
+    lambda phi: ((phi.args, phi.keywords), phi.func),
+    lambda fn, held: _Restricted(fn, *held[0], **held[1]),
+)
 
 
 def explain(loss_fn: Callable[..., PyTree], plane: Plane, *data: PyTree) -> str:

@@ -3,6 +3,8 @@
 What is turned or played (``interactive_...``, ``animate_...``) takes a result and returns a
 figure of its own. Nothing here shows or saves a figure. Colours are those of Okabe and Ito,
 which colour-blind readers can tell apart, and viridis and cividis where colour is a number.
+Pictures side by side need room for their labels:
+``figure, axes = plt.subplots(1, 2, layout="constrained")``.
 """
 
 from jaxgd.plots._chains import backprop_trace, newton_path, residual_curve

@@ -52,9 +52,9 @@ def backprop_trace(
     branches = (result.param_adjoints if isinstance(result, Trace) else None) or ()
     count = len(result.primals)
     names = names or [f"$x_{{{i}}}$" for i in range(count)]
-    _checks.length(where, "names", names, count, "one per value")
+    _inputs.some_names(where, "names", names, count, "one per value")
     stage_names, derivatives = stage_names or [""] * (count - 1), derivatives or [""] * (count - 1)
-    _checks.length(where, "stage_names", stage_names, count - 1, "one per stage")
+    _inputs.some_names(where, "stage_names", stage_names, count - 1, "one per stage")
     _checks.length(where, "derivatives", derivatives, count - 1, "one per stage")
     circles: list[Artist] = []
     arrow: Any = {"arrowstyle": "-|>", "mutation_scale": 14, "shrinkA": 0, "shrinkB": 0, "lw": 1.8}

@@ -179,7 +179,7 @@ def sharpness_curve(
 def _nodes_and_weights(
     where: str, name: str, density: SpectralDensity
 ) -> tuple[np.ndarray, np.ndarray]:
-    _checks.instance(where, name, density, SpectralDensity)
+    _checks.instance(where, name, density, SpectralDensity, _inputs.SEVERAL)
     nodes = _inputs.numbers(where, f"{name}.nodes", density.nodes)
     weights = _inputs.numbers(where, f"{name}.weights", density.weights)
     fits = nodes.ndim == 2 and nodes.shape == weights.shape and nodes.size > 0

@@ -71,7 +71,7 @@ def barrier(ax: Axes, barrier: Barrier | Mapping[str, Barrier]) -> list[Line2D]:
 
 
 def _line_of(where: str, name: str, value: Any) -> tuple[np.ndarray, np.ndarray, float]:
-    _checks.instance(where, name, value, Barrier)
+    _checks.instance(where, name, value, Barrier, _inputs.SEVERAL)
     t = _inputs.numbers(where, f"{name}.coordinates", value.coordinates)
     losses = _inputs.numbers(where, f"{name}.losses", value.losses)
     height = _inputs.numbers(where, f"{name}.height", value.height)
@@ -140,7 +140,12 @@ def persistence_diagram(ax: Axes, persistence: Persistence) -> PathCollection:
     fits = births.ndim == 1 and births.shape == deaths.shape
     wanted = "persistence.births and persistence.deaths must have one shape (P,)"
     _checks.that(where, fits, wanted, f"{births.shape} and {deaths.shape}")
-    _checks.that(where, bool(np.isfinite(births).any()), "a birth must be finite", "none")
+    _checks.that(
+        where,
+        bool(np.isfinite(births).any()),
+        "persistence.births must have a finite value",
+        "none",
+    )
     finite = np.concatenate([births[np.isfinite(births)], deaths[np.isfinite(deaths)]])
     low, high = float(finite.min()), float(finite.max())
     room = 0.08 * ((high - low) or abs(high) or 1.0)

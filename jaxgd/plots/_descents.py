@@ -176,6 +176,7 @@ def projected_paths(
     """
     where = "plots.projected_paths"
     _inputs.flat_axes(where, ax)
+    _inputs.flags(where, legend=legend)
     for name, value in (("projections", projections), ("losses", losses)):
         cure = f"Give the one you have a name: {{'run': {name}}}."
         _checks.instance(where, name, value, Mapping, cure)

@@ -16,6 +16,7 @@ from jaxgd.plots import _words
 from jaxgd.surfaces import Approximation, Surface
 
 PICK_A_LANE = "Pick one lane: jax.tree.map(lambda rows: rows[0], {})."
+SEVERAL = "Several are given by name: {'before': ..., 'after': ...}."
 PICK_AN_OUTPUT = "Pick one: surfaces.select(surface, name)."
 
 
@@ -37,6 +38,7 @@ def grid(
     resolution: int = 201,
 ) -> Grid:
     """A surface over so many coordinates, some value of which can be drawn."""
+    flags(where, log=log)
     if isinstance(surface, Approximation):
         return _grid_of_series(where, surface, num_axes, log, resolution)
     _checks.instance(where, "surface", surface, (Surface, Approximation))
@@ -76,9 +78,27 @@ def a_look(where: str, aspect: object, cmap: object = "viridis") -> None:
     _checks.that(where, is_known, wanted, repr(cmap), "Known: list(matplotlib.colormaps).")
 
 
-def two_names(where: str, axis_names: Sequence[str]) -> None:
-    """A name for each of two coordinates."""
-    _checks.length(where, "axis_names", axis_names, 2, "one per coordinate")
+def words(where: str, axis_names: object, value_name: object = "loss") -> None:
+    """What two coordinates are called, and what the values are."""
+    some_names(where, "axis_names", axis_names, 2, "one per coordinate")
+    _checks.instance(where, "value_name", value_name, str)
+
+
+def some_names(where: str, name: str, given: Any, number: int, reason: str) -> None:
+    """So many names: a text is not one for each of its letters."""
+    cure = f"Write {name}=('a', 'b')." if number != 1 else f"Write {name}=('a',)."
+    _checks.instance(where, name, given, (list, tuple), cure)
+    for i, each in enumerate(given):
+        _checks.instance(where, f"{name}[{i}]", each, str)
+    _checks.length(where, name, given, number, reason)
+
+
+def flags(where: str, **flags: object) -> None:
+    """What is on or off."""
+    for name, flag in flags.items():
+        is_flag = isinstance(flag, (bool, np.bool_))
+        wanted = f"{name} must be True or False"
+        _checks.that(where, is_flag, wanted, _checks.kind(flag), error=TypeError)
 
 
 def captioned(grid: Grid, value_name: str) -> str:
@@ -164,8 +184,12 @@ def numbers(where: str, name: str, values: object) -> np.ndarray:
 def some_value(where: str, values: np.ndarray, log: bool) -> None:
     """At least one value that can be drawn."""
     usable = np.isfinite(values) & ((values > 0) | (not log))
-    wanted = "surface must have positive values on a log scale" if log else "values must be finite"
-    _checks.that(where, bool(usable.any()), wanted, "none")
+    wanted, got = "values must be finite at some point", "NaN or inf at all of them"
+    cure = "Sweep coordinates at which the function is finite."
+    if log and np.isfinite(values).any():
+        wanted, got = "surface must have positive values on a log scale", "none"
+        cure = "Draw it on a linear one: surface_contour(ax, surface)."
+    _checks.that(where, bool(usable.any()), wanted, got, cure)
     # Pictures add up and multiply what they draw.
     limits, largest = np.finfo(float), np.abs(values[usable]).max()
     wanted = "the range of the values must be a number"

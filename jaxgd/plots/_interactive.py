@@ -62,7 +62,7 @@ def interactive_surface(
     where = "plots.interactive_surface"
     _inputs.a_look(where, aspect)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
-    _inputs.two_names(where, axis_names)
+    _inputs.words(where, axis_names, value_name)
     tracks = _runs.tracks(where, runs, axis_names, least=0)
     return _plotly(where).surface(
         grid,
@@ -123,7 +123,7 @@ def interactive_descent(
     where = "plots.interactive_descent"
     _inputs.a_look(where, aspect)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
-    _inputs.two_names(where, axis_names)
+    _inputs.words(where, axis_names, value_name)
     tracks = _runs.tracks(where, runs, axis_names)
     steps = _runs.shown_steps(where, tracks, num_frames)
     return _plotly(where).descent(

@@ -55,7 +55,7 @@ def neuron_diagram(
     )
     z = float(x @ weights + bias)
     names = input_names or [f"$x_{{{i + 1}}}$" for i in range(x.size)]
-    _checks.length(where, "input_names", names, x.size, "one per input")
+    _inputs.some_names(where, "input_names", names, x.size, "one per input")
     heights = np.linspace(1, -1, x.size) if x.size > 1 else np.zeros(1)
     circles: list[Artist] = []
 

@@ -49,6 +49,8 @@ def loss_line(
         values are not one array of real numbers, or none of them is finite.
     """
     _inputs.flat_axes("plots.loss_line", ax)
+    for name, word in (("axis_name", axis_name), ("value_name", value_name)):
+        _checks.instance("plots.loss_line", name, word, str)
     grid = _inputs.grid("plots.loss_line", surface, 1, resolution=resolution)
     _set_scales(ax, grid)
     ax.set_xlabel(axis_name)
@@ -137,6 +139,8 @@ def surface_contour(
     where = "plots.surface_contour"
     _inputs.flat_axes(where, ax)
     _inputs.a_look(where, aspect, cmap)
+    _inputs.words(where, axis_names, value_name)
+    _inputs.flags(where, colorbar=colorbar)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     num_levels = _checks.count(where, "num_levels", num_levels, least=2)
     if levels is None:
@@ -155,7 +159,7 @@ def surface_contour(
     contours = ax.contourf(*grid.axes, shown.T, levels=levels, norm=norm, cmap=cmap, extend=extend)
     if np.nanmin(shown) < np.nanmax(shown):
         ax.contour(*grid.axes, shown.T, levels=levels, colors="white", linewidths=0.4, alpha=0.6)
-    _finish(ax, where, axis_names, aspect)
+    _finish(ax, axis_names, aspect)
     if colorbar:
         _colour_bar(ax, contours, _inputs.captioned(grid, value_name), levels[0], levels[-1], log)
     return contours
@@ -199,6 +203,8 @@ def surface_cells(
     where = "plots.surface_cells"
     _inputs.flat_axes(where, ax)
     _inputs.a_look(where, aspect, cmap)
+    _inputs.words(where, axis_names, value_name)
+    _inputs.flags(where, colorbar=colorbar)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     shown = _drawable(grid.values, log)
     low, high = _spread(shown, log)
@@ -206,7 +212,7 @@ def surface_cells(
     edges = [_edges(axis, scale) for axis, scale in zip(grid.axes, grid.scales, strict=True)]
     _set_scales(ax, grid)
     cells = ax.pcolormesh(*edges, np.ma.masked_invalid(shown.T), norm=norm, cmap=cmap)
-    _finish(ax, where, axis_names, aspect)
+    _finish(ax, axis_names, aspect)
     if colorbar:
         _colour_bar(ax, cells, _inputs.captioned(grid, value_name), low, high, log)
     return cells
@@ -241,6 +247,7 @@ def level_sets(
     """
     where = "plots.level_sets"
     _inputs.flat_axes(where, ax)
+    _inputs.words(where, axis_names)
     grid = _inputs.grid(where, surface, 2, log=True, resolution=resolution)
     num_levels = _checks.count(where, "num_levels", num_levels, least=2)
     shown = _drawable(grid.values, True)
@@ -253,7 +260,7 @@ def level_sets(
     norm = LogNorm(levels[0], levels[-1])
     _set_scales(ax, grid)
     dots = ax.scatter(x[i], y[j], c=nearest, s=4, norm=norm, cmap="viridis")
-    _finish(ax, where, axis_names, "auto")
+    _finish(ax, axis_names, "auto")
     return dots
 
 
@@ -294,6 +301,7 @@ def surface_3d(
     cure = 'Make them with projection="3d".'
     _checks.instance(where, "ax", ax, Axes3D, cure)
     _inputs.a_look(where, "auto", cmap)
+    _inputs.words(where, axis_names, value_name)
     grid = _inputs.grid(where, surface, 2, log=log, resolution=resolution)
     shown = _drawable(grid.values, False)
     # These axes know no logarithmic scale: it is drawn as what it is, and labelled so.
@@ -320,10 +328,10 @@ def surface_3d(
         else:
             axis.set_major_locator(MaxNLocator(5))
     ax.zaxis.set_major_locator(MaxNLocator(5))
-    _inputs.two_names(where, axis_names)
     ax.set_xlabel(axis_names[0])
     ax.set_ylabel(axis_names[1])
-    ax.set_zlabel(_inputs.captioned(grid, value_name))
+    label = _inputs.captioned(grid, value_name)
+    ax.set_zlabel(label, labelpad=9)  # past the tick labels, which are longer than the others
     return drawn
 
 
@@ -370,8 +378,7 @@ def _set_scales(ax: Axes, grid: _inputs.Grid) -> None:
             set_scale("log")
 
 
-def _finish(ax: Axes, where: str, axis_names: Sequence[str], aspect: Aspect) -> None:
-    _inputs.two_names(where, axis_names)
+def _finish(ax: Axes, axis_names: Sequence[str], aspect: Aspect) -> None:
     ax.set_xlabel(axis_names[0])
     ax.set_ylabel(axis_names[1])
     if aspect == "equal":

@@ -329,6 +329,7 @@ def _intervals(where: str, domains: Sequence[Any]) -> np.ndarray:
     pairs = []
     for i, domain in enumerate(domains):
         name = f"domain {i}"
+        _checks.no_batches(where, name, domain, "a pair (low, high)")
         _program.check_known(where, name, jax.tree.leaves(domain))
         cure = "Write a pair (low, high) for each coordinate."
         _checks.instance(where, name, domain, (tuple, list, np.ndarray, jax.Array), cure)
@@ -421,7 +422,10 @@ def _described(
         "coordinates": _fingerprint.digest(*axes.values()),
         "values": str(jax.tree.map(lambda leaf: str(leaf.dtype), program.outputs)),
     }
+    notes = {}
     if source is not None:
+        leaves = jax.tree.leaves(source.specs)
+        notes = {"batches": ", ".join(f"{leaf.dtype}{[*leaf.shape]}" for leaf in leaves)}
         fingerprint |= {"data": source.digest, "processes": str(jax.process_count())}
         # Each process has data of its own: those of the first one stand for all.
         fingerprint = json.loads(_job.agreed_text(where, json.dumps(fingerprint)))
@@ -434,5 +438,6 @@ def _described(
             "structure": _names.structure(program.outputs),
             "jaxgd": metadata.version("jaxgd"),
             "dtype": sorted({str(dtype) for dtype in values.values()}),
+            **notes,
         },
     )

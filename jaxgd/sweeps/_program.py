@@ -5,6 +5,7 @@ gives the values there. It is the same for all parts of a sweep, whatever is sti
 """
 
 import functools
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,12 @@ class _Compiled(NamedTuple):
     num_seconds: float
 
 
+_WITHOUT_DATA = (
+    "Leave data out where fn holds them, as planes.restrict(loss_fn, plane, *data) does, or write "
+    "lambda a, b, *batch: loss_fn(planes.point(plane, a, b), *batch)."
+)
+
+
 def trace(
     where: str,
     fn: Callable[..., PyTree],
@@ -99,7 +106,15 @@ def trace(
     what = "one per coordinate" + ", and the arrays of a batch" * bool(batch)
 
     def value(*args: PyTree) -> PyTree:
-        with _checks.calling(where, "fn", fn, args, what):
+        def takes_no_batch() -> None:
+            inspect.signature(fn).bind(*args)  # so that it is not the signature that says it
+            jax.eval_shape(fn, *point)
+
+        wanted = "with data, fn must take the coordinates and the arrays of a batch"
+        cure = _WITHOUT_DATA if batch else ""
+        calling = _checks.calling(where, "fn", fn, args, what, cure)
+        got = "a function of the coordinates alone"
+        with _checks.suspecting(where, takes_no_batch, wanted, got, cure), calling:
             values = fn(*args)
         _check_outputs(where, values, is_mean=bool(batch))
         return jax.tree.map(jnp.asarray, values)

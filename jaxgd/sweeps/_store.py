@@ -307,11 +307,17 @@ def _check_same(
 ) -> None:
     """Refuses the store of another sweep, and says in what they differ."""
     known = target.attributes["fingerprint"]
-    different = [
-        _DIFFERENCES[name]
-        for name, wanted in sweep.fingerprint.items()
-        if known.get(name) not in (wanted, _ANY)
+    names_of_different = [
+        name for name, wanted in sweep.fingerprint.items() if known.get(name) not in (wanted, _ANY)
     ]
+    shapes = [notes.get("batches") for notes in (target.attributes, sweep.notes)]
+    differences = _DIFFERENCES
+    if "data" in names_of_different and None not in shapes and shapes[0] != shapes[1]:
+        # The program is that of batches of one size: whether its function is the same is unknown.
+        names_of_different = [name for name in names_of_different if name != "program"]
+        sizes = f"its data (the first batch: {shapes[0]} there, {shapes[1]} here)"
+        differences = _DIFFERENCES | {"data": sizes}
+    different = [differences[name] for name in names_of_different]
     if batch_size not in (None, target.grid.batch_size):
         different.append(f"its batch_size, {target.grid.batch_size}")
     if names is not None and tuple(names) != axis_names(target):
