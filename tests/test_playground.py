@@ -452,6 +452,8 @@ def test_special_functions_are_those_of_scipy(name):
         (jnp.square, 1.0, {"learning_rate": None}, TypeError, "learning_rate must be a number"),
         (jnp.square, {"x": 2, "y": 1.0}, {}, TypeError,
          r"start\['x'\] must be floating-point, got dtype int64\. Write 2\.0\.$"),
+        (jnp.square, {"x": jax.random.key(0)}, {}, TypeError, r"start\['x'\] must hold .*key"),
+        (jnp.square, 1.0, {"learning_rate": jax.random.key(0)}, TypeError, r"Leave it out\.$"),
         (jnp.square, {"x": "a", "y": 1.0}, {}, TypeError, r"start\['x'\] must be an arr"),
         (np.sin, 1.0, {}, TypeError, r"loss_fn must be traceable by JAX, .*Write jnp\.sin for"),
         (lambda x: x if x > 0 else -x, 1.0, {}, TypeError, "loss_fn must be .*jnp.where for an if"),

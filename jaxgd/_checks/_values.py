@@ -75,7 +75,8 @@ def _no_number_cure(name: str, dtype: DTypeLike) -> str:
         name = expression(name, "x")
         return f"Give {name}.real and {name}.imag apart, and join them inside by jax.lax.complex."
     if jnp.issubdtype(dtype, jax.dtypes.extended):
-        return f"A PRNG key is nothing to be moved or measured. Leave it out: {LEAVE_OUT}"
+        way = f": {LEAVE_OUT}" if "[" in name else "."  # one of many arrays, or alone
+        return f"A PRNG key is nothing to be moved or measured. Leave it out{way}"
     return ""
 
 

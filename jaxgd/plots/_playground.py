@@ -95,6 +95,8 @@ def playground(
     """
     _checks.function(WHERE, "loss_fn", loss_fn)
     _refuse_traced(WHERE, "start, data and learning_rate", start, data, learning_rate)
+    inputs.refuse_keys("start", start)
+    inputs.refuse_keys("data", data)
     with jax.enable_x64(True):
         rate = float(_checks.scalar(WHERE, "learning_rate", learning_rate))
         start = jax.tree_util.tree_map_with_path(inputs.float64, start)
@@ -112,7 +114,6 @@ def playground(
 
     axis_names = inputs.names_of(params) if axis_names is None else axis_names
     inputs.refuse_texts(axis_names, num_params, title)
-    inputs.refuse_keys(data)
     intervals = None if domains is None else inputs.intervals_of(domains, num_params)
 
     def params_of(scalars: Sequence[Array]) -> Params:

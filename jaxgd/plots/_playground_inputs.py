@@ -29,11 +29,11 @@ def refuse_texts(axis_names: Any, num_params: int, title: Any) -> None:
     _checks.instance(WHERE, "title", title, str)
 
 
-def refuse_keys(data: tuple[PyTree, ...]) -> None:
+def refuse_keys(name: str, tree: PyTree) -> None:
     """A page draws nothing."""
-    for path, leaf in jax.tree.leaves_with_path(data):
+    for path, leaf in jax.tree.leaves_with_path(tree):
         is_prng_key = jnp.issubdtype(getattr(leaf, "dtype", bool), jax.dtypes.prng_key)
-        wanted = f"data{jax.tree_util.keystr(path)} must hold numbers"
+        wanted = f"{name}{jax.tree_util.keystr(path)} must hold numbers"
         cure = "The page draws nothing: pass what was drawn with the key."
         _checks.that(WHERE, not is_prng_key, wanted, "a PRNG key", cure, error=TypeError)
 
