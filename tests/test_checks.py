@@ -1338,6 +1338,11 @@ for function, call, says in (
         lambda f: f(Model(), total),
         r"predict_fn .*a Model\. Write model\.apply",
     ),
+    (
+        losses.empirical_risk,
+        lambda f: f(jax.tree_util.Partial(lambda w, x: w, ONES), total)(ONES, ONES, ONES),
+        r"predict_fn must take 2 arg.*The model holds its params\. Write lambda params, x: flax",
+    ),
     (curves.groups_of, lambda f: f(Model(), TREE, ONES), r"predict_fn .*Write model\.apply"),
     (
         surfaces.sweep,

@@ -160,6 +160,12 @@ def _refuse_signature(
             )
         elif takes_data and any(map(is_key, arguments[1:])):
             cure = cure or "Leave the PRNG key out."
+        holds_params = any(hasattr(leaf, "shape") for leaf in jax.tree.leaves(fn))
+        if holds_params and _binds(signature, arguments[1:]):
+            cure = (
+                "The model holds its params. Write lambda params, x: "
+                "flax.nnx.merge(graph, params)(x), or equinox.combine(params, static)(x)."
+            )
         got = f"a function of {signature}"
         raise TypeError(say(where, f"{name} must take {described}", got, cure)) from None
 
