@@ -249,7 +249,7 @@ def test_sharpness_of_several_runs_stands_under_one_level_of_their_colour(ax):
             lambda ax: painted.persistence_diagram(
                 ax, PAIRS._replace(births=jnp.ones(0), deaths=jnp.ones(0))
             ),
-            "a birth must be finite",
+            "persistence.births must have a finite value",
         ),
         (
             lambda ax: painted.basin_profile(ax, HILL),
