@@ -167,8 +167,7 @@ def iterate_and_judge_later(
     def visit(carry: _Carry, _: None) -> tuple[_Carry, None]:
         t, run, rows, mark = carry
         row, seen = rule.look(run.position, memory, t)
-        gate = functools.partial(_constant_unless, t < num_steps)
-        moved, _ = rule.move(gate(run.position), memory, gate(row), gate(seen), t)
+        moved, _ = rule.move(run.position, memory, row, seen, t)
         rows = _recorded(rows, rule, run.position, row, t, False, 1)
         run = run._replace(position=_where(t < num_steps, moved, run.position))
         return _Carry(t + 1, run, rows, mark), None

@@ -11,8 +11,7 @@ import numpy as np
 import optax
 
 from jaxgd import _checks
-from jaxgd.curves import _params
-from jaxgd.planes._numbers import scale_of
+from jaxgd.planes import _numbers
 from jaxgd.types import Array, Params
 
 _NUM_PRICE_ROUNDS = 32  # of _assigned; more make the next assignment hardly faster
@@ -108,9 +107,9 @@ def align(params: Params, reference: Params, groups: Sequence[Sequence[Any]]) ->
 
 def _scaled(leaves: list[Array]) -> list[Array]:
     """All arrays over one power of two, so that their products neither overflow nor vanish."""
-    dtype = _params.wide_dtype(leaves)
+    dtype = _numbers.wide(leaves)
     wide = [leaf.astype(dtype) for leaf in jax.lax.stop_gradient(leaves)]
-    scale = scale_of(*(jnp.where(jnp.isfinite(leaf), leaf, 0) for leaf in wide))
+    scale = _numbers.scale_of(*(jnp.where(jnp.isfinite(leaf), leaf, 0) for leaf in wide))
     return [leaf / scale for leaf in wide]
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxgd import _checks, planes
 from jaxgd._repr import short_repr
 from jaxgd.curves import _params
+from jaxgd.planes import _numbers
 from jaxgd.types import Array, LossFn, Params, PyTree
 
 
@@ -74,10 +75,10 @@ def barrier(
     first, last = _params.ends(where, loss_fn, first, last)
     num_points = _checks.count(where, "num_points", num_points, least=2)
     checked = _checks.trainable(where, "loss_fn", loss_fn)
-    dtype = _params.wide_dtype((first, last))
+    dtype = _numbers.wide((first, last))
     way = jax.tree.map(lambda a, b: b.astype(dtype) - a.astype(dtype), first, last)
     line = planes.Plane(origin=first, directions=(way,))  # the two ends may be equal
-    coordinates = jnp.linspace(0, 1, num_points, dtype=_params.wide_dtype(first))
+    coordinates = jnp.linspace(0, 1, num_points, dtype=_numbers.wide(first))
     losses = jax.lax.map(_along(checked, line, data), coordinates)
     with jax.numpy_dtype_promotion("standard"):
         straight = (1 - coordinates) * losses[0] + coordinates * losses[-1]

@@ -9,7 +9,7 @@ import optax
 
 from jaxgd import _checks, planes
 from jaxgd._repr import short_repr
-from jaxgd.curves import _params
+from jaxgd.planes import _numbers
 from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree
 
 
@@ -115,7 +115,7 @@ def basin_profile(
     are_shares = len(levels) > 0 and all(0 <= level <= 1 for level in levels)
     _checks.that(where, are_shares, "levels must be numbers from 0 to 1", str(levels))
     loss = _checks.trainable(where, "loss_fn", loss_fn)
-    radii = radii.astype(_params.wide_dtype(params))
+    radii = radii.astype(_numbers.wide(params))
     keys = jax.random.split(key, num_directions)
 
     def losses_along(key: PRNGKey) -> Array:
@@ -160,7 +160,7 @@ def basin_profile(
 
 
 def _zeros(params: Params) -> Params:
-    return jax.tree.map(lambda p: jnp.zeros(p.shape, _params.wide_dtype(p)), params)
+    return jax.tree.map(lambda p: jnp.zeros(p.shape, _numbers.wide(p)), params)
 
 
 def _unit_direction(key: PRNGKey, params: Params) -> Params:
@@ -173,7 +173,7 @@ def _unit(tree: Params, otherwise: Params) -> Params:
     """A tree scaled to length 1; another one where it has no finite direction."""
     tree = jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), tree, otherwise)
     tops = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
-    top = jnp.max(jnp.stack([top.astype(_params.wide_dtype(tree)) for top in tops]))
+    top = jnp.max(jnp.stack([top.astype(_numbers.wide(tree)) for top in tops]))
     is_way = (top > 0) & jnp.isfinite(top)
     near_one = jax.tree.map(lambda leaf: leaf / jnp.where(is_way, top, 1).astype(leaf.dtype), tree)
     length = jnp.asarray(optax.tree.norm(near_one))

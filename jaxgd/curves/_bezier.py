@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxgd import _checks, descent
 from jaxgd._repr import short_repr
 from jaxgd.curves import _params
+from jaxgd.planes import _numbers
 from jaxgd.types import Array, ArrayLike, LossFn, Params, PRNGKey, PyTree
 
 
@@ -183,7 +184,7 @@ def connect(
             *data,
             optimizer=optimizer,
             num_steps=num_steps,
-            per_step=_golden_sequence(key_of_ts, num_steps, _params.wide_dtype(first)),
+            per_step=_golden_sequence(key_of_ts, num_steps, _numbers.wide(first)),
             record=lambda _: None,
         )
     # A loop that keeps the start and the end would take longer to compile.
@@ -198,11 +199,11 @@ def _near_the_line(key: PRNGKey, first: Params, last: Params, num_controls: int)
     # One draw for all arrays: a compiled generator for each would take longer than all else.
     shapes = [(num_controls, *leaf.shape) for leaf in leaves]
     borders = np.cumsum(np.array([math.prod(shape) for shape in shapes]))
-    drawn = jax.random.normal(key, (int(borders[-1]),), _params.wide_dtype(first))
+    drawn = jax.random.normal(key, (int(borders[-1]),), _numbers.wide(first))
     noise = jax.tree.unflatten(
         structure,
         [
-            part.reshape(shape).astype(_params.wide_dtype(leaf))
+            part.reshape(shape).astype(_numbers.wide(leaf))
             for part, shape, leaf in zip(
                 jnp.split(drawn, borders[:-1]), shapes, leaves, strict=True
             )

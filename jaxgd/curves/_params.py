@@ -2,17 +2,8 @@
 
 from typing import Any
 
-import jax
-import numpy as np
-from jax.typing import DTypeLike
-
 from jaxgd import _checks
-from jaxgd.types import Params, PyTree
-
-
-def wide_dtype(tree: PyTree) -> DTypeLike:
-    """The dtype to compute with: float32, or the widest of the arrays where that is wider."""
-    return np.result_type(np.float32, *(leaf.dtype for leaf in jax.tree.leaves(tree)))
+from jaxgd.types import Params
 
 
 def ends(where: str, loss_fn: Any, first: Params, last: Params) -> tuple[Params, Params]:

@@ -104,12 +104,8 @@ def playground(
         leaves, structure = jax.tree.flatten(params)
         numbers = np.concatenate([np.ravel(leaf) for leaf in leaves])
     _checks.that(WHERE, 0 < rate < math.inf, "learning_rate must be above 0 and finite", str(rate))
-    _checks.that(
-        WHERE,
-        (num_params := numbers.size) in (1, 2),
-        "start must hold one or two numbers",
-        str(num_params),
-    )
+    num_params = numbers.size
+    _checks.that(WHERE, num_params in (1, 2), "start must hold one or two numbers", str(num_params))
     _checks.that(WHERE, bool(np.isfinite(numbers).all()), "start must be finite", str(numbers))
 
     axis_names = inputs.names_of(params) if axis_names is None else axis_names
