@@ -116,9 +116,11 @@ def hoist(
         return otherwise()
     if not _plan.is_worthwhile(_plan.divide(program)):
         return evaluation("arrays", arrays)
-    # What is not finite here may never be used. What is known is computed now, traced or not.
-    now = contextlib.nullcontext() if _checks.is_traced(arrays) else jax.ensure_compile_time_eval()
-    with jax.debug_nans(False), now:
+    # What is known is computed now, even where a caller is traced. Elsewhere that context would
+    # do no more than compile each constant alone.
+    is_early = _checks.is_traced(jnp.zeros(())) and not _checks.is_traced(arrays)
+    now = jax.ensure_compile_time_eval() if is_early else contextlib.nullcontext()
+    with jax.debug_nans(False), now:  # what is not finite here may never be used
         leaves, is_right = _computed_once(program, dtype)(arrays, is_near)
     if not isinstance(is_right, jax.core.Tracer):
         return evaluation("leaves", leaves) if bool(is_right) else evaluation("arrays", arrays)
