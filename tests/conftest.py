@@ -98,7 +98,7 @@ def chromium(pytestconfig: pytest.Config) -> str:
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     """A running Chromium, which draws WebGL without a graphics card."""
-    software = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+    software = ["--disable-gpu", "--enable-unsafe-swiftshader", "--no-sandbox"]
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=software)
         yield running

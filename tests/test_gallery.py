@@ -102,7 +102,7 @@ def opened(browser):
 
 def drawn(page: Page, figure: str) -> str:
     """Waits until a figure is drawn; its plot."""
-    page.evaluate("id => document.querySelector(id).scrollIntoView({behavior: 'instant'})", figure)
+    page.evaluate("id => document.querySelector(id).scrollIntoView()", figure)
     page.wait_for_selector(f"{figure} .plot[data-drawn=true]")
     return f"{figure} .plot"
 
@@ -277,7 +277,7 @@ def test_a_surface_out_of_sight_gives_its_canvas_up_and_comes_back_as_it_was(pag
     press(page, SURFACE, "3-D, log")
     until(page, SURFACE, "gd._fullLayout.scene.zaxis.type === 'log'")
     turned = inside(page, SURFACE, EYE)
-    page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+    page.evaluate("scrollTo(0, 0)")
     page.wait_for_function(f"() => !inSight.has(document.querySelector('{plot}'))")
     page.evaluate(f"figures.get(document.querySelector('{plot}')).purge()")
     assert page.locator(f"{plot} canvas").count() == 0
@@ -485,6 +485,16 @@ def test_the_contents_jump_to_a_section(page):
     assert page.evaluate("document.activeElement.id") == "loss_surface-title"
 
 
+def test_what_is_read_stays_in_sight_while_a_search_shortens_the_page(page):
+    # A page that scrolls smoothly goes on to where the search was, far below what is left of it.
+    drawn(page, PLAYED)
+    top = "document.querySelector('#gradient_descent-0').getBoundingClientRect().top"
+    for words in ("学习率", ""):
+        page.locator("#search").fill(words)
+        frames(page, 30)
+        assert 0 < page.evaluate(top) < 640
+
+
 def test_light_and_dark_follow_the_system_and_the_button(opened, built):
     page = opened(built.url, color_scheme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
@@ -545,7 +555,7 @@ def test_without_plotly_the_page_is_still_made_and_says_how_to_get_the_rest(
 
 def played_by_hand(page: Page, figure: str) -> FrameLocator:
     """Waits until a page within the page is open."""
-    page.evaluate("id => document.querySelector(id).scrollIntoView({behavior: 'instant'})", figure)
+    page.evaluate("id => document.querySelector(id).scrollIntoView()", figure)
     frame = page.frame_locator(f"{figure} iframe")
     frame.locator("body").wait_for()
     return frame
