@@ -1,5 +1,6 @@
 """How a plane is chosen: by entries, at random, through points, along vectors, by a path."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -48,22 +49,35 @@ def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
     where = "planes.coordinate"
     origin = _checks.params(where, "params", params)
     _checks.that(where, len(entries) > 0, "expected at least one entry, a key path", "none")
-    leaves, structure = jax.tree_util.tree_flatten_with_path(origin)
+    leaves = jax.tree_util.tree_leaves_with_path(origin)
     arrays = {tuple(_key(key) for key in path): leaf for path, leaf in leaves}
     places = [_place(where, f"entry {i}", entry, arrays) for i, entry in enumerate(entries)]
     _checks.that(where, len(set(places)) == len(places), "entries must differ", str(entries))
 
-    def with_entry(place: tuple[Any, Any], values: dict[Any, Array], value: float) -> PyTree:
-        path, index = place
-        return values | {path: values[path].at[index].set(value)}
+    positions = tuple(list(arrays).index(path) for path, _ in places)
+    return _along_entries(origin, positions, [index for _, index in places])
 
-    zeros = {path: jnp.zeros_like(leaf) for path, leaf in arrays.items()}
-    directions = [with_entry(place, zeros, 1) for place in places]
-    for place in places:
-        arrays = with_entry(place, arrays, 0)
+
+@functools.partial(jax.jit, static_argnums=1)
+def _along_entries(
+    origin: Params, positions: tuple[int, ...], indices: list[tuple[int, ...]]
+) -> Plane:
+    """The plane along entries of given leaves, whose coordinates are their values."""
+    leaves, structure = jax.tree.flatten(origin)
+    entries = list(zip(positions, indices, strict=True))
+
+    def with_entry(entry: tuple[int, tuple[int, ...]], leaves: list[Array], value: float) -> Any:
+        position, index = entry
+        changed = leaves[position].at[index].set(value)
+        return [*leaves[:position], changed, *leaves[position + 1 :]]
+
+    zeros = [jnp.zeros_like(leaf) for leaf in leaves]
+    directions = [with_entry(entry, zeros, 1) for entry in entries]
+    for entry in entries:
+        leaves = with_entry(entry, leaves, 0)
     return Plane(
-        origin=jax.tree.unflatten(structure, arrays.values()),
-        directions=tuple(jax.tree.unflatten(structure, d.values()) for d in directions),
+        origin=structure.unflatten(leaves),
+        directions=tuple(map(structure.unflatten, directions)),
     )
 
 
@@ -165,6 +179,7 @@ def _are_equal(params: Params, others: Params) -> bool:
     )
 
 
+@jax.jit
 def _difference(params: Params, origin: Params) -> Params:
     """``params - origin`` in float32 or wider: exact for neighbours in half precision."""
     dtype = _numbers.wide(origin, params)
@@ -219,9 +234,6 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     shown: what it hides is ``params - point(plane, *project(plane, params))``, and the loss on
     the plane is not the loss of the trajectory.
 
-    As it is, each of its operations is compiled by itself at the first call, which takes a second
-    or more; ``jax.jit(planes.principal, static_argnames="num_directions")`` compiles one program.
-
     Args:
       path: params with a leading axis T, as in ``Trajectory.path``; or a Trajectory, whose path
         it is.
@@ -257,8 +269,14 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     wanted = f"path must have more points than directions, {num_directions}"
     _checks.that(where, length > num_directions, wanted, str(length))
 
+    return _principal(path, num_directions)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _principal(path: Params, num_directions: int) -> Plane:
     dtype = _numbers.wide(path)
     leaves, structure = jax.tree.flatten(path)
+    length = leaves[0].shape[0]
     groups = _grouped(leaves, length)
     matrices = [
         jnp.concatenate([leaves[place].reshape(length, -1) for place in group], axis=1)

@@ -1,5 +1,6 @@
 """How long the directions of a plane are, and at which angles: as filters, or of length one."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -7,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxgd import _checks
 from jaxgd._repr import short_repr
@@ -90,6 +92,14 @@ def filter_normalize(
     where = "planes.filter_normalize"
     origin, directions = _points.checked(where, plane)
     rules = _filter_rules(where, origin, filter_axis, vectors, is_vector)
+    normalized = _normalized(origin, directions, tuple(rules), vectors)
+    return Plane(origin=origin, directions=tuple(normalized))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _normalized(
+    origin: Params, directions: list[Params], rules: tuple["_FilterRule", ...], vectors: str
+) -> list[Params]:
     dtype = _numbers.wide(origin, directions)
 
     def normalize(theta: Array, d: Array, rule: _FilterRule) -> Array:
@@ -101,11 +111,10 @@ def filter_normalize(
         return (d.astype(dtype) / jnp.where(length > 0, length, 1) * wanted).astype(d.dtype)
 
     leaves, structure = jax.tree.flatten(origin)
-    normalized = [
+    return [
         structure.unflatten(map(normalize, leaves, jax.tree.leaves(direction), rules))
         for direction in directions
     ]
-    return Plane(origin=origin, directions=tuple(normalized))
 
 
 def explain_filters(
@@ -273,8 +282,12 @@ def orthonormalize(plane: Plane) -> Plane:
       Golub and Van Loan, Matrix Computations, 2013, Sec. 5.2.
     """
     origin, directions = _points.checked("planes.orthonormalize", plane)
-    dtype = _numbers.wide(origin, directions)
-    leaves, structure = jax.tree.flatten(origin)
+    directions = _orthonormal(directions, _numbers.wide(origin, directions))
+    return Plane(origin=origin, directions=tuple(directions))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _orthonormal(directions: list[Params], dtype: DTypeLike) -> list[Params]:
     found: list[list[Array]] = []
     for direction in directions:
         parts = [part.ravel().astype(dtype) for part in jax.tree.leaves(direction)]
@@ -282,13 +295,11 @@ def orthonormalize(plane: Plane) -> Plane:
         is_new = (left > 16 * jnp.finfo(dtype).eps) & (_numbers.norm(*parts) > 0)
         factor = jnp.where(is_new, 1, jnp.nan)
         found.append([factor * part for part in new])
-    return Plane(
-        origin=origin,
-        directions=tuple(
-            structure.unflatten(p.reshape(o.shape) for p, o in zip(parts, leaves, strict=True))
-            for parts in found
-        ),
-    )
+    leaves, structure = jax.tree.flatten(directions[0])
+    return [
+        structure.unflatten(p.reshape(d.shape) for p, d in zip(parts, leaves, strict=True))
+        for parts in found
+    ]
 
 
 def geometry(plane: Plane) -> PlaneGeometry:
@@ -313,7 +324,13 @@ def geometry(plane: Plane) -> PlaneGeometry:
       (Array([5., 2.], dtype=float32), Array(0.6, dtype=float32))
     """
     origin, directions = _points.checked("planes.geometry", plane)
-    dtype = _numbers.wide(origin, directions)
+    norms, cosines = _measured(directions, _numbers.wide(origin, directions))
+    return PlaneGeometry(norms=norms, cosines=cosines)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _measured(directions: list[Params], dtype: DTypeLike) -> tuple[Array, Array]:
+    """The lengths of directions, and the cosines of the angles between them."""
     scales = jnp.stack([_numbers.scale_of(*jax.tree.leaves(d)) for d in directions])
     scaled = [
         jax.tree.map(lambda leaf, s=s: leaf.astype(dtype) / s, d)
@@ -328,4 +345,4 @@ def geometry(plane: Plane) -> PlaneGeometry:
     cosines = jnp.clip(products / jnp.outer(lengths, lengths), -1, 1)
     own = jnp.where(lengths > 0, 1, jnp.nan)
     cosines = jnp.where(jnp.eye(len(directions), dtype=bool), own, cosines)
-    return PlaneGeometry(norms=norms, cosines=cosines)
+    return norms, cosines

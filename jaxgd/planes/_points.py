@@ -1,5 +1,6 @@
 """A plane, its points, and the nearest ones to points beside it."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -77,6 +78,11 @@ def point(plane: Plane, *coordinates: ArrayLike) -> Params:
     origin, directions = checked(where, plane)
     scalars = scalars_of(where, coordinates, len(directions))
 
+    return _moved(origin, directions, scalars)
+
+
+@functools.partial(jax.jit, inline=True)
+def _moved(origin: Params, directions: list[Params], scalars: list[Array]) -> Params:
     def moved(leaf: Array, *steps: Array) -> Array:
         # In float32 at least, and rounded once: a bfloat16 sum would lose every small step.
         dtype = _numbers.wide(leaf)
@@ -122,6 +128,7 @@ def project(plane: Plane, params: Params) -> Array:
     return _nearest(origin, directions, params)[0]
 
 
+@jax.jit
 def _nearest(origin: Params, directions: list[Params], params: Params) -> tuple[Array, Array]:
     """The coordinates of the nearest point of a plane, and the share that the plane hides."""
     dtype = _numbers.wide(origin, directions, params)
@@ -179,7 +186,7 @@ def project_path(plane: Plane, path: Params) -> Projection:
     origin, directions = checked(where, plane)
     path, length = checked_path(where, path)
     _checks.that(where, length > 0, "path must have at least one point", "none")
-    first = jax.tree.map(lambda rows: rows[0], path)
+    first = jax.tree.map(lambda rows: jax.ShapeDtypeStruct(rows.shape[1:], rows.dtype), path)
     _checks.like(where, "a point of path", first, "plane.origin", origin)
     coordinates, residuals = jax.vmap(lambda params: _nearest(origin, directions, params))(path)
     return Projection(coordinates=coordinates, residuals=residuals)
