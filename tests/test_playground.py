@@ -263,13 +263,18 @@ def run_of(ask, **options):
 
 def descended(loss_fn, start, rule, rate, num_steps, **options):
     """The same run by ``descent``, in float64."""
-    if rule == "gradient_descent":
-        return descent.gradient_descent(
-            loss_fn, start, learning_rate=rate, num_steps=num_steps, **options
+
+    @jax.jit
+    def descend(start):
+        if rule == "gradient_descent":
+            return descent.gradient_descent(
+                loss_fn, start, learning_rate=rate, num_steps=num_steps, **options
+            )
+        return descent.optimize(
+            loss_fn, start, optimizer=RULES[rule](rate), num_steps=num_steps, **options
         )
-    return descent.optimize(
-        loss_fn, start, optimizer=RULES[rule](rate), num_steps=num_steps, **options
-    )
+
+    return jax.device_get(descend(start))
 
 
 def assert_same_run(found, trajectory):
@@ -562,10 +567,10 @@ def test_readers_rows_take_the_place_of_those_of_the_call():
     ask = engine_of(page)
     rows = [[0.5, 0.25], [-1.5, 0.75], [2.0, 1.0]]
     with jax.enable_x64(True):
-        params = {"w": jnp.float64(0.7), "b": jnp.float64(-0.3)}
-        x, y = jnp.array(rows).T
-        loss, grads = jax.value_and_grad(mean_error)(params, x, y)
-        hessian = jax.hessian(mean_error)(params, x, y)
+        params = {"w": 0.7, "b": -0.3}
+        x, y = np.array(rows).T
+        loss, grads = jax.jit(jax.value_and_grad(mean_error))(params, x, y)
+        hessian = jax.jit(jax.hessian(mean_error))(params, x, y)
 
     assert ask("jaxgd.engine.PROGRAMS.predict(-0.3, 0.7, 2)[0]") == pytest.approx(1.1)
     found = ask(f"(jaxgd.engine.useRows({rows}), jaxgd.look([-0.3, 0.7]))")
@@ -742,7 +747,8 @@ def test_values_and_gradients_are_those_of_jax(name):
     machine = MiniRacer()
     machine.eval(f"globalThis.f = {source}; 0")
 
+    compiled = jax.jit(value_and_grad)
     for x, y in ((0.7, 0.3), (1.9, 0.9), (-0.4, 1.3)):
-        wanted = jax.tree.leaves(value_and_grad(jnp.float64(x), jnp.float64(y)))
+        wanted = jax.tree.leaves(compiled(x, y))
         found = json.loads(str(machine.eval(f"JSON.stringify(f({x}, {y}))")))
         np.testing.assert_allclose(found, [float(v) for v in wanted], rtol=1e-12, atol=1e-12)

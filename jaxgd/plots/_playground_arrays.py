@@ -1,12 +1,12 @@
 """Rules of what moves entries, in whole arrays or out of and into windows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import primitives
 
 from jaxgd._jaxprs import Eqn
 from jaxgd.plots._playground_writer import Rule, Value, Writer, number, rounded
@@ -14,12 +14,33 @@ from jaxgd.plots._playground_writer import Rule, Value, Writer, number, rounded
 # What moves entries: the map of the indices is found by moving the indices.
 
 
+def _broadcast(
+    x: np.ndarray, *, shape: Sequence[int], broadcast_dimensions: Sequence[int], **_: Any
+) -> np.ndarray:
+    lengths = [1] * len(shape)
+    for axis, length in zip(broadcast_dimensions, x.shape, strict=True):
+        lengths[axis] = length
+    return np.broadcast_to(x.reshape(lengths), shape)
+
+
+_BY_NUMPY: dict[Any, Callable[..., np.ndarray]] = {
+    primitives.broadcast_in_dim_p: _broadcast,
+    primitives.reshape_p: lambda x, *, new_sizes, **_: x.reshape(new_sizes),
+    primitives.squeeze_p: lambda x, *, dimensions: x.squeeze(dimensions),
+    primitives.transpose_p: lambda x, *, permutation: x.transpose(permutation),
+    primitives.rev_p: lambda x, *, dimensions: np.flip(x, dimensions),
+}
+
+
 def moved(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """One operand whose entries are moved or copied."""
     [operand] = operands
-    indices = jnp.arange(operand.size, dtype=jnp.int64).reshape(operand.shape)
-    moved = eqn.primitive.bind(indices, **eqn.params)
-    results = moved if eqn.primitive.multiple_results else [moved]
+    indices = np.arange(operand.size, dtype=np.int64).reshape(operand.shape)
+    if eqn.primitive in _BY_NUMPY:  # JAX would compile each of them
+        results = [_BY_NUMPY[eqn.primitive](indices, **eqn.params)]
+    else:
+        moved = eqn.primitive.bind(indices, **eqn.params)
+        results = moved if eqn.primitive.multiple_results else [moved]
     return [w.pulled(v.aval, operand, np.asarray(m))
             for v, m in zip(eqn.outvars, results, strict=True)]  # fmt: skip
 
@@ -29,7 +50,7 @@ def joined(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     if len(operands) == 1:
         return [w.pulled(eqn.outvars[0].aval, operands[0], np.arange(operands[0].size))]
     starts = np.cumsum([0, *(o.size for o in operands)])
-    labels = [jnp.arange(start, start + o.size, dtype=jnp.int64).reshape(o.shape)
+    labels = [np.arange(start, start + o.size, dtype=np.int64).reshape(o.shape)
               for start, o in zip(starts, operands, strict=False)]  # fmt: skip
     joined = np.asarray(eqn.primitive.bind(*labels, **eqn.params)).ravel()
     places, name = np.argsort(joined), w.buffer(joined.size)
@@ -42,8 +63,8 @@ def joined(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
 
 def padded(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     operand, padding = operands
-    indices = jnp.arange(operand.size, dtype=jnp.int64).reshape(operand.shape)
-    source = np.asarray(lax.pad(indices, jnp.int64(-1), eqn.params["padding_config"]))
+    indices = np.arange(operand.size, dtype=np.int64).reshape(operand.shape)
+    source = np.asarray(lax.pad(indices, np.int64(-1), eqn.params["padding_config"]))
     aval = eqn.outvars[0].aval
     if operand.size == 0 or (source >= 0).sum() < operand.size:
         return [w.pulled(aval, operand, source, w.stored(padding).at("0"))]
@@ -67,8 +88,8 @@ def _window(
     shape: Sequence[int], starts_shape: Sequence[int], sizes: Sequence[int], dims: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each entry of the windows: its index when all windows start at 0, and its window."""
-    indices = jnp.arange(math.prod(shape), dtype=jnp.int64).reshape(shape)
-    zeros = jnp.zeros(starts_shape, jnp.int32)
+    indices = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
+    zeros = np.zeros(starts_shape, np.int32)
     at_zero = np.asarray(lax.gather(indices, zeros, dims, tuple(sizes), mode="clip"))
     kept = [k for k in range(at_zero.ndim) if k not in dims.offset_dims]
     lengths = [at_zero.shape[k] for k in kept]
@@ -104,8 +125,8 @@ def gather(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
                 np.iinfo(aval.dtype).min if kind == "i" else np.iinfo(aval.dtype).max)  # fmt: skip
     missing = number(np.asarray(fill, aval.dtype))
     if starts.known is not None:
-        indices = jnp.arange(operand.size, dtype=jnp.int64).reshape(operand.shape)
-        source = lax.gather(indices, jnp.asarray(starts.known), dims, sizes, mode=mode,
+        indices = np.arange(operand.size, dtype=np.int64).reshape(operand.shape)
+        source = lax.gather(indices, starts.known, dims, sizes, mode=mode,
                             fill_value=-1 if fills else None)  # fmt: skip
         return [w.pulled(aval, operand, np.asarray(source), missing)]
     at_zero, windows = _window(operand.shape, starts.shape, sizes, dims)
