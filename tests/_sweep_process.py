@@ -16,6 +16,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import zarr  # noqa: F401  once, for all children
 
 from jaxgd import losses, neurons, planes, sweeps
 
@@ -25,12 +26,12 @@ NUM_BLOCKS = 72  # 24 rows in blocks of a third of a row
 
 
 def slow(w, b):
-    """Takes a second or two over the whole grid, and has holes of NaN."""
+    """Takes about a second over the whole grid, and has holes of NaN."""
 
     def step(_, x):
         return jnp.sin(x) + w
 
-    return {"x": jax.lax.fori_loop(0, 120_000, step, b), "log": jnp.log(w)}
+    return {"x": jax.lax.fori_loop(0, 80_000, step, b), "log": jnp.log(w)}
 
 
 def quick(w, b):
@@ -109,6 +110,7 @@ class Trial:
       store: of the sweep.
       num_devices: simulated, and how many of them to use.
       job: address, number of processes and rank.
+      patience: seconds without a sign of life after which a process of the job counts as dead.
       file_limit: bytes that a file may have, as if the disk were full.
     """
 
@@ -117,6 +119,7 @@ class Trial:
     store: str | None = None
     num_devices: tuple[int, int] | None = None
     job: tuple[str, int, int] | None = None
+    patience: int = 10
     file_limit: int | None = None
 
 
@@ -126,10 +129,11 @@ def run(trial: Trial) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (trial.file_limit, resource.RLIM_INFINITY))
     if trial.num_devices is not None:
         count = trial.num_devices[0]
-        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+        os.environ["XLA_FLAGS"] = flags
     if trial.job is not None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(*trial.job, heartbeat_timeout_seconds=10)
+        jax.distributed.initialize(*trial.job, heartbeat_timeout_seconds=trial.patience)
     _, size, rank = trial.job or ("", 1, 0)
     data = None
     if trial.fn in ("mean", "sharded"):

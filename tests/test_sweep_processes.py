@@ -273,7 +273,7 @@ def test_when_a_process_dies_the_job_says_so_and_another_one_goes_on(
     launcher, uninterrupted, tmp_path
 ):
     store = str(tmp_path / "store")
-    trials = job(tmp_path, 2, store)
+    trials = job(tmp_path, 2, store, patience=3)
     survivor, victim = (launcher.start(trial) for trial in trials)
     wait_until(lambda: len(written(store)) > 10)
     os.kill(victim, signal.SIGKILL)
