@@ -397,13 +397,14 @@ def test_one_place_raises(path):
 
 
 # What restrict computes once, and what the host does with a loader, has no caller to jit it. The
-# functions of planes are called by hand, once for a model: op by op they would compile for seconds.
+# functions of planes and curves.align are called by hand, once for a model: op by op they would
+# compile for seconds.
 @by_name(
     [
         path
         for path in ROOMS
         if room_of(path) not in {*WITH_OUTSIDE, "_affine", "planes"}
-        and not path.as_posix().endswith("curvature/_loader.py")
+        and not path.as_posix().endswith(("curvature/_loader.py", "curves/_alignment.py"))
     ]
 )
 def test_no_room_jits_for_its_caller(path):

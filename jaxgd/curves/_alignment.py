@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,9 @@ class _Place(NamedTuple):
     axis: int
     before: int
     after: int
+
+
+_Groups: TypeAlias = tuple[tuple[_Place, ...], ...]
 
 
 class _Match(NamedTuple):
@@ -96,13 +99,19 @@ def align(params: Params, reference: Params, groups: Sequence[Sequence[Any]]) ->
     reference = _checks.params(where, "reference", reference)
     _checks.like(where, "reference", reference, "params", params)
     places, sizes = _places(where, params, groups)
-    leaves, structure = jax.tree.flatten(params)
     if not places:
         return params
-    wide, wanted = _scaled(leaves), _scaled(jax.tree.leaves(reference))
+    leaves, structure = jax.tree.flatten(params)
+    return structure.unflatten(_aligned(leaves, jax.tree.leaves(reference), places, sizes))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _aligned(
+    leaves: list[Array], wanted: list[Array], places: _Groups, sizes: tuple[int, ...]
+) -> list[Array]:
     with jax.numpy_dtype_promotion("standard"):
-        orders = _matched(wide, wanted, places, sizes)
-    return jax.tree.unflatten(structure, _reordered(leaves, places, orders))
+        orders = _matched(_scaled(leaves), _scaled(wanted), places, sizes)
+    return _reordered(leaves, places, orders)
 
 
 def _scaled(leaves: list[Array]) -> list[Array]:
@@ -114,7 +123,7 @@ def _scaled(leaves: list[Array]) -> list[Array]:
 
 
 def _matched(
-    leaves: list[Array], wanted: list[Array], places: list[list[_Place]], sizes: list[int]
+    leaves: list[Array], wanted: list[Array], places: _Groups, sizes: tuple[int, ...]
 ) -> list[Array]:
     """The best order of each group's units, over several starts.
 
@@ -142,7 +151,7 @@ def _matched(
         gains = jnp.zeros((sizes[index],) * 2)
         for place in places[index]:
             # All other axes as they stand now, those of the same group included.
-            others = [[p for p in g if p != place] for g in places]
+            others = tuple(tuple(p for p in g if p != place) for g in places)
             now = _reordered([leaves[place.leaf]], _of_leaf(others, place.leaf), cut(orders))[0]
             rows = [_rows(leaf, place) for leaf in (wanted[place.leaf], now)]
             gains += jnp.matmul(rows[0], rows[1].T, precision="highest")
@@ -203,8 +212,8 @@ def _padded(gains: Array, size: int) -> Array:
 def _sum_of_sorted(
     leaves: list[Array],
     wanted: list[Array],
-    group: list[_Place],
-    places: list[list[_Place]],
+    group: tuple[_Place, ...],
+    places: _Groups,
     size: int,
 ) -> Array:
     """Minus the squared distances between units by their weights, in an order of no meaning.
@@ -251,9 +260,9 @@ def _assigned(gains: Array, prices: Array) -> tuple[Array, Array]:
     return order, -jax.lax.fori_loop(0, _NUM_PRICE_ROUNDS, shortened, jnp.zeros(len(gains)))
 
 
-def _of_leaf(places: list[list[_Place]], leaf: int) -> list[list[_Place]]:
+def _of_leaf(places: _Groups, leaf: int) -> _Groups:
     """The places in one array, which then stands alone."""
-    return [[p._replace(leaf=0) for p in group if p.leaf == leaf] for group in places]
+    return tuple(tuple(p._replace(leaf=0) for p in group if p.leaf == leaf) for group in places)
 
 
 def _split(shape: tuple[int, ...], place: _Place) -> tuple[int, int, int]:
@@ -269,9 +278,7 @@ def _rows(leaf: Array, place: _Place) -> Array:
     return jnp.moveaxis(split, 1, 0).reshape(split.shape[1], -1)
 
 
-def _reordered(
-    leaves: Sequence[Array], places: list[list[_Place]], orders: Sequence[Array]
-) -> list[Array]:
+def _reordered(leaves: Sequence[Array], places: _Groups, orders: Sequence[Array]) -> list[Array]:
     leaves = list(leaves)
     for group, order in zip(places, orders, strict=True):
         for place in group:
@@ -283,7 +290,7 @@ def _reordered(
 
 def _places(
     where: str, params: Params, groups: Sequence[Sequence[Any]]
-) -> tuple[list[list[_Place]], list[int]]:
+) -> tuple[_Groups, tuple[int, ...]]:
     """The groups as places, and how many units each has."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     paths = [_checks.place(path) for path, _ in leaves]
@@ -327,6 +334,6 @@ def _places(
             units.append(shape[axis] // (before * after))
         wanted = f"the axes of {name} must hold equally many units, at least one"
         _checks.that(where, len(set(units)) == 1, wanted, f"{units}")
-        places.append(own)
+        places.append(tuple(own))
         sizes.append(units[0])
-    return places, sizes
+    return tuple(places), tuple(sizes)

@@ -269,13 +269,17 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     wanted = f"path must have more points than directions, {num_directions}"
     _checks.that(where, length > num_directions, wanted, str(length))
 
-    return _principal(path, num_directions)
+    leaves, structure = jax.tree.flatten(path)
+    origin, directions = _principal(leaves, num_directions)
+    return Plane(
+        origin=structure.unflatten(origin), directions=tuple(map(structure.unflatten, directions))
+    )
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _principal(path: Params, num_directions: int) -> Plane:
-    dtype = _numbers.wide(path)
-    leaves, structure = jax.tree.flatten(path)
+def _principal(leaves: list[Array], num_directions: int) -> tuple[list[Array], list[list[Array]]]:
+    """The last point of a path and its principal components, whatever the structure."""
+    dtype = _numbers.wide(leaves)
     length = leaves[0].shape[0]
     groups = _grouped(leaves, length)
     matrices = [
@@ -301,18 +305,15 @@ def _principal(path: Params, num_directions: int) -> Plane:
         factor = jnp.where(_numbers.norm(scores) > 4 * rounding, sign, jnp.nan)
         directions.append([factor * d for d in direction])
 
-    def unflatten(direction: list[Array]) -> Params:
+    def split(direction: list[Array]) -> list[Array]:
         parts: dict[int, Array] = {}
         for group, flat in zip(groups, direction, strict=True):
             ends = np.cumsum([leaves[place].size // length for place in group])
             parts |= zip(group, jnp.split(flat, ends[:-1]), strict=True)
         shapes = [leaf.shape[1:] for leaf in leaves]
-        return structure.unflatten(parts[i].reshape(shape) for i, shape in enumerate(shapes))
+        return [parts[i].reshape(shape) for i, shape in enumerate(shapes)]
 
-    return Plane(
-        origin=jax.tree.map(lambda points: points[-1], path),
-        directions=tuple(map(unflatten, directions)),
-    )
+    return [points[-1] for points in leaves], [split(direction) for direction in directions]
 
 
 def _grouped(leaves: Sequence[Array], length: int) -> list[list[int]]:

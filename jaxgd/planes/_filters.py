@@ -92,14 +92,19 @@ def filter_normalize(
     where = "planes.filter_normalize"
     origin, directions = _points.checked(where, plane)
     rules = _filter_rules(where, origin, filter_axis, vectors, is_vector)
-    normalized = _normalized(origin, directions, tuple(rules), vectors)
-    return Plane(origin=origin, directions=tuple(normalized))
+    leaves, structure = jax.tree.flatten(origin)
+    normalized = _normalized(leaves, list(map(jax.tree.leaves, directions)), tuple(rules), vectors)
+    return Plane(origin=origin, directions=tuple(map(structure.unflatten, normalized)))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _normalized(
-    origin: Params, directions: list[Params], rules: tuple["_FilterRule", ...], vectors: str
-) -> list[Params]:
+    origin: list[Array],
+    directions: list[list[Array]],
+    rules: tuple["_FilterRule", ...],
+    vectors: str,
+) -> list[list[Array]]:
+    """Directions rescaled filter by filter, whatever the structure of the params."""
     dtype = _numbers.wide(origin, directions)
 
     def normalize(theta: Array, d: Array, rule: _FilterRule) -> Array:
@@ -110,11 +115,7 @@ def _normalized(
         wanted = _numbers.norm(theta.astype(dtype), axis=others)
         return (d.astype(dtype) / jnp.where(length > 0, length, 1) * wanted).astype(d.dtype)
 
-    leaves, structure = jax.tree.flatten(origin)
-    return [
-        structure.unflatten(map(normalize, leaves, jax.tree.leaves(direction), rules))
-        for direction in directions
-    ]
+    return [list(map(normalize, origin, direction, rules)) for direction in directions]
 
 
 def explain_filters(

@@ -1,7 +1,7 @@
 """A plane, its points, and the nearest ones to points beside it."""
 
-import functools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -81,7 +81,7 @@ def point(plane: Plane, *coordinates: ArrayLike) -> Params:
     return _moved(origin, directions, scalars)
 
 
-@functools.partial(jax.jit, inline=True)
+@partial(jax.jit, inline=True)
 def _moved(origin: Params, directions: list[Params], scalars: list[Array]) -> Params:
     def moved(leaf: Array, *steps: Array) -> Array:
         # In float32 at least, and rounded once: a bfloat16 sum would lose every small step.
@@ -125,21 +125,24 @@ def project(plane: Plane, params: Params) -> Array:
     origin, directions = checked(where, plane)
     params = _checks.params(where, "params", params)
     _checks.like(where, "params", params, "plane.origin", origin)
-    return _nearest(origin, directions, params)[0]
+    leaves = list(map(jax.tree.leaves, directions))
+    return _nearest(jax.tree.leaves(origin), leaves, jax.tree.leaves(params))[0]
 
 
 @jax.jit
-def _nearest(origin: Params, directions: list[Params], params: Params) -> tuple[Array, Array]:
+def _nearest(
+    origin: list[Array], directions: list[list[Array]], params: list[Array]
+) -> tuple[Array, Array]:
     """The coordinates of the nearest point of a plane, and the share that the plane hides."""
     dtype = _numbers.wide(origin, directions, params)
 
-    def column(tree: Params) -> tuple[Array, Array]:
-        flat = ravel_pytree(jax.tree.map(lambda leaf: leaf.astype(dtype), tree))[0]
+    def column(leaves: list[Array]) -> tuple[Array, Array]:
+        flat = ravel_pytree([leaf.astype(dtype) for leaf in leaves])[0]
         scale = _numbers.scale_of(flat)
         return flat / scale, scale
 
     offset, offset_scale = column(
-        jax.tree.map(lambda p, o: p.astype(dtype) - o.astype(dtype), params, origin)
+        [p.astype(dtype) - o.astype(dtype) for p, o in zip(params, origin, strict=True)]
     )
     columns, scales = map(jnp.stack, zip(*map(column, directions), strict=True))
     distance = _numbers.norm(offset)
@@ -188,7 +191,8 @@ def project_path(plane: Plane, path: Params) -> Projection:
     _checks.that(where, length > 0, "path must have at least one point", "none")
     first = jax.tree.map(lambda rows: jax.ShapeDtypeStruct(rows.shape[1:], rows.dtype), path)
     _checks.like(where, "a point of path", first, "plane.origin", origin)
-    coordinates, residuals = jax.vmap(lambda params: _nearest(origin, directions, params))(path)
+    leaves = jax.tree.leaves(origin), list(map(jax.tree.leaves, directions))
+    coordinates, residuals = jax.vmap(partial(_nearest, *leaves))(jax.tree.leaves(path))
     return Projection(coordinates=coordinates, residuals=residuals)
 
 
