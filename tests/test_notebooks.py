@@ -16,14 +16,20 @@ def read(path):
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """By notebook, everything that its cells said and showed."""
-    found = {}
-    for path in NOTEBOOKS:
-        notebook = read(path)
-        folder = str(tmp_path_factory.mktemp(path.stem))
-        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": folder}}).execute()
-        found[path.stem] = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return found
+    """By notebook, everything that its cells said and showed.
+
+    One kernel runs them all, as each would import JAX anew; no name outlives its notebook.
+    """
+    notebooks = {path.stem: read(path) for path in NOTEBOOKS}
+    joined = nbformat.v4.new_notebook()
+    for notebook in notebooks.values():
+        joined.cells += [nbformat.v4.new_code_cell("%reset -f"), *notebook.cells]
+    resources = {"metadata": {"path": str(tmp_path_factory.mktemp("notebooks"))}}
+    NotebookClient(joined, timeout=240, resources=resources).execute()
+    return {
+        stem: [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        for stem, notebook in notebooks.items()
+    }
 
 
 def texts(outputs):
