@@ -676,13 +676,13 @@ refuse(
 refuse(descent.trim, lambda f: f(ONES), TypeError, r"trajectory must be a Trajectory")
 refuse(
     descent.trim,
-    lambda f: f(jax.vmap(lambda x: descended(params=x)(descent.optimize))(jnp.ones((2, 3)))),
+    lambda f: f(RUN._replace(num_steps=np.array([1, 2]), status=np.array([1, 1]))),
     ValueError,
     r"trajectory\.num_steps must be of one run, got shape \(2,\)\. .*leaf\[i\]",
 )
 refuse(
     descent.trim,
-    lambda f: jax.jit(f)(descended()(descent.optimize)),
+    lambda f: jax.jit(f)(RUN),
     TypeError,
     r"trajectory\.num_steps must be known, got a traced value\. Call it outside jit",
 )
