@@ -46,28 +46,42 @@ def files(tmp_path_factory):
     return {name: (folder / f"{name}.html").as_uri() for name in pages}
 
 
+@pytest.fixture(scope="module")
+def pages(browser):
+    """Pages by their options, in which one file is opened after another, and what went wrong."""
+    opened: dict[str, Page] = {}
+    wrong: list[str] = []
+
+    def page_of(**options: Any) -> Page:
+        options.setdefault("viewport", {"width": 1100, "height": 760})
+        key = str(options)
+        if key not in opened:
+            opened[key] = page = browser.new_page(**options)
+            page.set_default_timeout(120_000)  # milliseconds, for a machine with much to do
+            page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("request", lambda request: wrong.append(request.url))
+        return opened[key]
+
+    yield page_of, wrong
+    for page in opened.values():
+        page.close()
+
+
 @pytest.fixture
-def opened(browser, files):
-    """Opens a page of its own; at the end no error and no request may have been seen."""
-    pages: list[tuple[Page, list[str]]] = []
+def opened(pages, files):
+    """Opens a file anew; at the end no error and no request may have been seen."""
+    page_of, wrong = pages
 
     def opened(name: str, **options: Any) -> Page:
-        options.setdefault("viewport", {"width": 1100, "height": 760})
-        page, wrong = browser.new_page(**options), []
-        page.set_default_timeout(120_000)  # milliseconds, for a machine with much to do
-        pages.append((page, wrong))
-        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: wrong.append(request.url))
+        page = page_of(**options)
         page.goto(files[name])
         page.wait_for_selector(DRAWN)
         assert wrong.pop(0) == files[name]
         return page
 
     yield opened
-    for page, wrong in pages:
-        page.close()
-        assert wrong == []
+    assert wrong == []
 
 
 def runs(page) -> list[Any]:
@@ -197,6 +211,24 @@ def test_step_reset_and_clear_do_what_they_say(opened):
     assert page.inner_text("#now") == "Drop a start on the picture."
     page.click("#play")
     page.wait_for_function("jaxgd.page.runs().length == 1")
+
+
+def test_at_rest_nothing_is_drawn(opened):
+    page = opened("valley")
+    frames = """count => new Promise(done => {
+        const next = () => count-- ? requestAnimationFrame(next) : done(); next(); })"""
+    page.evaluate(frames, 3)
+    page.evaluate(
+        "() => { const canvas = CanvasRenderingContext2D.prototype, { setTransform } = canvas;"
+        " window.drawings = 0; canvas.setTransform = function (...numbers) {"
+        " window.drawings++; setTransform.apply(this, numbers); }; }"
+    )
+
+    page.evaluate(frames, 10)
+
+    assert page.evaluate("drawings") == 0
+    page.click("#step")
+    assert page.evaluate("drawings") > 0
 
 
 def test_each_rule_can_be_chosen_and_momentum_turned(opened):
@@ -360,6 +392,7 @@ def test_on_a_phone_nothing_is_cut_off_and_a_finger_drops_a_start(opened):
         assert min(box["width"], box["height"]) >= 34
     page.touchscreen.tap(*client(page, -1, 0.5))
     page.wait_for_function("jaxgd.page.runs().length == 2 && jaxgd.page.runs()[1].path.length > 3")
+    page.close()  # what plays takes time in every frame
 
 
 def test_the_page_works_within_a_frame_of_another(browser, files):

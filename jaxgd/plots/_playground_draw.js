@@ -6,16 +6,15 @@ let trailsVersion = -1;
 /** Draws everything that has changed since the last frame. */
 function draw() {
   const isFull = page.isStale || trailsVersion != view.version;
+  const signature = page.runs.map(({ descent }) => `${descent.path.length} ${descent.status}`).join();
+  if (!isFull && signature == draw.signature) return;
   drawTrails(isFull);
   drawHeads();
-  const signature = page.runs.map((run) => run.descent.path.length).join();
-  if (isFull || signature != draw.signature) {
-    drawLosses();
-    if (MODEL.data) drawData();
-    showNow();
-    showRuns();
-    showBound();
-  }
+  drawLosses();
+  if (MODEL.data) drawData();
+  showNow();
+  showRuns();
+  showBound();
   draw.signature = signature;
   page.isStale = false;
 }
