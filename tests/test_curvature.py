@@ -54,7 +54,7 @@ def symmetric(values, seed=0):
 def test_hvp_is_the_dense_hessian_times_a_vector():
     vector = jax.tree.map(lambda leaf: np.cos(np.arange(leaf.size, dtype="f")), PARAMS)
     vector = jax.tree.map(lambda v, leaf: v.reshape(leaf.shape), vector, PARAMS)
-    image = curvature.hvp(loss, PARAMS, X, Y)(vector)
+    image = jax.jit(lambda params, v: curvature.hvp(loss, params, X, Y)(v))(PARAMS, vector)
     wanted = dense_hessian(PARAMS) @ flattened(vector)
     np.testing.assert_allclose(flattened(image), wanted, rtol=1e-4)
 
@@ -219,13 +219,13 @@ def test_arrays_keep_their_own_dtypes_under_strict_promotion():
 def test_nothing_is_not_a_number_on_the_way():
     with jax.debug_nans(True):
         sharpness = curvature.sharpness(KEY, lambda x: 3 * x**2, 1.0, num_iterations=1)
-        flat = curvature.top_eigenpairs(KEY, jnp.sum, jnp.ones(4), num_pairs=2, num_iterations=3)
+        flat = curvature.top_eigenpairs(KEY, jnp.sum, jnp.ones(3), num_pairs=3, num_iterations=3)
         pairs = curvature.top_eigenpairs(
             KEY, diagonal([1, -5, 3]), jnp.zeros(3), num_pairs=3, num_iterations=3
         )
 
     assert float(sharpness) == 6
-    chex.assert_trees_all_equal(flat.residuals, jnp.zeros(2))
+    np.testing.assert_array_equal(flat.residuals, np.zeros(3))
     np.testing.assert_allclose(pairs.values, [-5, 3, 1], rtol=1e-6)
 
 
@@ -362,12 +362,15 @@ def test_the_trace_of_a_block_is_that_of_its_entries():
     def bowls(params):
         return jnp.sum(params[0]["w"] ** 4) + 3 * params[1] ** 2
 
-    params = [{"w": jnp.array([[1.0, 2.0, -1.0]])}, jnp.array(0.5)]
-    traces = [
-        curvature.hessian_trace(KEY, bowls, params, num_samples=2, where=where).value
-        for where in (lambda path, _: path == "0/w", lambda path, _: path == "1")
-    ]
-    assert [float(trace) for trace in traces] == [72, 6]
+    @jax.jit
+    def traces(params):
+        return [
+            curvature.hessian_trace(KEY, bowls, params, num_samples=2, where=where).value
+            for where in (lambda path, _: path == "0/w", lambda path, _: path == "1")
+        ]
+
+    params = [{"w": np.array([[1.0, 2.0, -1.0]], np.float32)}, np.float32(0.5)]
+    assert [float(trace) for trace in traces(params)] == [72, 6]
 
 
 # Two models whose Hessians are known in closed form, at three params each: labels y are 1 or -1.
@@ -457,8 +460,10 @@ def test_the_trace_of_a_diagonal_hessian_is_exact(num_samples):
     def diagonal(params):
         return jnp.sum(params["w"] ** 4) + 3 * params["b"] ** 2
 
-    params = {"w": jnp.array([[1.0, 2.0, -1.0]]), "b": jnp.array(0.5)}
-    value, error = curvature.hessian_trace(KEY, diagonal, params, num_samples=num_samples)
+    params = {"w": np.array([[1.0, 2.0, -1.0]], np.float32), "b": np.float32(0.5)}
+    value, error = jax.jit(
+        lambda params: curvature.hessian_trace(KEY, diagonal, params, num_samples=num_samples)
+    )(params)
 
     assert (float(value), float(error)) == (12 * (1 + 4 + 1) + 6, 0)
 
@@ -601,14 +606,16 @@ def test_a_block_of_the_gradient_has_its_own_noise():
     def risk(params, *data):
         return half_mean_square([params["bias"], params["slope"]], *data)
 
-    estimate = curvature.gradient_noise_scale(
-        risk,
-        {"bias": 0.7, "slope": 0.6},
-        LINE_X,
-        LINE_Y,
-        per_step=BATCHES[::100],
-        where=lambda path, _: path == "slope",
-    )
+    estimate = jax.jit(
+        lambda params: curvature.gradient_noise_scale(
+            risk,
+            params,
+            LINE_X,
+            LINE_Y,
+            per_step=BATCHES[::100],
+            where=lambda path, _: path == "slope",
+        )
+    )({"bias": 0.7, "slope": 0.6})
 
     gradients = gradients_and_hessians(BATCHES[::100])[0][:, 1:]
     trace = gradients.var(ddof=1)
@@ -957,7 +964,7 @@ def test_the_critical_sharpness_of_a_network_is_where_its_loss_crosses_the_start
 def test_the_critical_sharpness_says_what_it_found_where_there_is_no_parabola(
     loss_fn, direction, wanted
 ):
-    found = curvature.critical_sharpness(loss_fn, 1.0, direction)
+    found = jax.jit(lambda x: curvature.critical_sharpness(loss_fn, x, direction))(1.0)
     assert float(found) == pytest.approx(wanted, rel=1e-5, nan_ok=True)
 
 
@@ -985,8 +992,11 @@ def test_the_critical_sharpness_takes_few_losses():
         jax.debug.callback(lambda: calls.append(1))
         return jnp.sum(jnp.cosh(x) * jnp.arange(1.0, 4.0))
 
-    start = jnp.array([1.0, -0.5, 2.0])
-    jax.block_until_ready(curvature.critical_sharpness(counted, start, jax.grad(counted)(start)))
+    @jax.jit
+    def find(start):
+        return curvature.critical_sharpness(counted, start, jax.grad(counted)(start))
+
+    jax.block_until_ready(find(np.array([1.0, -0.5, 2.0], np.float32)))
     jax.effects_barrier()
     assert len(calls) < 30
 
@@ -1016,17 +1026,18 @@ ADAMS = {
 
 @pytest.mark.parametrize("name", ADAMS)
 def test_the_preconditioner_of_adam_is_the_root_of_the_mean_square(name):
-    params = {"w": jnp.array([1.0, 2.0]), "b2": jnp.array(3.0)}
+    params = {"w": np.array([1, 2], np.float32), "b2": np.float32(3)}
     optimizer = ADAMS[name]
-    state = optimizer.init(params)
+    state = jax.jit(optimizer.init)(params)
+    update = jax.jit(optimizer.update)
     squares = np.zeros(2)
     for t in range(3):
-        gradient = jax.tree.map(lambda leaf, t=t: jnp.cos(leaf + t), params)
-        _, state = optimizer.update(gradient, state, params)
+        gradient = jax.tree.map(lambda leaf, t=t: np.cos(leaf + t), params)
+        _, state = update(gradient, state, params)
         squares = 0.99 * squares + 0.01 * np.square(gradient["w"])
 
     options = {} if name == "injected" else {"b2": 0.99, "eps": 0.02}
-    found = curvature.adam_preconditioner(state, **options)
+    found = jax.jit(lambda state: curvature.adam_preconditioner(state, **options))(state)
 
     np.testing.assert_allclose(found["w"], np.sqrt(squares / (1 - 0.99**3)) + 0.02, rtol=1e-5)
     assert isinstance(found["b2"], optax.MaskedNode) == (name == "masked")

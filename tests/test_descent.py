@@ -41,7 +41,7 @@ def bowl(params):
 
 
 def bowl_start(dtype=jnp.float32):
-    return {"w": jnp.array([[1.0, -2.0, 3.0], [0.5, 1.0, -1.0]], dtype), "b": jnp.array(5.0, dtype)}
+    return {"w": np.array([[1.0, -2.0, 3.0], [0.5, 1.0, -1.0]], dtype), "b": np.array(5.0, dtype)}
 
 
 def loop(gradient, params, advance, num_steps):
@@ -77,9 +77,9 @@ def test_a_step_subtracts_the_rate_times_the_gradient(rng):
 
 
 def test_a_step_keeps_the_dtype_of_each_array():
-    params = {"half": jnp.ones(2, jnp.float16), "full": jnp.ones(3)}
+    params = {"half": np.ones(2, np.float16), "full": np.ones(3, np.float32)}
 
-    moved = descent.step(params, params, jnp.float32(0.5))
+    moved = jax.jit(descent.step)(params, params, np.float32(0.5))
 
     chex.assert_trees_all_equal_dtypes(moved, params)
     chex.assert_trees_all_equal(moved, jax.tree.map(lambda p: p / 2, params))
@@ -329,9 +329,7 @@ def test_a_record_of_nothing_keeps_nothing():
 
 @pytest.mark.parametrize("tolerance", [None, 1e-3])
 def test_no_steps_give_the_start_alone(tolerance):
-    trajectory = descent.gradient_descent(
-        bowl, bowl_start(), learning_rate=0.1, num_steps=0, tolerance=tolerance
-    )
+    trajectory = descend(bowl, bowl_start(), learning_rate=0.1, num_steps=0, tolerance=tolerance)
 
     assert ends(trajectory) == (0, Status.MAX_STEPS)
     chex.assert_shape((trajectory.losses, trajectory.grad_norms), (1,))
@@ -356,9 +354,7 @@ def test_a_loss_is_evaluated_once_per_point(tolerance):
         jax.debug.callback(lambda x: seen.append(float(x)), x)
         return x**2
 
-    trajectory = descent.gradient_descent(
-        watched, 1.0, learning_rate=0.3, num_steps=40, tolerance=tolerance
-    )
+    trajectory = descend(watched, 1.0, learning_rate=0.3, num_steps=40, tolerance=tolerance)
     jax.block_until_ready(trajectory)
     jax.effects_barrier()
 
@@ -377,7 +373,7 @@ def test_a_tolerance_holds_for_every_entry_of_the_gradient():
 
     steps = int(trajectory.num_steps)
     assert trajectory.status == Status.CONVERGED
-    grads = jax.vmap(jax.grad(bowl))(trajectory.path)
+    grads = jax.device_get(jax.jit(jax.vmap(jax.grad(bowl)))(trajectory.path))
     largest = np.maximum(np.abs(grads["w"]).max(axis=(1, 2)), np.abs(grads["b"]))
     np.testing.assert_allclose(trajectory.grad_norms, largest, rtol=1e-5)
     assert (largest[:steps] > 1e-2).all()
@@ -431,8 +427,8 @@ def lanes(request):
     """How, with or without a tolerance: a jitted run, and all lanes at once."""
     how, tolerance = request.param
     run = functools.partial(run_square, tolerance=tolerance, how=how)
-    starts, rates = (jnp.array([lane[i] for lane in LANES.values()]) for i in range(2))
-    return tolerance, jax.jit(run), jax.jit(jax.vmap(run))(starts, rates)
+    starts, rates = (np.array([lane[i] for lane in LANES.values()], np.float32) for i in range(2))
+    return tolerance, jax.jit(run), jax.device_get(jax.jit(jax.vmap(run))(starts, rates))
 
 
 def test_a_run_says_how_it_ended_alone(lanes):
@@ -456,12 +452,12 @@ def test_a_run_that_ended_is_frozen_at_its_last_point(lanes):
         steps = int(mine.num_steps)
         for rows in (mine.path, mine.losses, mine.grad_norms):
             np.testing.assert_array_equal(rows[steps:], np.full(N + 1 - steps, rows[steps]), name)
-        np.testing.assert_array_equal(jnp.abs(mine.params), jnp.abs(mine.path[steps]))
+        np.testing.assert_array_equal(np.abs(mine.params), np.abs(mine.path[steps]))
 
 
 @pytest.mark.parametrize("tolerance", [None, 1e-6])
 def test_a_loss_that_is_nan_from_the_first_step_ends_there(tolerance):
-    trajectory = descent.gradient_descent(
+    trajectory = descend(
         lambda x: jnp.log(-x), 1.0, learning_rate=0.1, num_steps=4, tolerance=tolerance
     )
 
@@ -614,7 +610,8 @@ def test_without_a_tolerance_standing_still_at_the_rounding_floor_is_not_stallin
 
 
 def test_a_sweep_over_rates_or_starts_equals_a_loop():
-    rates, starts = jnp.array([0.1, 0.3, 0.45]), jnp.array([[1.0, 2.0], [-3.0, 0.1]])
+    rates = np.array([0.1, 0.3, 0.45], np.float32)
+    starts = np.array([[1.0, 2.0], [-3.0, 0.1]], np.float32)
 
     @jax.jit
     def run(start, rate):
@@ -626,14 +623,18 @@ def test_a_sweep_over_rates_or_starts_equals_a_loop():
             tolerance=1e-3,
         )
 
-    grid = jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(0, None))(starts, rates)
-    other = jax.vmap(jax.vmap(run, in_axes=(0, None)), in_axes=(None, 0))(starts, rates)
+    over_rates = jax.vmap(run, in_axes=(None, 0))
+    grid = jax.device_get(jax.jit(jax.vmap(over_rates, in_axes=(0, None)))(starts, rates))
+    other = jax.device_get(
+        jax.jit(jax.vmap(jax.vmap(run, in_axes=(0, None)), in_axes=(None, 0)))(starts, rates)
+    )
+    over_rates = jax.jit(over_rates)
 
     chex.assert_shape(grid.path, (2, 3, 16, 2))
     for i, start in enumerate(starts):
-        by_rate = jax.vmap(run, in_axes=(None, 0))(start, rates)
+        by_rate = jax.device_get(over_rates(start, rates))
         for j, rate in enumerate(rates):
-            alone = run(start, rate)
+            alone = jax.device_get(run(start, rate))
             assert alone.num_steps < 15 or alone.status == Status.MAX_STEPS
             for lane in (
                 jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], grid),
@@ -644,7 +645,8 @@ def test_a_sweep_over_rates_or_starts_equals_a_loop():
 
 
 def test_a_sweep_over_data_and_tolerances_equals_a_loop():
-    centers, tolerances = jnp.array([1.0, 5.0, 9.0, 2.0]), jnp.array([1.0, 1e-1, 1e-3, 1e-4])
+    centers = np.array([1.0, 5.0, 9.0, 2.0], np.float32)
+    tolerances = np.array([1.0, 1e-1, 1e-3, 1e-4], np.float32)
 
     def run(center, tolerance):
         return descent.optimize(
@@ -660,7 +662,7 @@ def test_a_sweep_over_data_and_tolerances_equals_a_loop():
 
     jitted = jax.jit(run)
     alone = [jitted(c, t) for c, t in zip(centers, tolerances, strict=True)]
-    chex.assert_trees_all_close(together, jax.tree.map(lambda *rows: jnp.stack(rows), *alone))
+    chex.assert_trees_all_close(together, jax.tree.map(lambda *rows: np.stack(rows), *alone))
     assert len({int(run.num_steps) for run in alone}) > 2
 
 
