@@ -18,8 +18,15 @@ from haiku.experimental import layer_stack
 
 from jaxgd import planes, surfaces
 
-X = jax.random.normal(jax.random.key(1), (5, 4))
+X = jnp.asarray(np.random.default_rng(1).normal(size=(5, 4)), jnp.float32)
 NUM_LAYERS = 3
+
+
+def random_plane(params, seed=1):
+    """The same as planes.random, drawn by NumPy, which compiles nothing."""
+    rng = np.random.default_rng(seed)
+    draw = lambda leaf: rng.normal(size=leaf.shape).astype(np.float32)  # noqa: E731
+    return planes.Plane(params, tuple(jax.tree.map(draw, params) for _ in range(2)))
 
 
 class Twins(NamedTuple):
@@ -43,7 +50,7 @@ class Twins(NamedTuple):
 
 
 def rows(tree):
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(NUM_LAYERS)]
+    return [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], tree) for i in range(NUM_LAYERS)]
 
 
 def scanned(run_layer):
@@ -109,12 +116,12 @@ def test_a_network_gives_one_plane_whether_its_layers_are_stacked_or_not(make):
     # Flax broadcasts its biases over the batch, which is rank promotion.
     with jax.numpy_rank_promotion("allow"):
         twins = make()
-        plane = planes.random(jax.random.key(3), twins.stacked)
+        plane = random_plane(twins.stacked)
         # Module names may differ, the order of the arrays does not.
         structure = jax.tree.structure(planes.Plane(twins.layers, (twins.layers, twins.layers)))
         together = planes.Plane(rows(plane.origin), tuple(rows(d) for d in plane.directions))
         apart = jax.tree.unflatten(structure, jax.tree.leaves(together))
-        axes = jnp.array([-0.5, 1.0]), jnp.array([0.0, 0.3, 0.7])
+        axes = np.array([-0.5, 1], np.float32), np.array([0, 0.3, 0.7], np.float32)
 
         def seen(plane, run, options):
             """Directions and geometry, for each way with vectors, and a surface."""
@@ -157,7 +164,7 @@ def test_each_head_of_an_attention_kernel_has_filters_of_its_own():
         num_heads=2, in_features=6, qkv_features=8, rngs=flax.nnx.Rngs(0)
     )
     params = flax.nnx.state(model, flax.nnx.Param)
-    plane = planes.random(jax.random.key(0), params)
+    plane = random_plane(params)
 
     direction = planes.filter_normalize(plane, filter_axis=attention_axis).directions[0]
 
@@ -184,8 +191,8 @@ def test_each_head_of_an_attention_kernel_has_filters_of_its_own():
 
 @pytest.mark.parametrize("name", ["b", "beta", "Bias", "bias_hh"])
 def test_a_bias_of_two_axes_is_known_by_its_name(name):
-    params = {"layer": {name: jnp.ones((1, 4)), "kernel": jnp.ones((3, 4))}}
-    plane = planes.random(jax.random.key(1), params)
+    params = {"layer": {name: np.ones((1, 4), np.float32), "kernel": np.ones((3, 4), np.float32)}}
+    plane = random_plane(params)
 
     direction = planes.filter_normalize(plane, filter_axis=-1).directions[0]["layer"]
 
@@ -196,7 +203,7 @@ def test_a_bias_of_two_axes_is_known_by_its_name(name):
 @pytest.mark.parametrize("vectors", ["zero", "match"])
 def test_a_bias_with_the_axes_of_a_picture_is_a_vector(vectors):
     layer = equinox.nn.Conv2d(2, 3, kernel_size=2, key=jax.random.key(0))
-    plane = planes.random(jax.random.key(1), layer)
+    plane = random_plane(layer)
 
     normalized = planes.filter_normalize(plane, filter_axis=0, vectors=vectors).directions[0]
 
@@ -214,15 +221,13 @@ def test_a_bias_with_the_axes_of_a_picture_is_a_vector(vectors):
 
 def test_axes_may_be_a_pytree_or_a_module_of_ints_or_several():
     layer = equinox.nn.Linear(3, 4, key=jax.random.key(0))
-    plane = planes.random(jax.random.key(1), layer)
+    plane = random_plane(layer)
     by_int = planes.filter_normalize(plane, filter_axis=0)
 
     by_module = planes.filter_normalize(plane, filter_axis=jax.tree.map(lambda _: 0, layer))
     chex.assert_trees_all_equal(by_module, by_int)
-    pair = (jnp.ones((2, 3)), jnp.ones((3, 2, 4)))
-    by_tuple = planes.filter_normalize(
-        planes.random(jax.random.key(2), pair), filter_axis=(0, (1, 2))
-    )
+    pair = (np.ones((2, 3), np.float32), np.ones((3, 2, 4), np.float32))
+    by_tuple = planes.filter_normalize(random_plane(pair), filter_axis=(0, (1, 2)))
     first, second = by_tuple.directions[0]
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), np.full(2, 3**0.5), rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(second, axis=0), np.full((2, 4), 3**0.5), rtol=1e-5)
@@ -239,7 +244,7 @@ def test_a_keras_model_has_filters_too():
     )
     params = [jnp.asarray(variable.value) for variable in model.trainable_variables]
     with jax.numpy_rank_promotion("allow"):
-        plane = planes.filter_normalize(planes.random(jax.random.key(0), params), filter_axis=-1)
+        plane = planes.filter_normalize(random_plane(params), filter_axis=-1)
         phi = planes.restrict(lambda p: jnp.mean(model.stateless_call(p, [], X)[0] ** 2), plane)
 
         for kernel, bias in ((0, 1), (2, 3)):
@@ -270,7 +275,7 @@ def test_orthonormal_directions_span_the_same_plane():
     np.testing.assert_allclose(new.T, q * np.sign(np.diag(r)), atol=1e-5)
     chex.assert_trees_all_equal(orthonormal.origin, plane.origin)
     again = planes.Plane(trees[0], (trees[1], trees[1]))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape)), trees[0])
+    zeros = jax.tree.map(lambda leaf: np.zeros((1, *leaf.shape), np.float32), trees[0])
     first, second = planes.orthonormalize(again).directions
     assert np.isfinite(flat(first)).all()
     assert np.isnan(flat(second)).all()

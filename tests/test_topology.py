@@ -68,7 +68,7 @@ def joined_basins(values):
 
 
 def surface_of(values):
-    rows, columns = (jnp.linspace(-1, 2, n) for n in values.shape)
+    rows, columns = (jnp.asarray(np.linspace(-1, 2, n, dtype=np.float32)) for n in values.shape)
     return surfaces.Surface((rows, columns), jnp.asarray(values))
 
 
@@ -100,14 +100,15 @@ def test_minima_are_born_and_die_as_in_a_union_find(values):
     np.testing.assert_array_equal(np.array(sorted(pairs)).reshape(-1, 2), wanted)
     assert found.places.shape == (len(wanted), 2)
     assert found.births.dtype == found.deaths.dtype == jnp.float32
-    for birth, place in zip(found.births, found.places, strict=True):
-        at = [int(jnp.argmin(jnp.abs(a - x))) for a, x in zip(surface[0], place, strict=True)]
+    axes, births = [np.asarray(axis) for axis in surface.coordinates], np.asarray(found.births)
+    for birth, place in zip(births, np.asarray(found.places), strict=True):
+        at = [int(np.argmin(np.abs(a - x))) for a, x in zip(axes, place, strict=True)]
         assert values[*at] == pytest.approx(float(birth))
     with np.errstate(invalid="ignore"):
         lifetimes = np.asarray(found.deaths) - np.asarray(found.births)
     assert (lifetimes[:-1] >= lifetimes[1:]).all()
     if len(wanted):
-        assert found.births[0] == found.births.min()
+        assert births[0] == births.min()
 
 
 def test_a_wall_of_nan_and_inf_parts_a_surface_into_two_that_never_meet():
