@@ -7,6 +7,7 @@ more its square, to turn their boundary towards the wrong labels, because they p
 the more the larger it is; expect the ramp, which stops counting at its cut, to ignore them.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -85,7 +86,7 @@ def _compute(key: Any) -> Results:
     labels = jnp.where(wrong, -truth, truth)
     test_inputs, test_truth = _sample(key_test, NUM_TEST)
 
-    def train(loss: Any, labels: jax.Array, weights: jax.Array) -> neurons.Neuron:
+    def train(loss: Any, weights: jax.Array) -> neurons.Neuron:
         def risk(neuron: neurons.Neuron) -> jax.Array:
             margins = losses.binary_margin(neurons.weighted_sum(neuron, inputs), labels)
             return jnp.average(loss(margins), weights=weights)
@@ -98,8 +99,10 @@ def _compute(key: Any) -> Results:
     def accuracy(neuron: neurons.Neuron) -> jax.Array:
         return jnp.mean(jnp.sign(neurons.weighted_sum(neuron, test_inputs)) == test_truth)
 
-    trained = {name: train(loss, labels, 1.0 + 0 * labels) for name, loss in MARGIN_LOSSES.items()}
-    clean = {name: train(loss, labels, 1.0 - wrong) for name, loss in MARGIN_LOSSES.items()}
+    # Both runs of a loss are one program: with all labels, and without the wrong ones.
+    weights = jnp.stack([jnp.ones(NUM_TRAIN), 1.0 - wrong])
+    both = {name: jax.vmap(partial(train, loss))(weights) for name, loss in MARGIN_LOSSES.items()}
+    trained, clean = (jax.tree.map(lambda lanes, i=i: lanes[i], both) for i in range(2))
     logits, scores = jnp.array(LOGITS), jnp.array(SCORES)
     cross_entropy = losses.softmax_cross_entropy_with_integer_labels(logits, jnp.array(LABEL))
     return Results(
