@@ -393,6 +393,8 @@ LOOKALIKES = {
     "a matrix of squares by rows": lambda w: jnp.sum(
         jax.lax.dot_general((X * w[None]) ** 2, X, (((0,), (0,)), ((), ())))
     ),
+    "squares by a matrix": lambda w: jnp.sum((X @ w) ** 2 @ X),
+    "a matrix by squares": lambda w: jnp.sum(X.T @ (X @ w) ** 2),
 }
 
 

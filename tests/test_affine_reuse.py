@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+from typing import Any
 
 import jax
 import jax.monitoring
@@ -114,6 +115,43 @@ def with_slope(slope):
 
     identity.defjvp(lambda primals, tangents: (primals[0], slope * tangents[0]))
     return lambda p, x, labels: jnp.sum(jnp.sin(identity(x @ p["w"])))
+
+
+def product_with_slope(crossed, is_pushed):
+    """A product, with a derivative of its own that has the same operations one way or the other."""
+    product: Any
+    if is_pushed:
+        product = jax.custom_jvp(lambda x, y: x * y)
+        product.defjvp(
+            lambda primals, tangents: (
+                primals[0] * primals[1],
+                primals[crossed] * tangents[1 - crossed],
+            )
+        )
+    else:
+        product = jax.custom_vjp(lambda x, y: (x * y, x * y + 1))
+        product.defvjp(
+            lambda x, y: ((x * y, x * y + 1), (x, y)),
+            lambda kept, slopes: (slopes[crossed] * kept[1], slopes[1 - crossed] * kept[0]),
+        )
+
+    def loss_fn(p, x, labels):
+        result = product(jnp.sin(x @ p["w"]).sum(), p["b"][0])
+        return jnp.exp(result if is_pushed else result[0])
+
+    return loss_fn
+
+
+@pytest.mark.parametrize("is_pushed", [True, False])
+def test_derivatives_that_differ_in_what_meets_what_do_not_share(is_pushed):
+    plane, data = plane_and_data(3)
+    slope = jax.jit(jax.grad(lambda phi, a: phi(a, -0.25), argnums=1))
+    for crossed in (0, 1):
+        loss_fn = product_with_slope(crossed, is_pushed)
+        found = slope(planes.restrict(loss_fn, plane, *data), 0.5)
+
+        plain = jax.jit(jax.grad(lambda a, f=loss_fn: f(planes.point(plane, a, -0.25), *data)))
+        np.testing.assert_allclose(found, plain(0.5), rtol=1e-4)
 
 
 def test_programs_that_differ_in_a_derivative_or_in_a_number_do_not_share():

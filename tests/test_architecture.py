@@ -22,7 +22,7 @@ LIBRARY = HOME / "jaxgd"
 MAY_IMPORT = {
     "types": set(),
     "_jaxprs": set(),
-    "_checks": {"types"},
+    "_checks": {"types", "_jaxprs"},
     "_repr": {"types"},
     "_iteration": {"types", "_checks"},
     "neurons": {"types", "_checks"},

@@ -232,6 +232,12 @@ refuse(
 )
 refuse(
     losses.squared_error,
+    lambda f: f(ONES, np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])),
+    TypeError,
+    r"targets must have no mask, got a masked array\. Write targets\.filled\(jnp\.nan\)",
+)
+refuse(
+    losses.squared_error,
     lambda f: jax.jit(f)(ONES[:, None], ONES),
     ValueError,
     r"predictions and targets",
@@ -295,6 +301,8 @@ def risk_of(loss: Any, targets: Any, num_columns: int = 1, **options: Any) -> An
     def call(f: Any) -> Any:
         inputs = jnp.ones((5, num_columns))
         with jax.numpy_rank_promotion("allow"):
+            if f is curvature.gnvp:
+                return f(lambda p, x: p * x, loss, 2.0, inputs, targets)
             return f(lambda p, x: p * x, loss, **options)(2.0, inputs, targets)
 
     return call
@@ -315,6 +323,8 @@ for loss, targets in (
     (lambda p, t: ((p - t) ** 2).mean(0), jnp.ones(5)),
     (lambda p, t: optax.huber_loss(p, t).sum(1), jnp.ones(5)),
     (jax.jit(lambda p, t: ((p - t) ** 2).mean(-1)), jnp.ones(5)),
+    (lambda p, t: ((p - t["y"]) ** 2).mean(-1), {"y": jnp.ones(5)}),
+    (lambda p, t: ((p - t["y"]) ** 2).mean(-1) * t["w"], {"w": jnp.ones(5), "y": jnp.ones(5)}),
 ):
     refuse(losses.empirical_risk, risk_of(loss, targets), ValueError, OUTER)
 refuse(
@@ -1083,6 +1093,12 @@ for arguments, error, says in (
     ((jnp.multiply, jnp.subtract, {}, ONES, ONES), ValueError, r"params must hold at least one"),
 ):
     refuse(curvature.gnvp, lambda f, a=arguments: f(*a), error, says)
+for loss, says in (
+    (lambda p, t: (p - t) ** 2, "loss must return one value per example .*, got shape .5, 5"),
+    (lambda p, t: ((p - t) ** 2).mean(-1), "loss must compare each prediction with its own target"),
+    (lambda p, t: jnp.sum(p), r"loss must return one value per example .*, got shape \(\)"),
+):
+    refuse(curvature.gnvp, risk_of(loss, jnp.ones(5)), ValueError, says)
 refuse(
     curvature.gnvp,
     lambda f: f(jnp.multiply, jnp.subtract, ONES, ONES, ONES)(jnp.ones(4)),

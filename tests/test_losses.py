@@ -487,6 +487,28 @@ def test_a_mean_over_batches_averages_every_axis_in_the_dtype_of_the_losses():
     assert float(rounded) == float(np.asarray(mean).astype(jnp.bfloat16))
 
 
+def test_a_mean_of_hits_or_of_counts_over_batches_is_no_boolean_and_no_integer():
+    labels = np.array([0, 1, 1, 3, 2, 1, 0])
+    for loss, wanted in ((jnp.equal, 3 / 7), (lambda p, t: p + t, 15 / 7)):
+        risk = losses.empirical_risk(lambda p, x: (p * x).astype(int), loss, batch_size=3)
+        np.testing.assert_allclose(risk(1.0, np.ones(7), labels), wanted, rtol=1e-6)
+
+
+def test_a_loss_may_compare_examples_with_each_other_and_take_what_it_needs_in_pytrees(rng):
+    x, pairs = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    targets = {"pair": pairs, "weight": np.arange(5.0, dtype=np.float32)}
+
+    def contrast(predictions, targets):
+        similar = predictions["view"] @ targets["pair"].T
+        return (jax.nn.logsumexp(similar, -1) - jnp.diagonal(similar)) * targets["weight"]
+
+    risk = losses.empirical_risk(lambda p, x: {"view": p * x}, contrast)
+
+    similar = 2 * x @ pairs.T
+    each = np.log(np.exp(similar).sum(-1)) - np.diagonal(similar)
+    np.testing.assert_allclose(risk(2.0, x, targets), (each * np.arange(5)).mean(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("order", ["value", "gradient", "Hessian product"])
 def test_a_mean_over_batches_needs_the_memory_of_one_batch(order):
     init = lambda key: neurons.init_network(key, (3, 64, 2))  # noqa: E731

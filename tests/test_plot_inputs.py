@@ -416,3 +416,13 @@ def test_a_decreasing_axis_changes_nothing_but_the_order(ax, flip):
     figures: Any = [plots.interactive_surface(s) for s in (GRID, surface)]
     for one, other in zip(figures[0].data, figures[1].data, strict=True):
         chex.assert_trees_all_equal((one.x, one.y, one.z), (other.x, other.y, other.z))
+
+
+def test_what_is_masked_is_not_drawn(ax):
+    values = np.asarray(GRID.values)
+    hidden = np.ma.array(values, mask=values > 15)
+
+    cells: Any = plots.surface_cells(ax, GRID._replace(values=hidden))
+
+    drawn = np.ma.filled(cells.get_array().astype(float), np.nan).reshape(values.T.shape)
+    np.testing.assert_allclose(drawn.T, np.where(values > 15, np.nan, values), rtol=1e-6)

@@ -184,7 +184,6 @@ def test_a_run_that_ends_early_goes_on_with_the_next_batch(whole, tmp_path, monk
     assert len(computed) == 5 - num_read
     chex.assert_trees_all_equal(surface, whole)
     chex.assert_trees_all_equal(sweeps.load(store), surface)
-    assert not list(store.glob(".sums*"))
     assert len(zarr.open_group(store)) == 5
 
 
@@ -215,6 +214,25 @@ def test_data_in_another_order_do_not_go_on(tmp_path):
     run(in_batches(), store=tmp_path / "store")
     with pytest.raises(ValueError, match="different are its data"):
         run([two, one, three, *others], store=tmp_path / "store")
+
+
+def test_a_finished_store_tells_other_data_from_its_own(whole, tmp_path, monkeypatch):
+    run(in_batches(), store=tmp_path / "store")
+    first, second, *others, last = in_batches()
+    with pytest.raises(
+        ValueError, match=r"must be the 5 batches .* store, got more\. Name another"
+    ):
+        run([first, second, *others, last, last], store=tmp_path / "store")
+    with pytest.raises(ValueError, match=r"at least the 5 batches .* got 4: it ended early"):
+        run([first, second, *others], store=tmp_path / "store")
+    with pytest.raises(ValueError, match=r"the first 5 batches of data must be those .* others"):
+        run([first, second, *others, jax.tree.map(jnp.negative, last)], store=tmp_path / "store")
+    monkeypatch.setattr(_program, "values", None)
+    chex.assert_trees_all_equal(run(iter(in_batches()), store=tmp_path / "store"), whole)
+    (file,) = (tmp_path / "store").glob(".sums*")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"must hold the sums over its data, .* got none in"):
+        run(in_batches(), store=tmp_path / "store")
 
 
 def test_damaged_sums_are_named_and_deleting_them_is_the_cure(whole, tmp_path):

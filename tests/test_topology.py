@@ -100,6 +100,8 @@ def test_minima_are_born_and_die_as_in_a_union_find(values):
     np.testing.assert_array_equal(np.array(sorted(pairs)).reshape(-1, 2), wanted)
     assert found.places.shape == (len(wanted), 2)
     assert found.births.dtype == found.deaths.dtype == jnp.float32
+    mixed = (np.arange(300, 300 + values.shape[0]), surface.coordinates[1].astype(jnp.bfloat16))
+    assert surfaces.persistence(surface._replace(coordinates=mixed)).places.dtype == jnp.float32
     axes, births = [np.asarray(axis) for axis in surface.coordinates], np.asarray(found.births)
     for birth, place in zip(births, np.asarray(found.places), strict=True):
         at = [int(np.argmin(np.abs(a - x))) for a, x in zip(axes, place, strict=True)]

@@ -220,25 +220,38 @@ def _key_of_atom(atom: Atom) -> Hashable:
 def _derivative(eqn: Eqn, within: tuple[Hashable, ...]) -> Hashable:
     """The program of the derivative that a call brings along."""
     avals = [v.aval for v in eqn.invars]
-    is_real = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in avals]
-    fixed = {i: np.zeros(a.shape, a.dtype) for i, a in enumerate(avals) if not is_real[i]}
-    moving = [aval for aval, real in zip(avals, is_real, strict=True) if real]
+    fixed = {i: np.zeros(a.shape, a.dtype) for i, a in enumerate(avals) if not _is_real(a)}
+    moving = [aval for aval in avals if _is_real(aval)]
+    is_pushed = eqn.primitive is primitives.custom_jvp_call_p
+    # Tangents, or cotangents: arrays of their own, as x dy + 0 dx is another slope than y dx.
+    results = [v.aval for v in eqn.outvars]
+    slopes = moving if is_pushed else [aval for aval in results if _is_real(aval)]
 
     def called(*arrays: PyTree) -> PyTree:
         remaining = iter(arrays)
         operands = [fixed[i] if i in fixed else next(remaining) for i in range(len(avals))]
         return eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
 
-    def derived(*arrays: PyTree) -> PyTree:
-        if eqn.primitive is primitives.custom_jvp_call_p:
-            return jax.jvp(called, arrays, arrays)
+    def derived(arrays: list[PyTree], slopes: list[PyTree]) -> PyTree:
+        if is_pushed:
+            return jax.jvp(called, arrays, slopes)
         outputs, pull = jax.vjp(called, *arrays)
-        return outputs, pull(outputs)
+        remaining = iter(slopes)
+        cotangents = [
+            next(remaining) if _is_real(aval) else np.zeros(aval.shape, jax.dtypes.float0)
+            for aval in results
+        ]
+        return outputs, pull(cotangents)
 
     try:
-        return _key_of_param(jax.make_jaxpr(derived)(*moving), within)
+        return _key_of_param(jax.make_jaxpr(derived)(moving, slopes), within)
     except Exception:  # a derivative that cannot be had is compared by identity
         return _Identity(eqn)
+
+
+def _is_real(aval: Any) -> bool:
+    """Whether there is a derivative with respect to it."""
+    return jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
 def _key_of_param(value: Any, within: tuple[Hashable, ...]) -> Hashable:

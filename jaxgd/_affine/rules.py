@@ -141,9 +141,11 @@ def sums_products(equation: Equation, moving: Sequence[bool] = ()) -> bool:
     """Whether a dot_general sums an elementwise product over some axes, as reduce_sum does."""
     del moving
     (left, right), (left_batch, right_batch) = equation.source.params["dimension_numbers"]
-    operand, result = equation.source.invars[0].aval, equation.source.outvars[0].aval
+    operand, other = (variable.aval for variable in equation.source.invars)
+    result = equation.source.outvars[0].aval
     kept = tuple(axis for axis in range(operand.ndim) if axis not in left)
-    return left == right and left_batch == right_batch == kept and operand.dtype == result.dtype
+    is_elementwise = operand.shape == other.shape and left == right
+    return is_elementwise and left_batch == right_batch == kept and operand.dtype == result.dtype
 
 
 def sums_terms(equation: Equation) -> bool:

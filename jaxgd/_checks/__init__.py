@@ -20,6 +20,7 @@ from jaxgd._checks._calls import (
     traceable,
     trainable,
 )
+from jaxgd._checks._losses import each_with_its_own, one_per_example
 from jaxgd._checks._trees import (
     alike,
     axes,
@@ -70,6 +71,7 @@ __all__ = [
     "compilable",
     "count",
     "differentiable",
+    "each_with_its_own",
     "entry",
     "extra",
     "failing",
@@ -88,6 +90,7 @@ __all__ = [
     "like",
     "named",
     "no_batches",
+    "one_per_example",
     "params",
     "place",
     "real",

@@ -35,6 +35,9 @@ def array(where: str, name: str, value: object, noun: str = "an array") -> Array
         raise TypeError(say(where, f"{name} must be {noun}", kind(value), cure))
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "biufcV":
         raise TypeError(say(where, f"{name} must be an array of numbers", f"dtype {value.dtype}"))
+    if isinstance(value, np.ma.MaskedArray):
+        cure = f"Write {expression(name, 'x')}.filled(jnp.nan)."
+        raise TypeError(say(where, f"{name} must have no mask", "a masked array", cure))
     try:
         return jnp.asarray(value)
     except OverflowError:

@@ -158,7 +158,8 @@ def gnvp(
     Raises:
       TypeError: if ``predict_fn``, ``loss`` or ``where`` is not callable, the params or a
         vector not floating-point of equal dtypes, or the loss cannot be differentiated twice.
-      ValueError: if there are no params, or a vector does not fit.
+      ValueError: if there are no params, a vector does not fit, or ``loss`` does not return one
+        value per example or compares each prediction with every target.
 
     Example:
       >>> import jax
@@ -193,8 +194,10 @@ def gnvp(
     def risk(predictions: PyTree) -> PyTree:
         given = predictions, targets
         with _checks.calling(caller, "loss", loss, given, "predictions, targets"):
-            losses = loss(*given)
-        return jnp.mean(_checks.floating(caller, "the output of loss", losses))
+            losses = _checks.floating(caller, "the output of loss", loss(*given))
+        losses = _checks.one_per_example(caller, losses, targets)
+        _checks.each_with_its_own(caller, loss, predictions, targets)
+        return jnp.mean(losses)
 
     predictions, push = jax.linearize(predict, block.leaves)
     pull = jax.linear_transpose(push, block.leaves)

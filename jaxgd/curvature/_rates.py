@@ -211,7 +211,8 @@ def adam_preconditioner(
 
     Args:
       state: a state of ``optax.adam``, ``adamw`` or ``nadam``, or of a chain, a masked or an
-        injected transformation that holds one.
+        injected transformation that holds one. Those of ``optax.yogi`` and ``optax.radam`` look
+        alike: give their figures with them.
       b2: how slowly the mean forgets; None for the injected figure, or else Optax's 0.999.
       eps: what keeps the divisor from zero; None for the injected figure, or else Optax's 1e-8.
 

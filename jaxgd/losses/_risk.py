@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks, _jaxprs
+from jaxgd import _checks
 from jaxgd.types import Array, ArrayLike, LossFn, Params, PyTree
 
 _SWAPPED = "Swapped? Write losses.empirical_risk(predict_fn, loss)."
@@ -80,7 +80,7 @@ def _risk(
 
     def is_swapped() -> Any:
         values = jax.eval_shape(lambda p: predict_fn(loss(p, inputs), targets), params)
-        return _one_per_example(where, jnp.zeros(values.shape), targets)
+        return _checks.one_per_example(where, jnp.zeros(values.shape), targets)
 
     def calling(name: str, fn: Any, arguments: tuple[Any, Any], what: str) -> PyTree:
         wanted = "predict_fn must make predictions of params and inputs"
@@ -93,8 +93,8 @@ def _risk(
     def per_example(params: Params, inputs: PyTree, targets: PyTree) -> Array:
         predictions = calling("predict_fn", predict_fn, (params, inputs), "params, inputs")
         values = calling("loss", loss, (predictions, targets), "predictions, targets")
-        values = _one_per_example(where, values, targets)
-        _each_with_its_own(where, loss, predictions, targets)
+        values = _checks.one_per_example(where, values, targets)
+        _checks.each_with_its_own(where, loss, predictions, targets)
         return values
 
     if batch_size is None:
@@ -103,65 +103,6 @@ def _risk(
     if num_rows <= batch_size:
         return jnp.mean(per_example(params, inputs, targets))
     return _mean_over_batches(per_example, params, (inputs, targets), num_rows, batch_size)
-
-
-def _one_per_example(where: str, values: PyTree, targets: PyTree) -> Array:
-    """Losses whose shape is that of the targets, or their first axes."""
-    values = _checks.array(where, "the output of loss", values)
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(targets)] or [values.shape]
-    fits = any(
-        values.shape == shape[: values.ndim] and (values.ndim > 0 or shape == ())
-        for shape in shapes
-    )
-    cure = "Give predictions and targets one shape, so that nothing broadcasts."
-    if values.ndim == 0:
-        cure = "The mean is taken here: return the losses of the examples."
-    wanted = f"loss must return one value per example of targets of shape {shapes[0]}"
-    _checks.that(where, fits, wanted, f"shape {values.shape}", cure)
-    return values
-
-
-def _each_with_its_own(
-    where: str, loss: Callable[..., PyTree], predictions: PyTree, targets: PyTree
-) -> None:
-    """Refuses a loss that compares every prediction with every target, and then sums over these.
-
-    Its values are one per example, too. But it takes more targets than predictions, or neither
-    one example more nor one column more, where there are as many columns as examples.
-    """
-    if not (hasattr(predictions, "shape") and hasattr(targets, "shape")):
-        return
-    shapes, num_rows = (predictions.shape, targets.shape), jnp.shape(targets)[:1]
-    if len(shapes[0]) == len(shapes[1]) or not num_rows or predictions.shape[:1] != num_rows:
-        return
-
-    def computes(predictions: tuple[int, ...], targets: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """The shapes of what is computed on the way, of operands of some shapes."""
-        shapes = zip((predictions, targets), dtypes, strict=True)
-        operands = [jax.ShapeDtypeStruct(*each) for each in shapes]
-        try:
-            program = jax.make_jaxpr(loss)(*operands)
-        except Exception:  # whatever a loss says of operands that do not fit
-            return []
-        results = (v for eqn in _jaxprs.equations(program) for v in eqn.outvars)
-        return [getattr(v.aval, "shape", ()) for v in results]
-
-    dtypes = [jax.dtypes.canonicalize_dtype(each.dtype) for each in (predictions, targets)]
-    size = num_rows[0]
-    left, right = (shape[1:] for shape in shapes)
-    crossed = computes((size + 2, *left), (size + 3, *right))
-    broadcasts = any({size + 2, size + 3} <= set(shape) for shape in crossed)
-    if size in (*left, *right):
-        longer = computes((size + 1, *left), (size + 1, *right))
-        wider = computes(*((size, *(n + (n == size) for n in rest)) for rest in (left, right)))
-        broadcasts |= not (longer or wider)
-    _checks.that(
-        where,
-        not broadcasts,
-        "loss must compare each prediction with its own target",
-        f"predictions of shape {shapes[0]} broadcast against targets of shape {shapes[1]}",
-        "Give predictions and targets one shape, so that nothing broadcasts.",
-    )
 
 
 def _num_rows(where: str, data: dict[str, Any]) -> int:
@@ -182,8 +123,7 @@ def _mean_over_batches(
 
     @jax.checkpoint
     def total(params: Params, batch: PyTree) -> Array:
-        losses = per_example(params, *batch)
-        return jnp.sum(losses, dtype=np.promote_types(losses.dtype, np.float32))
+        return jnp.sum(per_example(params, *batch), dtype=wide)
 
     def rows(start: ArrayLike, size: int) -> PyTree:
         return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), data)
@@ -193,9 +133,10 @@ def _mean_over_batches(
 
     data = jax.tree.map(jnp.asarray, data)
     losses = jax.eval_shape(per_example, params, *rows(0, batch_size))
-    zero = jnp.zeros((), np.promote_types(losses.dtype, np.float32))
-    summed, _ = jax.lax.scan(add, zero, jnp.arange(num_batches))
+    mean = jax.eval_shape(jnp.mean, losses)  # of counts and of booleans a floating-point number
+    wide = np.promote_types(mean.dtype, np.float32)
+    summed, _ = jax.lax.scan(add, jnp.zeros((), wide), jnp.arange(num_batches))
     if num_left:
         summed = summed + total(params, rows(num_rows - num_left, num_left))
     num_values = num_rows * (losses.size // batch_size)
-    return (summed / num_values).astype(losses.dtype)
+    return (summed / num_values).astype(mean.dtype)

@@ -166,11 +166,12 @@ def axis(where: str, index: int, values: object) -> np.ndarray:
 
 
 def numbers(where: str, name: str, values: object) -> np.ndarray:
-    """Real numbers as float64; what is complex or no number is refused."""
+    """Real numbers as float64, NaN where they are masked; what is complex or none is refused."""
     is_traced = isinstance(values, jax.core.Tracer)
     cure = "Draw what jax.jit returns, not inside of it."
     wanted = f"{name} must be known numbers"
     _checks.that(where, not is_traced, wanted, "a traced array", cure, error=TypeError)
+    is_hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else False
     values = np.asarray(values)
     real = values.dtype.kind in "biuf" or (
         values.dtype.kind == "V" and jnp.issubdtype(values.dtype, jnp.floating)
@@ -178,7 +179,7 @@ def numbers(where: str, name: str, values: object) -> np.ndarray:
     cure = "Draw its real part or its size: jnp.abs." if values.dtype.kind == "c" else ""
     wanted = f"{name} must be real numbers"
     _checks.that(where, real, wanted, f"dtype {values.dtype}", cure, error=TypeError)
-    return values.astype(float)
+    return np.where(is_hidden, np.nan, values.astype(float))
 
 
 def some_value(where: str, values: np.ndarray, log: bool) -> None:

@@ -87,11 +87,13 @@ def persistence(surface: Surface) -> Persistence:
         order = np.lexsort((-deaths, births, births - deaths))
     order = order[births[order] < np.inf]
     rows, columns = np.unravel_index(minima[order], values.shape, order="F")
-    places = np.stack([coordinates[0][rows], coordinates[1][columns]], axis=1)
+    places = [coordinates[0][rows], coordinates[1][columns]]
+    if coordinates[0].dtype != coordinates[1].dtype:  # NumPy shares none of integers and bfloat16
+        places = [place.astype(float) for place in places]
     return Persistence(
         births=jnp.asarray(births[order]),
         deaths=jnp.asarray(deaths[order]),
-        places=jnp.asarray(places),
+        places=jnp.asarray(np.stack(places, axis=1)),
     )
 
 

@@ -77,6 +77,7 @@ def run(
     and memory holds one batch. What a batch shares over all points is computed once for each
     batch, as ``planes.restrict`` does it. With a store the sums over the batches so far are in
     it; the same call reads past these and goes on, so that the data must come in the same order.
+    Called again on a finished store it reads them once more, to see that they are the same.
     In a job each process is given its own share of the data and computes all points on it.
     Params that lie in shards on several devices stay there.
 
@@ -158,12 +159,13 @@ def run(
     share = _job.share(np.flatnonzero(~finished))
     bar = _bar(target.grid, share, data, progress)
     with bar, _store.saying_what_is_kept(where, target, source is not None):
-        if finished.all():
+        if source is not None:
+            is_whole = bool(finished.any())
+            blocks = _data.compute(where, program, target.grid, share, source, path, bar, is_whole)
+        elif finished.all():
             blocks = ()
-        elif source is None:
-            blocks = _program.compute(program, program.bind(()), target.grid, share, bar)
         else:
-            blocks = _data.compute(where, program, target.grid, share, source, path, bar)
+            blocks = _program.compute(program, program.bind(()), target.grid, share, bar)
         for block in blocks:
             for all_values, new in zip(values, block.values, strict=True):
                 all_values[block.place] = new

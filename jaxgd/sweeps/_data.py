@@ -95,23 +95,29 @@ def compute(
     source: Source,
     store: pathlib.Path | None,
     bar: Any,
+    is_whole: bool,
 ) -> Iterator[_grid.Block]:
-    """Computes blocks of means over all rows of the data."""
+    """Computes blocks of means over all rows of the data.
+
+    The sums stay in the store, with the fingerprint of the batches that are in them: where blocks
+    are finished (``is_whole``), these batches and no others are read again and compared.
+    """
     points = _grid.batches(grid, np.arange(_grid.num_blocks(grid)))
     sums = _empty(program, points)
     kept = None
     if store is not None:
         name = f".sums-{jax.process_index()}-of-{jax.process_count()}.npz"
         kept = Kept(store / name)
+        wanted = "a store with finished points must hold the sums over its data, to know them again"
+        is_there = kept.path.exists() or not is_whole
+        _checks.that(where, is_there, wanted, f"none in {kept.path}", "Name another store.")
         sums = kept.read(where, sums)
         bar.update(sums.num_batches)
-    sums = _added_up(where, program, points, source.batches, sums, bar, kept)
+    sums = _added_up(where, program, points, source.batches, sums, bar, kept, is_whole)
     values = _divided(where, program, sums)
     for number in share.tolist():
         place = _grid.place(grid, number)
         yield _grid.Block(number, place, [leaf[place] for leaf in values])
-    if kept is not None:
-        kept.path.unlink(missing_ok=True)
 
 
 def means(
@@ -139,6 +145,7 @@ def _added_up(
     sums: Sums,
     bar: Any = None,
     kept: "Kept | None" = None,
+    is_whole: bool = False,
 ) -> Sums:
     """Adds to the sums at some points what the batches give that are not in them yet.
 
@@ -150,6 +157,7 @@ def _added_up(
       sums: what is known already.
       bar: moves with every batch.
       kept: where to keep the sums after each batch.
+      is_whole: whether the sums are over all batches, so that more are refused.
     """
     done = sums.num_batches
     number, digest = 0, ""
@@ -163,6 +171,9 @@ def _added_up(
             wanted = f"the first {done} batches of data must be those that are in the store"
             _checks.that(where, digest == sums.digest, wanted, "others", cure)
         if number > done:
+            cure = "Name another store."
+            wanted = f"data must be the {done} batches that are in the store"
+            _checks.that(where, not is_whole, wanted, "more", cure)
             rows = jax.tree.leaves(batch)[0].shape[0]
             new = _program.values(program, program.bind(batch), points)
             totals = [
