@@ -557,7 +557,7 @@ def test_a_numpy_scalar_is_a_rate_and_a_momentum():
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec as P
-from jaxgd import descent
+from jaxgd import descent, planes
 
 def loss(params, data, rows):
     return jnp.mean((data[rows] @ params["w"].T - 1) ** 2)
@@ -580,6 +580,20 @@ for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
         devices = leaf.sharding.device_set
         assert len(devices) == 8 and not leaf.is_fully_replicated, (kind, leaf.sharding)
         assert leaf.addressable_shards[0].data.size == leaf.size // 8, kind
+    if kind is jax.sharding.AxisType.Auto:
+        other = jax.tree.map(lambda leaf: leaf + 1, start)
+        third = {"w": other["w"] * np.arange(24, dtype=np.float32)[None]}
+        across = planes.through(start, other, third)
+        for plane in (
+            across,
+            planes.coordinate(start, ("w", 0, 1), ("w", 2, 0)),
+            planes.filter_normalize(across, filter_axis=0),
+            planes.filter_normalize(across, filter_axis=0, is_vector=lambda path, leaf: True),
+            planes.orthonormalize(across),
+            planes.principal(run),
+        ):
+            for leaf in jax.tree.leaves((plane, planes.point(plane, 1.0, 2.0))):
+                assert not leaf.is_fully_replicated, plane
     alone = train(jax.device_get(start), data)
     np.testing.assert_allclose(run.losses, alone.losses, rtol=1e-5, atol=1e-8)
 print("held")

@@ -55,12 +55,13 @@ def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
     _checks.that(where, len(set(places)) == len(places), "entries must differ", str(entries))
 
     positions = tuple(list(arrays).index(path) for path, _ in places)
-    return _along_entries(origin, positions, [index for _, index in places])
+    zeros = jax.tree.map(jnp.zeros_like, origin)  # made here: on the devices of the params
+    return _along_entries(origin, zeros, positions, [index for _, index in places])
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@functools.partial(jax.jit, static_argnums=2)
 def _along_entries(
-    origin: Params, positions: tuple[int, ...], indices: list[tuple[int, ...]]
+    origin: Params, zeros: Params, positions: tuple[int, ...], indices: list[tuple[int, ...]]
 ) -> Plane:
     """The plane along entries of given leaves, whose coordinates are their values."""
     leaves, structure = jax.tree.flatten(origin)
@@ -71,8 +72,7 @@ def _along_entries(
         changed = leaves[position].at[index].set(value)
         return [*leaves[:position], changed, *leaves[position + 1 :]]
 
-    zeros = [jnp.zeros_like(leaf) for leaf in leaves]
-    directions = [with_entry(entry, zeros, 1) for entry in entries]
+    directions = [with_entry(entry, jax.tree.leaves(zeros), 1) for entry in entries]
     for entry in entries:
         leaves = with_entry(entry, leaves, 0)
     return Plane(

@@ -94,6 +94,11 @@ def filter_normalize(
     rules = _filter_rules(where, origin, filter_axis, vectors, is_vector)
     leaves, structure = jax.tree.flatten(origin)
     normalized = _normalized(leaves, list(map(jax.tree.leaves, directions)), tuple(rules), vectors)
+    if vectors == "zero":  # made here, where zeros lie on the devices of the direction
+        normalized = [
+            [jnp.zeros_like(d) if rule.is_vector else d for d, rule in zip(ds, rules, strict=True)]
+            for ds in normalized
+        ]
     return Plane(origin=origin, directions=tuple(map(structure.unflatten, normalized)))
 
 
@@ -109,7 +114,7 @@ def _normalized(
 
     def normalize(theta: Array, d: Array, rule: _FilterRule) -> Array:
         if rule.is_vector and vectors != "match":
-            return jnp.zeros_like(d) if vectors == "zero" else d
+            return d
         others = tuple(i for i in range(theta.ndim) if i not in rule.counted)
         length = _numbers.norm(d.astype(dtype), axis=others)
         wanted = _numbers.norm(theta.astype(dtype), axis=others)
