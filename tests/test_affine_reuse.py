@@ -179,6 +179,22 @@ def test_a_plane_that_moves_other_arrays_is_another_program():
         np.testing.assert_allclose(phi(0.5, -0.25), plain, rtol=1e-5)
 
 
+def test_the_functions_of_planes_compile_few_programs_when_called_by_hand():
+    rng = np.random.default_rng(0)
+    path = {"w": rng.normal(size=(9, 3, 8)), "b": rng.normal(size=(9, 8))}
+    path = jax.tree.map(np.float32, path)
+
+    with compilations() as compiled:
+        plane = planes.principal(path)
+        planes.project_path(plane, path)
+        planes.geometry(planes.orthonormalize(planes.filter_normalize(plane, filter_axis=-1)))
+        planes.project(plane, planes.point(plane, 0.5, 0.25))
+        planes.coordinate(plane.origin, ("w", 1, 2), ("b", 0))
+        planes.through(plane.origin, *plane.directions)
+
+    assert len(compiled) <= 18
+
+
 # What is worth computing once.
 
 
