@@ -549,7 +549,7 @@ def test_sizes_whose_squares_leave_float32_are_no_trouble(factor):
 
     np.testing.assert_allclose(projection.coordinates[:, 0], [1.5, 0, 2.5], rtol=1e-6)
     np.testing.assert_allclose(projection.residuals, [0.8, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(geometry.norms, [5 * factor, 5 * factor], rtol=1e-6)
+    np.testing.assert_allclose(geometry.norms, np.full(2, 5 * factor), rtol=1e-6)
     np.testing.assert_allclose(geometry.cosines, [[1, 0.96], [0.96, 1]], rtol=1e-6)
     np.testing.assert_allclose(
         normalized.directions[0], np.full((2, 1), 5 * factor / 2**0.5), rtol=1e-6
