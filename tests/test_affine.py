@@ -841,7 +841,7 @@ def test_sums_of_squares_of_affine_residuals_cost_the_same_whatever_the_data():
     phi: Any = jax.eval_shape(restrict, drawn_plane(), drawn_data())
     _, computed_once, _ = phi.args[0].args
 
-    assert max(leaf.size for leaf in jax.tree.leaves(computed_once)) <= 3
+    assert max(leaf.size for leaf in jax.tree.leaves(computed_once)) <= 3 * 3
 
 
 def test_arrays_that_the_loss_closes_over_are_not_compiled_in():

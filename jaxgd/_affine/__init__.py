@@ -8,6 +8,7 @@ computed once does not stand for the program at all points, as where it overflow
 program is evaluated plainly instead.
 
   program  the equations of a function, flat, numbered, and comparable
+  ranges   between which numbers the entries of arrays lie
   squares  what is done to sums of squares, and how they are kept
   rules    what is known of each primitive
   plan     what is computed once, and what is left

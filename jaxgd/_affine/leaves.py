@@ -6,15 +6,17 @@ of 0 * inf; where the origin overflows, other points need not; and where a tange
 coordinate may be large enough to show it.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
-from jaxgd._affine import plan, program, rules, squares
+from jaxgd._affine import plan, program, ranges, rules, squares
 from jaxgd._affine.plan import Kind, Plan, Value
 from jaxgd._affine.program import Equation, Operand
 from jaxgd._affine.squares import Affine
@@ -90,7 +92,7 @@ def compute(
         for number, (leaf, is_good) in zip(by_kind[Kind.SQUARES], compressed, strict=True):
             leaves[number] = leaf
             verdicts.append(is_good)
-    return [leaves[number] for number in divided.leaves], jnp.all(jnp.array(verdicts, bool))
+    return [leaves[number] for number in divided.leaves], _all(verdicts)
 
 
 def at_point(value: Value, leaf: Any, aval: Aval, coordinates: Sequence[Array]) -> Array:
@@ -107,7 +109,7 @@ def at_point(value: Value, leaf: Any, aval: Aval, coordinates: Sequence[Array]) 
                     coordinate = jnp.where(is_number, coordinate, jnp.nan)
                 origin = origin + coordinate * tangent
             return origin.reshape(aval.shape)
-    return squares.at_point(leaf, coordinates)
+    return squares.at_point(leaf, [coordinates[index] for index in sorted(value.moved_by)])
 
 
 def _coordinates(divided: Plan, dtype: DTypeLike) -> dict[int, Affine]:
@@ -148,12 +150,12 @@ def _widened(
     is_affine = values[equation.outputs[0]].kind == Kind.AFFINE
 
     def cast(operand: Operand, atom: Atom, aval: Aval) -> PyTree:
-        if isinstance(operand, dict):
+        if isinstance(operand, list):
             return operand
-        if isinstance(atom, jex.Literal):
-            operand = jnp.asarray(operand, aval.dtype)
         is_wide = aval.dtype == jnp.float32 and (rule.widens or not is_affine)
         to = jnp.dtype(jnp.float64) if is_wide else aval.dtype
+        if isinstance(atom, jex.Literal):  # known now, and with it the sign of a weight
+            return np.asarray(operand, aval.dtype).astype(to)[()]
         return jax.tree.map(lambda x: jax.lax.convert_element_type(x, to), operand)
 
     triples = zip(operands, equation.inputs, [v.aval for v in source.invars], strict=True)
@@ -175,30 +177,29 @@ def _mixed(
 
     It does not where all terms have one sign, and none is zero.
     """
-    sign = rules.sign_of_sum(equation)
-    factors = [x for x in operands if not isinstance(x, Affine)]
-    has_squares = any(isinstance(x, dict) for x in operands)
+    moving = [x for x in operands if isinstance(x, Affine)]
     earlier = [mixed.get(atom, {}) for atom in equation.inputs if not isinstance(atom, jex.Literal)]
-
-    def makes_nan(index: int) -> Array:
-        tangents = [
-            x.tangents[index] for x in operands if isinstance(x, Affine) and index in x.tangents
-        ]
-        verdicts = [flags[index] for flags in earlier if index in flags]
-        if rules.sums_terms(equation) and not has_squares:
-            has_signs = jnp.array([_has_one_sign(x) for x in (*tangents, *factors)]).all()
-            verdicts.append(~has_signs | rules.pads_terms(equation))
-        if sign and len(tangents) == 2:
-            verdicts.append(~(sign * tangents[0] * tangents[1] > 0).all())
-        return jnp.array(verdicts, bool).any()
-
-    moved_by = {i for x in operands if isinstance(x, Affine) for i in x.tangents}
-    moved_by.update(*earlier)
-    return {index: makes_nan(index) for index in sorted(moved_by)}
-
-
-def _has_one_sign(array: Operand) -> Array:
-    return jnp.all(array > 0) | jnp.all(array < 0)
+    moved_by = sorted({i for flags in (*earlier, *(x.tangents for x in moving)) for i in flags})
+    verdicts = {i: [flags[i] for flags in earlier if i in flags] for i in moved_by}
+    has_squares = any(isinstance(x, list) for x in operands)
+    if rules.sums_terms(equation) and not has_squares:
+        if rules.pads_terms(equation):
+            return dict.fromkeys(moved_by, jnp.array(True))
+        factors = [x for x in operands if not isinstance(x, Affine)]
+        signs = [ranges.has_one_sign(found) for x in factors for found in ranges.of(x)]
+        for index in moved_by:
+            verdicts[index] += [~has_sign for has_sign in signs]
+        for x in moving:
+            for index, tangent in x.tangents.items():
+                verdicts[index] += [~ranges.has_one_sign(found) for found in ranges.of(tangent)]
+    sign = rules.sign_of_sum(equation)
+    if sign and len(moving) == 2:
+        left, right = (x.tangents for x in moving)
+        both = sorted(left.keys() & right.keys())
+        products = ranges.of(*(sign * left[index] * right[index] for index in both))
+        for index, product in zip(both, products, strict=True):
+            verdicts[index].append(~(product.low > 0))
+    return {index: _any(verdicts[index]) for index in moved_by}
 
 
 # Whether affine values can be trusted.
@@ -206,24 +207,28 @@ def _has_one_sign(array: Operand) -> Array:
 
 def _is_kept(operands: Sequence[Operand], result: Affine) -> Array:
     """Whether a product loses no tangent to underflow: one is small only if a factor is zero."""
-    constants = [x for x in operands if not isinstance(x, Affine)]
     (moving,) = [x for x in operands if isinstance(x, Affine)]
-    is_zero = jnp.array([_is_all_zero(x) for x in constants], bool).any()
+    factors = [found for x in operands if not isinstance(x, Affine) for found in ranges.of(x)]
+    least = squares.smallest(result.origin.dtype)
     kept = [
-        (jnp.abs(tangent).max(initial=0) >= squares.smallest(tangent.dtype))
-        | _is_all_zero(moving.tangents[index])
-        for index, tangent in result.tangents.items()
+        (ranges.largest(ranges.of(after)[0]) >= least)
+        | ranges.is_zero(ranges.of(moving.tangents[index])[0])
+        for index, after in result.tangents.items()
     ]
-    return is_zero | jnp.array(kept, bool).all()
-
-
-def _is_all_zero(array: Array) -> Array:
-    return jnp.logical_not(jnp.any(array))
+    return _any(map(ranges.is_zero, factors)) | _all(kept)
 
 
 def _is_readable(leaf: Affine) -> Array:
     """Whether the tangents are finite, and the origin is, wherever it moves."""
     tangents = list(leaf.tangents.values())
-    is_finite = jnp.array([jnp.isfinite(t).all() for t in tangents], bool).all()
-    is_still = jnp.array([t == 0 for t in tangents]).all(axis=0)
-    return is_finite & (jnp.isfinite(leaf.origin) | is_still).all()
+    is_still = functools.reduce(jnp.logical_and, [tangent == 0 for tangent in tangents])
+    moving = jnp.where(is_still, 0, leaf.origin)
+    return _all(map(ranges.is_finite, ranges.of(moving, *tangents)))
+
+
+def _all(verdicts: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.logical_and, verdicts, jnp.array(True))
+
+
+def _any(verdicts: Iterable[Array]) -> Array:
+    return functools.reduce(jnp.logical_or, verdicts, jnp.array(False))

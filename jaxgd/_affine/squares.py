@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import custom_batching
 from jax.typing import DTypeLike
 
 from jaxgd import _checks
-from jaxgd._affine import program
+from jaxgd._affine import program, ranges
 from jaxgd._affine.program import Operand
-from jaxgd.types import Array, PyTree
+from jaxgd.types import Array, ArrayLike, PyTree
 
 
 class Affine(NamedTuple):
@@ -40,30 +41,35 @@ def smallest(dtype: DTypeLike) -> float:
     return float(info.tiny) / float(info.eps)
 
 
+_ONE = np.float64(1)
+
+
 class Weighted(NamedTuple):
-    """Squares of affine values, each times the square of a root.
+    """Squares of affine values, each times a weight.
 
     Attributes:
       affine: arrays of shape (n, *s); their squares, weighted, sum up to values of shape s.
-      root: like ``affine.origin``.
+      root: the roots of the weights, with the signs of these: an array like ``affine.origin``, or
+        one number that is known before anything is computed.
     """
 
     affine: Affine
-    root: Array
+    root: Array | np.float64
 
 
 class Compressed(NamedTuple):
     """A sum of squares of affine values, as few of them.
 
     Attributes:
-      rows: affine in the coordinates less ``shift``; their squares add up to it.
-      shift: by position, the coordinates at which the sum is about least.
-      remainders: what the rows lost when they were rounded.
+      rows: shape (k + 1, k + 1): a row holds the tangents and then the origin of a value that is
+        affine in the coordinates less ``shift``; the squares of these values add up to it.
+      shift: shape (k,): the coordinates at which the sum is about least.
+      remainders: like ``rows``: what these lost when they were rounded.
     """
 
-    rows: Affine
-    shift: dict[int, Array]
-    remainders: Affine
+    rows: Array
+    shift: Array
+    remainders: Array
 
 
 class Leaf(NamedTuple):
@@ -71,16 +77,15 @@ class Leaf(NamedTuple):
 
     Attributes:
       by_sign: the squares that count with a plus, and those with a minus.
-      grows: by coordinate, whether an infinite one makes the sum infinite; it is NaN otherwise.
+      grows: shape (k,): whether an infinite coordinate makes the sum infinite; it is NaN otherwise.
     """
 
     by_sign: dict[int, Compressed]
-    grows: dict[int, Array]
+    grows: Array
 
 
-Rows = dict[int, list[Weighted]]
-"""Squares of shape s, by the sign with which they count: a weight may have any sign, even one
-that is not known yet."""
+Rows = list[Weighted]
+"""Squares of shape s, to be added up."""
 
 
 # One function per operation on squares: (equation, operands) -> Rows.
@@ -90,7 +95,7 @@ def squared(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """The squares of an affine value."""
     del equation
     affine = jax.tree.map(lambda x: x[None], operands[0])
-    return {1: [Weighted(affine, jnp.ones_like(affine.origin))]}
+    return [Weighted(affine, _ONE)]
 
 
 def sum_of_products(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
@@ -104,14 +109,14 @@ def sum_of_products(equation: program.Equation, operands: Sequence[Operand]) -> 
 def add(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """The sum of squares and squares, or of squares and a constant."""
     aval = equation.source.outvars[0].aval
-    terms = []
+    terms: Rows = []
     for operand in operands:
-        if isinstance(operand, dict):
-            terms.append(operand)
+        if isinstance(operand, list):
+            terms += operand
         else:
-            one = jnp.ones((1, *aval.shape), operand.dtype)
-            terms.append(_weighted({1: [Weighted(Affine(one, {}), one)]}, operand))
-    return {sign: [row for rows in terms for row in rows.get(sign, [])] for sign in (1, -1)}
+            one = Affine(jnp.ones((1, *aval.shape), operand.dtype), {})
+            terms += _weighted([Weighted(one, _ONE)], operand)
+    return terms
 
 
 def total(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
@@ -136,15 +141,19 @@ def divide(equation: program.Equation, operands: Sequence[Operand]) -> Rows:
     """Squares over a constant."""
     del equation
     rows, divisor = operands
-    return _weighted(rows, 1 / divisor)
+    with np.errstate(all="ignore"):
+        return _weighted(rows, 1 / divisor)
 
 
 def _rows_first(operands: Sequence[Operand]) -> Sequence[Operand]:
-    return operands if isinstance(operands[0], dict) else operands[::-1]
+    return operands if isinstance(operands[0], list) else operands[::-1]
 
 
 def _each(rows: Rows, fn: Callable[[Array], Array]) -> Rows:
-    return {sign: jax.tree.map(fn, weighted) for sign, weighted in rows.items()}
+    def moved(array: ArrayLike) -> ArrayLike:
+        return fn(array) if isinstance(array, jax.Array) else array
+
+    return jax.tree.map(moved, rows)
 
 
 def _summed(rows: Rows, axes: Sequence[int]) -> Rows:
@@ -158,17 +167,14 @@ def _summed(rows: Rows, axes: Sequence[int]) -> Rows:
     return _each(rows, flat)
 
 
-def _weighted(rows: Rows, weight: Array) -> Rows:
-    """Multiplies squares by a weight: by its positive and by its negative part."""
-    result: Rows = {1: [], -1: []}
-    for part in (1, -1):
-        root = jnp.sqrt(jnp.maximum(part * weight, 0))
-        for sign, squares in rows.items():
-            result[part * sign] += [
-                square._replace(root=square.root * jnp.broadcast_to(root, square.root.shape))
-                for square in squares
-            ]
-    return result
+def _weighted(rows: Rows, weight: Array | np.float64) -> Rows:
+    """Multiplies squares by a weight of any sign."""
+    if isinstance(weight, np.float64):
+        root = np.copysign(np.sqrt(np.abs(weight)), weight)
+        return [square._replace(root=square.root * root) for square in rows]
+    root = jnp.copysign(jnp.sqrt(jnp.abs(weight)), weight)
+    roots = [square.root * jnp.broadcast_to(root, square.affine.origin.shape) for square in rows]
+    return [square._replace(root=root) for square, root in zip(rows, roots, strict=True)]
 
 
 # A scalar sum of squares.
@@ -181,49 +187,50 @@ def compress(
 
     ``mixed`` says by coordinate whether an infinite one makes NaN of a row.
     """
-    leaf, verdicts, moved_by = {}, [], sorted(mixed)
-    for sign, squares in rows.items():
-        if squares:
-            wide = _compressed(squares, tuple(moved_by), shift_dtype)
-            narrow = jax.tree.map(lambda x: x.astype(dtype), wide.rows)
-            remainders = jax.tree.map(
-                lambda x, kept: (x - kept.astype(x.dtype)).astype(dtype), wide.rows, narrow
-            )
-            leaf[sign] = Compressed(narrow, wide.shift, remainders)
-            verdicts.append(jnp.isfinite(narrow.origin).all())
-            pairs = zip(wide.rows.tangents.values(), narrow.tangents.values(), strict=True)
-            verdicts += [_fits(exact, kept) for exact, kept in pairs]
-    grows = {index: _grows(rows, index) & ~is_mixed for index, is_mixed in mixed.items()}
-    return Leaf(leaf, grows), jnp.array(verdicts, bool).all()
+    by_sign, is_good, moved_by = {}, jnp.array(True), sorted(mixed)
+    for sign in (1, -1):
+        counted = [square for square in rows if _may_count(square.root, sign)]
+        if counted:
+            wide, shift = _compressed(counted, sign, moved_by, shift_dtype)
+            narrow = wide.astype(dtype)
+            remainders = (wide - narrow.astype(wide.dtype)).astype(dtype)
+            by_sign[sign] = Compressed(narrow, shift, remainders)
+            is_good &= _fits(wide, narrow)
+    is_mixed = jnp.stack([mixed[index] for index in moved_by])
+    return Leaf(by_sign, _grows(rows, moved_by) & ~is_mixed), is_good
 
 
-def _grows(rows: Rows, index: int) -> Array:
+def _may_count(root: ArrayLike, sign: int) -> bool:
+    """Whether there may be weights of a sign; a known 0 counts with a plus."""
+    is_known = isinstance(root, np.float64)
+    return not is_known or not (root < 0 if sign == 1 else root >= 0)
+
+
+def _grows(rows: Rows, moved_by: Sequence[int]) -> Array:
     """Whether a coordinate moves all squares that count, and these count with a plus."""
-    verdicts, counts = [], []
-    for sign, squares in rows.items():
-        for square in squares:
-            tangent = square.affine.tangents.get(index, jnp.zeros(()))
-            counts.append(jnp.any(square.root != 0))
-            is_moved = (square.root != 0).all() & (tangent != 0).all()
-            verdicts.append(~counts[-1] | (is_moved & (sign == 1)))
-    return jnp.array(verdicts).all() & jnp.array(counts).any()
+    grows, counts = jnp.ones(len(moved_by), bool), jnp.array(False)
+    for square in rows:
+        (root,) = ranges.of(square.root)
+        tangents = {i: ranges.of(jnp.abs(t))[0] for i, t in square.affine.tangents.items()}
+        is_moved = [tangents[i].low > 0 if i in tangents else jnp.array(False) for i in moved_by]
+        grows &= (root.low >= 0) & ((root.high == 0) | ((root.low > 0) & jnp.stack(is_moved)))
+        counts |= ~ranges.is_zero(root)
+    return grows & counts
 
 
-def _fits(exact: Array, kept: Array) -> Array:
-    """Whether a tangent overflows nowhere, and does not underflow as a whole."""
-    largest = jnp.abs(exact).max()
-    return jnp.isfinite(kept).all() & ((largest == 0) | (largest >= smallest(kept.dtype)))
-
-
-class _Wide(NamedTuple):
-    rows: Affine
-    shift: dict[int, Array]
+def _fits(wide: Array, narrow: Array) -> Array:
+    """Whether nothing overflows, and no tangent underflows as a whole."""
+    largest = jnp.abs(wide[:, :-1]).max(axis=0)
+    is_kept = (largest == 0) | (largest >= smallest(narrow.dtype))
+    return jnp.isfinite(narrow).all() & is_kept.all()
 
 
 def _compressed(
-    squares: list[Weighted], moved_by: tuple[int, ...], shift_dtype: DTypeLike
-) -> _Wide:
-    """The R factor of the matrix [tangents, origin], about the least point.
+    rows: Rows, sign: int, moved_by: Sequence[int], shift_dtype: DTypeLike
+) -> tuple[Array, Array]:
+    """The R factor of the matrix [tangents, origin], about the least point; and that point.
+
+    Only what is weighted with the given sign is looked at.
 
     The origin of the plane may be far away from where the sum is small: there an R factor would
     be as inexact as the sum is large. So the rows are moved to the least point first. Its
@@ -237,9 +244,10 @@ def _compressed(
     def tangent(affine: Affine, index: int) -> PyTree:
         return affine.tangents.get(index, jnp.zeros_like(affine.origin))
 
-    origin = column([square.affine.origin for square in squares])
-    root = column([square.root for square in squares])
-    columns = [column([tangent(square.affine, i) for square in squares]) for i in moved_by]
+    origin = column([square.affine.origin for square in rows])
+    root = column([jnp.broadcast_to(s.root, s.affine.origin.shape) for s in rows])
+    root = jnp.maximum(sign * root, 0)
+    columns = [column([tangent(square.affine, i) for square in rows]) for i in moved_by]
     tangents = jnp.stack(columns, axis=1)
     num_moved = len(moved_by)
     weighted = root[:, None] * tangents
@@ -254,8 +262,7 @@ def _compressed(
     least = jax.lax.reduce_precision(least, info.nexp, info.nmant // 2)
     least = jnp.where(jnp.isfinite(least), least, 0)
     r = _r_factor(weighted, root * (origin + tangents @ least))
-    shift = dict(zip(moved_by, least.astype(shift_dtype), strict=True))
-    return _Wide(Affine(r[:, num_moved], dict(zip(moved_by, r.T, strict=False))), shift)
+    return r, least.astype(shift_dtype)
 
 
 def _r_factor(tangents: Array, origin: Array) -> Array:
@@ -299,7 +306,7 @@ def _refused(*_: Any) -> PyTree:
 
 
 def at_point(leaf: Leaf, coordinates: Sequence[Array]) -> Array:
-    """The sum of squares at the given coordinates.
+    """The sum of squares at the coordinates that move it.
 
     Row by row, and there are few: that is scalar arithmetic, which a vmap makes fast. Where the
     origin of the plane is far away its directions are nearly parallel, and a row is a small
@@ -307,23 +314,19 @@ def at_point(leaf: Leaf, coordinates: Sequence[Array]) -> Array:
     """
     squares = []
     for sign, (rows, shift, remainders) in leaf.by_sign.items():
-        steps = {
-            index: (coordinates[index] - shift[index]).astype(rows.origin.dtype)
-            for index in rows.tangents
-        }
-        for row in range(rows.origin.size):
-            value, lost = rows.origin[row], remainders.origin[row]
-            for index, tangents in rows.tangents.items():
-                product, lost_by_product = _product(steps[index], tangents[row])
+        steps = [(c - shift[i]).astype(rows.dtype) for i, c in enumerate(coordinates)]
+        for (*tangents, value), (*small_tangents, lost) in zip(rows, remainders, strict=True):
+            for step, tangent, small_tangent in zip(steps, tangents, small_tangents, strict=True):
+                product, lost_by_product = _product(step, tangent)
                 value, lost_by_sum = _sum(value, product)
-                small = _finite(steps[index] * remainders.tangents[index][row])
+                small = _finite(step * small_tangent)
                 lost = lost + (small + lost_by_product + lost_by_sum)
             squares.append(sign * jnp.square(value + lost))
     total = functools.reduce(jnp.add, squares)
-    for index, grows in leaf.grows.items():
-        others = [jnp.isfinite(coordinates[other]) for other in leaf.grows if other != index]
-        is_infinite = functools.reduce(jnp.logical_and, others, jnp.isinf(coordinates[index]))
-        total = jnp.where(grows & is_infinite, jnp.inf, total)
+    for index, coordinate in enumerate(coordinates):
+        others = [jnp.isfinite(c) for other, c in enumerate(coordinates) if other != index]
+        is_infinite = functools.reduce(jnp.logical_and, others, jnp.isinf(coordinate))
+        total = jnp.where(leaf.grows[index] & is_infinite, jnp.inf, total)
     return total
 
 
