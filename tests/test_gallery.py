@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import sys
 from typing import Any, NamedTuple
@@ -9,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, FrameLocator, Page
+from playwright.sync_api import Browser, ConsoleMessage, FrameLocator, Page
 
-from experiments import load
+from experiments import ADDRESSES, load
 from experiments.__main__ import main
 from experiments.shell import languages, report
 from experiments.shell.markup import typeset
 
 ROOT = report.NUMBERS_FILE.parent.parent.parent
-NAMES = ("neuron", "nonlinear_backprop", "gradient_descent", "loss_surface")
+NAMES = tuple(address.split(".")[1] for address in ADDRESSES if address.startswith("note."))
 SURFACE, TURNED, PLAYED, CHAIN = (
     "#loss_surface-0",
     "#gradient_descent-2",
@@ -27,9 +28,10 @@ SURFACE, TURNED, PLAYED, CHAIN = (
 
 
 class Built(NamedTuple):
-    """A page made by the command, and what the command said."""
+    """A page made by the command, the numbers beside it, and what the command said."""
 
     url: str
+    numbers: list[dict[str, Any]]
     html: str
     said: str
 
@@ -39,10 +41,16 @@ def build(out: Any, *arguments: str) -> Built:
     with contextlib.redirect_stdout(said):
         assert main([*arguments, "--gallery", "--out", str(out)]) == 0
     page = out / "index.html"
-    return Built(page.as_uri(), page.read_text(encoding="utf-8"), said.getvalue())
+    numbers = out / "numbers.json"
+    return Built(
+        url=page.as_uri(),
+        numbers=json.loads(numbers.read_text(encoding="utf-8")),
+        html=page.read_text(encoding="utf-8"),
+        said=said.getvalue(),
+    )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def built(tmp_path_factory):
     return build(tmp_path_factory.mktemp("gallery"), *NAMES)
 
@@ -63,45 +71,70 @@ def watch(page: Page, wrong: list[str]) -> None:
     page.on("request", lambda request: judge(request.url))
 
 
-@pytest.fixture(scope="module")
-def pages(browser):
-    """Opens pages, each once: for all who leave them as they found them."""
-    opened: dict[str, Page] = {}
-    wrong: list[str] = []
+# Plotly draws surfaces at twice the resolution, which takes four times as long without a card.
+COARSE = """() => { if (document.getElementById("plotly")) {
+    loadPlotly(); Plotly.setPlotConfig({plotGlPixelRatio: 1}); } }"""
 
-    def page_of(url: str, **options: Any) -> Page:
+
+class Pages:
+    """Opens pages, each once, for all who leave them as they found them."""
+
+    def __init__(self, browser: Browser):
+        self.browser = browser
+        self.opened: dict[str, Page] = {}
+        self.played: set[str] = set()
+        self.wrong: list[str] = []
+
+    def __call__(self, url: str, **options: Any) -> Page:
         options.setdefault("viewport", {"width": 1000, "height": 640})
         key = f"{url} {options}"
-        if key not in opened:
-            opened[key] = page = browser.new_page(**options)
+        if key not in self.opened:
+            self.opened[key] = page = self.browser.new_page(**options)
             page.set_default_timeout(120_000)  # milliseconds, for a machine with much to do
-            watch(page, wrong)
+            watch(page, self.wrong)
             page.goto(url)
-        return opened[key]
+            page.evaluate(COARSE)
+        return self.opened[key]
 
-    yield page_of, wrong
-    for page in opened.values():
+
+@pytest.fixture(scope="module")
+def pages(browser):
+    """All pages of this file, by address and options."""
+    pages = Pages(browser)
+    yield pages
+    for page in pages.opened.values():
         page.close()
 
 
 @pytest.fixture
 def opened(pages):
     """Opens a page for a system, a screen or a file of its own."""
-    page_of, wrong = pages
-    yield page_of
-    assert wrong == []
+    yield pages
+    assert pages.wrong == []
 
 
 @pytest.fixture
 def page(opened, built):
     """The page that most tests share: they play, turn and search."""
+    opened.played.add(built.url)
     return opened(built.url)
 
 
 @pytest.fixture
 def untouched(opened, built):
-    """The same page for those who need it as it opens: nothing was played, turned or zoomed."""
-    return opened(built.url + "#untouched")
+    """The same page for those who need it as it opens: nothing was played, turned or zoomed.
+
+    They stand first in this file; after the others they get a page of their own.
+    """
+    return opened(f"{built.url}#untouched" if built.url in opened.played else built.url)
+
+
+def played_by_hand(page: Page, figure: str) -> FrameLocator:
+    """Waits until a page within the page is open."""
+    page.evaluate("id => document.querySelector(id).scrollIntoView()", figure)
+    frame = page.frame_locator(f"{figure} iframe")
+    frame.locator("body").wait_for()
+    return frame
 
 
 def drawn(page: Page, figure: str) -> str:
@@ -147,50 +180,29 @@ def frames(page: Page, count: int) -> None:
     )
 
 
-# A system that asks for darkness and for no motion.
-CALM = {"color_scheme": "dark", "reduced_motion": "reduce"}
+# A phone that asks for darkness and for no motion.
+CALM_PHONE = {
+    "viewport": {"width": 390, "height": 640}, "color_scheme": "dark", "reduced_motion": "reduce",
+}  # fmt: skip
 EYE = "gd._fullLayout.scene.camera.eye"
 
 
-def test_the_page_is_one_file_that_says_its_size(page, built):
+def test_the_numbers_of_the_note_are_reproduced(built):
+    told = "44 recomputed and equal (match), 9 errata, 14 not stated in it, 27 given by it"
+    assert f"94 numbers of the note: {told} and not computed, 0 off" in built.said
+    assert [row["id"] for row in built.numbers] == [record["id"] for record in report.records()]
+    assert {row["verdict"] for row in built.numbers} == {"match", "erratum", "not stated", "given"}
+    unstated = [row for row in built.numbers if row["seed_value"] is None]
+    assert {row["verdict"] for row in unstated} == {"not stated"}
+
+
+def test_the_page_is_one_file_that_says_its_size(untouched, built):
+    page = untouched
     size = f"{len(built.html.encode()) / 1e6:.1f} MB"
     assert f"one file of {size}" in page.locator("footer").inner_text()
     assert f"index.html ({size})" in built.said
     assert len(built.html.encode()) < 15e6
     assert not re.search(r"""(?:src|href)=["']?https?:""", built.html.split('id="plotly"')[0])
-
-
-def test_every_section_asks_its_question_and_describes_its_pictures(page):
-    assert page.locator("section.experiment").count() == len(NAMES) + 1
-    for name in NAMES:
-        experiment: Any = load(name)
-        question, _, expectation = experiment.__doc__.strip().partition("\n")
-        section = page.locator(f"section#{name}")
-        assert section.locator("h2").inner_text() == typeset(question)
-        told = " ".join(section.locator(".expectation p").all_text_contents())
-        parts = " ".join(expectation.split()).split("``")
-        assert told == "".join(part if i % 2 else typeset(part) for i, part in enumerate(parts))
-        image = section.locator("figure.picture img")
-        assert len(image.get_attribute("alt") or "") > 60
-        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 800
-    for plot in page.locator(".plot").all():
-        assert re.search(r"\d", plot.get_attribute("aria-label") or "")
-        assert plot.get_attribute("tabindex") == "0"
-
-
-def test_formulas_are_typeset():
-    told = "sqrt(ln(x^2)) <= 2.13, sqrt b, 2 + 2 beta below 2 / lambda, theta0, 1e-05, the alphabet"
-
-    assert typeset(told) == "√(ln x²) ≤ 2.13, √b, 2 + 2β below 2 / λ, θ₀, 10⁻⁵, the alphabet"
-
-
-def test_what_to_expect_is_folded_until_it_is_asked_for(page):
-    expectation = page.locator("#gradient_descent .expectation")
-    assert not expectation.locator("p").first.is_visible()
-    expectation.locator("summary").click()
-    assert expectation.locator("p").first.is_visible()
-    expectation.locator("summary").click()
-    assert not expectation.locator("p").first.is_visible()
 
 
 @pytest.mark.parametrize("figure", [PLAYED, CHAIN])
@@ -236,6 +248,61 @@ def test_the_page_is_read_in_chinese_and_back(untouched):
     assert page.locator("#gradient_descent figure.picture img").get_attribute("alt") != alt
 
 
+def test_pages_within_the_page_take_its_language_and_its_theme(untouched):
+    page = untouched
+    people = played_by_hand(page, "#nonlinear_backprop-play-0")
+    page.click("#language")
+    people.locator("html[lang=zh]").wait_for()
+    assert people.locator("#all").inner_text() == "走完所有步"
+    # The frame is as high as what is in it, also when it has become less.
+    fits = """() => { const frame = document.querySelector("#nonlinear_backprop-play-0 iframe");
+        const height = frame.contentDocument.body.getBoundingClientRect().height;
+        return Math.abs(frame.clientHeight - height) < 4 && height; }"""
+    empty = page.wait_for_function(fits).json_value()
+    people.locator("#all").click()
+    page.wait_for_function(f"empty => ({fits})() > empty", arg=empty)
+    people.locator("#reset").click()
+    page.wait_for_function(f"empty => ({fits})() === empty", arg=empty)
+    page.click("#theme")
+    people.locator("body[data-theme=dark]").wait_for()
+    page.click("#language")
+    page.click("#theme")
+    people.locator("html[lang=en] body[data-theme=light]").wait_for()
+
+
+def test_every_section_asks_its_question_and_describes_its_pictures(page):
+    assert page.locator("section.experiment").count() == len(NAMES) + 1
+    for name in NAMES:
+        experiment: Any = load(name)
+        question, _, expectation = experiment.__doc__.strip().partition("\n")
+        section = page.locator(f"section#{name}")
+        assert section.locator("h2").inner_text() == typeset(question)
+        told = " ".join(section.locator(".expectation p").all_text_contents())
+        parts = " ".join(expectation.split()).split("``")
+        assert told == "".join(part if i % 2 else typeset(part) for i, part in enumerate(parts))
+        image = section.locator("figure.picture img")
+        assert len(image.get_attribute("alt") or "") > 60
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 800
+    for plot in page.locator(".plot").all():
+        assert re.search(r"\d", plot.get_attribute("aria-label") or "")
+        assert plot.get_attribute("tabindex") == "0"
+
+
+def test_formulas_are_typeset():
+    told = "sqrt(ln(x^2)) <= 2.13, sqrt b, 2 + 2 beta below 2 / lambda, theta0, 1e-05, the alphabet"
+
+    assert typeset(told) == "√(ln x²) ≤ 2.13, √b, 2 + 2β below 2 / λ, θ₀, 10⁻⁵, the alphabet"
+
+
+def test_what_to_expect_is_folded_until_it_is_asked_for(page):
+    expectation = page.locator("#gradient_descent .expectation")
+    assert not expectation.locator("p").first.is_visible()
+    expectation.locator("summary").click()
+    assert expectation.locator("p").first.is_visible()
+    expectation.locator("summary").click()
+    assert not expectation.locator("p").first.is_visible()
+
+
 def test_a_page_may_open_in_chinese_and_no_text_is_missing(opened, tmp_path):
     chinese = build(tmp_path, "linear_backprop", "--lang", "zh")
     page = opened(chinese.url)
@@ -246,7 +313,7 @@ def test_a_page_may_open_in_chinese_and_no_text_is_missing(opened, tmp_path):
 
 
 def test_light_and_dark_follow_the_system_and_the_button(opened, built):
-    page = opened(built.url, **CALM)
+    page = opened(built.url, **CALM_PHONE)
     background = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(background)
     drawn(page, PLAYED)
@@ -259,8 +326,16 @@ def test_light_and_dark_follow_the_system_and_the_button(opened, built):
     page.locator("#theme").click()
 
 
+def test_nothing_plays_for_those_who_ask_for_no_motion(opened, built):
+    page = opened(built.url, **CALM_PHONE)
+    drawn(page, PLAYED)
+    assert page.locator(f"{PLAYED} .controls").get_by_role("button", name="Play").count() == 0
+    assert "no motion" in page.locator(f"{PLAYED} .notes").inner_text()
+    assert page.locator(f"{PLAYED} input[type=range]").is_visible()
+
+
 def test_nothing_is_wider_than_a_phone(opened, built):
-    page = opened(built.url, viewport={"width": 390, "height": 640})
+    page = opened(built.url, **CALM_PHONE)
     for figure in (PLAYED, SURFACE, CHAIN):
         drawn(page, figure)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -283,14 +358,6 @@ def test_nothing_is_wider_than_a_phone(opened, built):
     below = inside(page, PLAYED, "gd._fullLayout.yaxis2.domain[1] < gd._fullLayout.yaxis.domain[0]")
     assert below
     page.close()  # a surface that is drawn takes time in every frame
-
-
-def test_nothing_plays_for_those_who_ask_for_no_motion(opened, built):
-    page = opened(built.url, **CALM)
-    drawn(page, PLAYED)
-    assert page.locator(f"{PLAYED} .controls").get_by_role("button", name="Play").count() == 0
-    assert "no motion" in page.locator(f"{PLAYED} .notes").inner_text()
-    assert page.locator(f"{PLAYED} input[type=range]").is_visible()
 
 
 def test_without_plotly_the_page_is_still_made_and_says_how_to_get_the_rest(
@@ -515,7 +582,7 @@ def test_the_tables_hold_the_computed_numbers(page, built):
     )[0]
     assert fit[-1].locator("td").all_text_contents()[2:4] == [f"{bias:.8f}", f"{weight:.8f}"]
     shown = page.locator("#numbers tbody tr")
-    assert shown.count() == len(re.findall(r"^(?:N|NL|G|V)\d\d ", built.said, re.MULTILINE))
+    assert shown.count() == len(re.findall(r"^(?:N|L|NL|G|V|LF)\d\d ", built.said, re.MULTILINE))
     row = page.locator("#numbers tbody tr", has_text="NL12")
     assert row.locator(".badge").inner_text() == "erratum"
     assert "9.6557064" in (row.text_content() or "")
@@ -566,14 +633,6 @@ def test_what_is_read_stays_in_sight_while_a_search_shortens_the_page(page):
         assert 0 < page.evaluate(top) < 640
 
 
-def played_by_hand(page: Page, figure: str) -> FrameLocator:
-    """Waits until a page within the page is open."""
-    page.evaluate("id => document.querySelector(id).scrollIntoView()", figure)
-    frame = page.frame_locator(f"{figure} iframe")
-    frame.locator("body").wait_for()
-    return frame
-
-
 def test_the_people_of_the_chain_fill_the_notes_table(page, built):
     people = played_by_hand(page, "#nonlinear_backprop-play-0")
     people.locator("#all").click()
@@ -609,25 +668,3 @@ def test_the_rates_of_the_note_are_tried_by_hand(page):
             " steps: 10000, start: [0, 0]}).status"
         )
     assert ends == {"0.0138": "MAX_STEPS", "0.0139": "DIVERGED"}
-
-
-def test_pages_within_the_page_take_its_language_and_its_theme(untouched):
-    page = untouched
-    people = played_by_hand(page, "#nonlinear_backprop-play-0")
-    page.click("#language")
-    people.locator("html[lang=zh]").wait_for()
-    assert people.locator("#all").inner_text() == "走完所有步"
-    # The frame is as high as what is in it, also when it has become less.
-    fits = """() => { const frame = document.querySelector("#nonlinear_backprop-play-0 iframe");
-        const height = frame.contentDocument.body.getBoundingClientRect().height;
-        return Math.abs(frame.clientHeight - height) < 4 && height; }"""
-    empty = page.wait_for_function(fits).json_value()
-    people.locator("#all").click()
-    page.wait_for_function(f"empty => ({fits})() > empty", arg=empty)
-    people.locator("#reset").click()
-    page.wait_for_function(f"empty => ({fits})() === empty", arg=empty)
-    page.click("#theme")
-    people.locator("body[data-theme=dark]").wait_for()
-    page.click("#language")
-    page.click("#theme")
-    people.locator("html[lang=en] body[data-theme=light]").wait_for()
