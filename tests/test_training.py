@@ -570,7 +570,7 @@ for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
     by_rows = NamedSharding(mesh, P("x", None))
     start = jax.device_put({"w": np.ones((64, 24), np.float32)}, by_rows)
     train = jax.jit(lambda params, data: descent.optimize(
-        loss, params, data, optimizer=optax.adam(0.1), num_steps=6, per_step=rows, record_every=3))
+        loss, params, data, optimizer=optax.adam(0.02), num_steps=6, per_step=rows, record_every=3))
     program = train.lower(start, data).compile()
     text = program.as_text()
     run = program(start, data)
@@ -602,8 +602,10 @@ print("held")
 
 def test_sharded_params_are_gathered_by_nothing_whether_axes_are_auto_or_explicit():
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"
-    }  # fmt: skip
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
 
     done = subprocess.run(
         [sys.executable, "-c", SHARDED],
