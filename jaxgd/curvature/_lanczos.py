@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxgd.curvature import _loader, _vectors
 from jaxgd.curvature._vectors import Vector
-from jaxgd.types import Array, PRNGKey
+from jaxgd.types import Array
 
 Product = Callable[[Vector], Vector]
 
@@ -27,14 +27,12 @@ class Ritz(NamedTuple):
     basis: Vector
 
 
-def ritz(
-    key: PRNGKey, product: Product, first: Vector, num_iterations: int, reorthogonalize: bool
-) -> Ritz:
+def ritz(product: Product, first: Vector, num_iterations: int, reorthogonalize: bool) -> Ritz:
     """Spans a space by a vector and its images, as many as there are numbers at most."""
     num_iterations = min(num_iterations, sum(leaf.size for leaf in first))
     first = _vectors.normalized(first)
     if reorthogonalize:
-        diagonal, off_diagonal, basis = _with_basis(key, product, first, num_iterations)
+        diagonal, off_diagonal, basis = _with_basis(product, first, num_iterations)
     else:
         diagonal, off_diagonal, basis = _without_basis(product, first, num_iterations)
     scale = _vectors.scale_of([diagonal, off_diagonal])
@@ -44,13 +42,13 @@ def ritz(
 
 
 def _with_basis(
-    key: PRNGKey, product: Product, first: Vector, num_iterations: int
+    product: Product, first: Vector, num_iterations: int
 ) -> tuple[Array, Array, Vector]:
     """The diagonal and off-diagonal of the matrix in a basis that is kept, and the basis.
 
     Each new vector is made orthogonal to all before it, twice. Where the second pass takes away
     most of what the first has left, that was rounding: the space is invariant, and the
-    iteration goes on with a random vector, in two passes more. ``num_iterations + 3`` vectors
+    iteration goes on with an irregular vector, in two passes more. ``num_iterations + 3`` vectors
     are kept: one program makes all passes, so that each overwrites what the last one has left.
     """
 
@@ -61,14 +59,13 @@ def _with_basis(
         rows: Vector, j: Array, _: Vector, image: Vector
     ) -> tuple[Vector, tuple[Array, Array]]:
         image, scale = _near_one(image)
-
-        keys = jax.random.split(jax.random.fold_in(key, j), len(rows))
+        numbers = [1 + j * len(rows) + i for i in range(len(rows))]
 
         def clear(rest: _Rest, number: Array) -> tuple[_Rest, None]:
             is_kept, is_lost = (number > 1) & rest.is_new, (number == 2) & ~rest.is_new
             vector = [
-                jax.lax.cond(is_lost, lambda v=v, k=k: _vectors.noise(k, v), lambda v=v: v)
-                for v, k in zip(rest.vector, keys, strict=True)
+                jax.lax.cond(is_lost, lambda v=v, n=n: _vectors.noise(n, v), lambda v=v: v)
+                for n, v in zip(numbers, rest.vector, strict=True)
             ]
             along = jax.lax.cond(is_kept, lambda: rest.along, lambda: _along(vector, rows))
             # One array after the other: a single branch would hold them all twice.

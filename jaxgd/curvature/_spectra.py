@@ -93,7 +93,7 @@ def top_eigenpairs(
     wanted = f"num_pairs must be at most {num_values}, the iterations or the number of params"
     _checks.that(caller, num_pairs <= num_values, wanted, str(num_pairs))
     ritz = ritz_of(caller, key, product, block, num_iterations)
-    order = jnp.argsort(-jnp.abs(ritz.values))[:num_pairs]
+    order = jax.lax.top_k(jnp.abs(ritz.values), num_pairs)[1]
     values, coefficients = ritz.values[order], ritz.coefficients[:, order].T
     wide = [jnp.tensordot(coefficients, rows, 1, precision="highest") for rows in ritz.basis]
     vectors = _products.narrowed(wide, block)
@@ -125,9 +125,8 @@ def ritz_of(
 ) -> Ritz:
     """Eigenvalues of a matrix on the space that it spans from a random vector."""
     num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
-    key_first, key_fresh = jax.random.split(key)
-    first = _vectors.normal(key_first, _vectors.widened(block.leaves))
-    return _lanczos.ritz(key_fresh, product, first, num_iterations, reorthogonalize)
+    first = _vectors.normal(key, _vectors.widened(block.leaves))
+    return _lanczos.ritz(product, first, num_iterations, reorthogonalize)
 
 
 def sharpness(
@@ -265,11 +264,10 @@ def spectral_density(
     product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
     like = _vectors.widened(block.leaves)
-    key_fresh = jax.random.fold_in(key, num_samples)
 
     def sample(key: PRNGKey) -> tuple[Array, Array]:
         probe = _vectors.signs(key, like)
-        ritz = _lanczos.ritz(key_fresh, product, probe, num_iterations, reorthogonalize)
+        ritz = _lanczos.ritz(product, probe, num_iterations, reorthogonalize)
         return ritz.values, jnp.square(ritz.coefficients[0])
 
     nodes, weights = _loader.each(product, sample, jax.random.split(key, num_samples))

@@ -48,8 +48,10 @@ def scale_of(vector: Vector) -> Array:
     """The power of two near the largest magnitude; 1 for what is zero, inf or NaN."""
     maxima = [jnp.max(jnp.abs(leaf), initial=0) for leaf in vector]
     largest = jax.lax.stop_gradient(jnp.stack(maxima).max())
-    exponent = jnp.frexp(largest)[1]
-    scale = jnp.ldexp(jnp.ones_like(largest), exponent - 1)
+    # The bits without those of the mantissa: frexp and ldexp are many operations each.
+    num_bits = jnp.finfo(largest.dtype).nmant
+    bits = jax.lax.bitcast_convert_type(largest, f"uint{8 * largest.dtype.itemsize}")
+    scale = jax.lax.bitcast_convert_type(bits >> num_bits << num_bits, largest.dtype)
     return jnp.where((largest > 0) & jnp.isfinite(largest), scale, 1)
 
 
@@ -85,14 +87,15 @@ def normal(key: PRNGKey, like: Vector) -> Vector:
     return jax.tree.leaves(optax.tree.random_like(key, like, jax.random.normal))
 
 
-def noise(key: PRNGKey, like: Array) -> Array:
-    """Irregular entries between -1 and 1, made in place: a PRNG takes several arrays to draw one.
+def noise(number: Array, like: Array) -> Array:
+    """Irregular entries between -1 and 1, other ones for every number, which is an int.
 
-    A sine at a random and high frequency; good enough for a direction that is only to be new.
+    A sine at a high frequency; good enough for a direction that is only to be new. It is made in
+    place: a PRNG takes several arrays to draw one.
     """
-    frequency, phase = jax.random.uniform(key, (2,), like.dtype, 100, 1000)
+    frequency = 100 + 900 * (0.6180339887 * number.astype(like.dtype) % 1)
     entries = jax.lax.iota(like.dtype, like.size).reshape(like.shape)
-    return jnp.sin(frequency * entries + phase)
+    return jnp.sin(frequency * entries + frequency)
 
 
 def signs(key: PRNGKey, like: Vector) -> Vector:
