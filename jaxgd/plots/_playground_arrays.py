@@ -1,46 +1,26 @@
 """Rules of what moves entries, in whole arrays or out of and into windows."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jax import lax
-from jax.extend.core import primitives
 
 from jaxgd._jaxprs import Eqn
+from jaxgd.plots import _playground_numpy as by_numpy
 from jaxgd.plots._playground_writer import Rule, Value, Writer, number, rounded
 
 # What moves entries: the map of the indices is found by moving the indices.
-
-
-def _broadcast(
-    x: np.ndarray, *, shape: Sequence[int], broadcast_dimensions: Sequence[int], **_: Any
-) -> np.ndarray:
-    lengths = [1] * len(shape)
-    for axis, length in zip(broadcast_dimensions, x.shape, strict=True):
-        lengths[axis] = length
-    return np.broadcast_to(x.reshape(lengths), shape)
-
-
-_BY_NUMPY: dict[Any, Callable[..., np.ndarray]] = {
-    primitives.broadcast_in_dim_p: _broadcast,
-    primitives.reshape_p: lambda x, *, new_sizes, **_: x.reshape(new_sizes),
-    primitives.squeeze_p: lambda x, *, dimensions: x.squeeze(dimensions),
-    primitives.transpose_p: lambda x, *, permutation: x.transpose(permutation),
-    primitives.rev_p: lambda x, *, dimensions: np.flip(x, dimensions),
-}
 
 
 def moved(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """One operand whose entries are moved or copied."""
     [operand] = operands
     indices = np.arange(operand.size, dtype=np.int64).reshape(operand.shape)
-    if eqn.primitive in _BY_NUMPY:  # JAX would compile each of them
-        results = [_BY_NUMPY[eqn.primitive](indices, **eqn.params)]
-    else:
-        moved = eqn.primitive.bind(indices, **eqn.params)
-        results = moved if eqn.primitive.multiple_results else [moved]
+    move = by_numpy.MOVES.get(eqn.primitive, eqn.primitive.bind)
+    moved = move(indices, **eqn.params)
+    results = moved if eqn.primitive.multiple_results else [moved]
     return [w.pulled(v.aval, operand, np.asarray(m))
             for v, m in zip(eqn.outvars, results, strict=True)]  # fmt: skip
 
@@ -52,7 +32,8 @@ def joined(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     starts = np.cumsum([0, *(o.size for o in operands)])
     labels = [np.arange(start, start + o.size, dtype=np.int64).reshape(o.shape)
               for start, o in zip(starts, operands, strict=False)]  # fmt: skip
-    joined = np.asarray(eqn.primitive.bind(*labels, **eqn.params)).ravel()
+    join = by_numpy.MOVES.get(eqn.primitive, eqn.primitive.bind)
+    joined = np.asarray(join(*labels, **eqn.params)).ravel()
     places, name = np.argsort(joined), w.buffer(joined.size)
     for start, operand in zip(starts, operands, strict=False):
         target = places[start : start + operand.size].reshape(operand.shape)
@@ -64,7 +45,7 @@ def joined(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
 def padded(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     operand, padding = operands
     indices = np.arange(operand.size, dtype=np.int64).reshape(operand.shape)
-    source = np.asarray(lax.pad(indices, np.int64(-1), eqn.params["padding_config"]))
+    source = by_numpy.padded(indices, -1, **eqn.params)
     aval = eqn.outvars[0].aval
     if operand.size == 0 or (source >= 0).sum() < operand.size:
         return [w.pulled(aval, operand, source, w.stored(padding).at("0"))]

@@ -16,6 +16,7 @@ from jax.extend.core import primitives
 
 from jaxgd._jaxprs import Eqn, Jaxpr
 from jaxgd.plots import _playground_arrays as arrays
+from jaxgd.plots import _playground_numpy as by_numpy
 from jaxgd.plots import _playground_entries as entries
 from jaxgd.plots import _playground_reductions as reductions
 from jaxgd.plots._playground_writer import Rule, Value, Writer
@@ -295,7 +296,7 @@ RULES: dict[Any, Rule] = {
     primitives.broadcast_in_dim_p: arrays.moved,
     primitives.rev_p: arrays.moved,
     primitives.slice_p: arrays.moved,
-    _primitive(lambda x: lax.split(x, [1]), _ONE): arrays.split,
+    by_numpy.SPLIT: arrays.split,
     primitives.concatenate_p: arrays.joined,
     _primitive(lambda x: jnp.stack([x, x]), 1.0): arrays.joined,
     _primitive(lambda x: lax.tile(x, [2]), _ONE): arrays.moved,

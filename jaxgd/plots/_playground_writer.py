@@ -4,7 +4,7 @@ A program of JAX becomes one JavaScript function of numbers. All shapes are know
 is a flat ``Float64Array`` with a place of its own, made once, and every operation is a loop over
 it. A value of one entry is a plain number. Three ideas keep the program short and fast:
 
-* what does not depend on the inputs is computed here, by JAX itself, and packed as a constant;
+* what does not depend on the inputs is computed here, by JAX or NumPy, and packed as a constant;
 * what is computed entry by entry and read once is not stored: its expression stands where it is
   read (so ``jnp.sum((x - y) ** 2)`` is one loop);
 * what only moves entries is the map from each result's index to its operand's, found by moving
@@ -25,6 +25,7 @@ import numpy as np
 
 from jaxgd import _checks
 from jaxgd._jaxprs import Atom, Aval, Eqn, Jaxpr
+from jaxgd.plots import _playground_numpy as by_numpy
 
 WHERE = "plots.playground"
 _LONGEST = 600  # characters of an expression that is not stored
@@ -261,8 +262,15 @@ class Writer:
         return [read(v) for v in program.outvars]
 
     def apply(self, eqn: Eqn, operands: Sequence[Value]) -> Sequence[Value]:
-        """Writes one equation; what is known is computed by JAX."""
+        """Writes one equation; what is known is computed at once."""
         if all(operand.known is not None for operand in operands):
+            is_plain = all(isinstance(operand.dtype, np.dtype) for operand in operands)
+            if is_plain and eqn.primitive in by_numpy.KNOWN:
+                arrays = [np.asarray(operand.known) for operand in operands]
+                with np.errstate(all="ignore"):
+                    results = by_numpy.KNOWN[eqn.primitive](*arrays, **eqn.params)
+                multiple = eqn.primitive.multiple_results
+                return [*map(self.known, results if multiple else [results])]
             with eqn.ctx.manager:
                 parameters = eqn.primitive.get_bind_params(eqn.params)
                 results = eqn.primitive.bind(*(o.known for o in operands), **parameters)
