@@ -303,12 +303,13 @@ def test_what_to_expect_is_folded_until_it_is_asked_for(page):
     assert not expectation.locator("p").first.is_visible()
 
 
-def test_a_page_may_open_in_chinese_and_no_text_is_missing(opened, tmp_path):
-    chinese = build(tmp_path, "linear_backprop", "--lang", "zh")
+def test_a_page_may_open_in_chinese_and_no_text_is_missing(opened, built, tmp_path):
+    chinese = build(tmp_path, "neuron", "--lang", "zh")
     page = opened(chinese.url)
     assert page.locator("h1").inner_text() == "可以观看、可以转动的梯度下降"
     assert "data-lacks" not in chinese.html
-    assert "12 个数值" in chinese.said
+    assert "data-lacks" not in built.html
+    assert "6 个数值" in chinese.said
     assert chinese.said.splitlines()[-1].startswith(f"画廊：{tmp_path}/index.html（")
 
 
@@ -364,15 +365,15 @@ def test_without_plotly_the_page_is_still_made_and_says_how_to_get_the_rest(
     monkeypatch, tmp_path, opened
 ):
     monkeypatch.setitem(sys.modules, "plotly", None)
-    without = build(tmp_path, "loss_surface")
+    without = build(tmp_path, "linear_backprop")
     page = opened(without.url)
     said = 'pip install -e ".[interactive]"'
     assert said in page.locator(".notice").inner_text()
     assert said in without.said
     assert page.locator("figure.interactive").count() == 0
     assert page.locator("figure.picture img").count() == 1
-    page.locator("#search").fill("published")
-    assert page.locator("#loss_surface tbody tr:visible").count() > 0
+    page.locator("#search").fill("recomputed")
+    assert page.locator("#linear_backprop tbody tr:visible").count() > 0
     assert len(without.html) < 1_000_000
 
 
@@ -396,7 +397,7 @@ def test_a_surface_is_turned_by_hand_and_by_keys_and_put_back(page):
     assert box
     page.mouse.move(box["x"] + 300, box["y"] + 250)
     page.mouse.down()
-    page.mouse.move(box["x"] + 420, box["y"] + 280, steps=5)
+    page.mouse.move(box["x"] + 420, box["y"] + 280, steps=2)
     page.mouse.up()
     until(page, figure, f"Math.abs({EYE}.x - {start['x']}) > 0.05")
     press(page, figure, "Reset view")
