@@ -16,8 +16,8 @@ from jax.extend.core import primitives
 
 from jaxgd._jaxprs import Eqn, Jaxpr
 from jaxgd.plots import _playground_arrays as arrays
-from jaxgd.plots import _playground_numpy as by_numpy
 from jaxgd.plots import _playground_entries as entries
+from jaxgd.plots import _playground_numpy as by_numpy
 from jaxgd.plots import _playground_reductions as reductions
 from jaxgd.plots._playground_writer import Rule, Value, Writer
 from jaxgd.types import PyTree
