@@ -14,12 +14,17 @@ from jaxgd.plots._playground_writer import Rule, Value, Writer, number, rounded
 # What moves entries: the map of the indices is found by moving the indices.
 
 
+def _moved(eqn: Eqn, *indices: np.ndarray) -> Any:
+    if eqn.primitive in by_numpy.MOVES:
+        return by_numpy.MOVES[eqn.primitive](*indices, **eqn.params)
+    return eqn.primitive.bind(*indices, **eqn.params)
+
+
 def moved(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     """One operand whose entries are moved or copied."""
     [operand] = operands
     indices = np.arange(operand.size, dtype=np.int64).reshape(operand.shape)
-    move = by_numpy.MOVES.get(eqn.primitive, eqn.primitive.bind)
-    moved = move(indices, **eqn.params)
+    moved = _moved(eqn, indices)
     results = moved if eqn.primitive.multiple_results else [moved]
     return [w.pulled(v.aval, operand, np.asarray(m))
             for v, m in zip(eqn.outvars, results, strict=True)]  # fmt: skip
@@ -32,8 +37,7 @@ def joined(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     starts = np.cumsum([0, *(o.size for o in operands)])
     labels = [np.arange(start, start + o.size, dtype=np.int64).reshape(o.shape)
               for start, o in zip(starts, operands, strict=False)]  # fmt: skip
-    join = by_numpy.MOVES.get(eqn.primitive, eqn.primitive.bind)
-    joined = np.asarray(join(*labels, **eqn.params)).ravel()
+    joined = np.asarray(_moved(eqn, *labels)).ravel()
     places, name = np.argsort(joined), w.buffer(joined.size)
     for start, operand in zip(starts, operands, strict=False):
         target = places[start : start + operand.size].reshape(operand.shape)
