@@ -91,9 +91,9 @@ def haiku_stack():
     all_ = haiku.without_apply_rng(
         haiku.transform(lambda x: layer_stack(NUM_LAYERS)(layer)(x))  # noqa: PLW0108
     )
-    stacked = all_.init(jax.random.key(0), X)
+    stacked = jax.jit(all_.init)(jax.random.key(0), X)
     (arrays,) = stacked.values()
-    name = next(iter(one.init(jax.random.key(0), X)))
+    name = next(iter(jax.eval_shape(one.init, jax.random.key(0), X)))
     layers = [{name: row} for row in rows(arrays)]
     return Twins(stacked, layers, all_.apply, one.apply, -1, last_of_kernels)
 

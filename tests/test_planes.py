@@ -14,24 +14,22 @@ from jax.flatten_util import ravel_pytree
 
 from jaxgd import curvature, descent, neurons, planes, surfaces
 
-# Shapes of params whose entries suffice for three independent directions.
+# Structures of params. The i-th array of any has the i-th shape, so that many share a program.
+SHAPES = [(), (3, 2), (2, 1, 3), (2,)]
 TREES = st.recursive(
-    st.sampled_from([(), (1,), (2,), (3, 2), (2, 1, 3)]),
+    st.just(None),
     lambda children: (
         st.lists(children, min_size=1, max_size=3)
         | st.tuples(children, children)
         | st.dictionaries(st.sampled_from("abc"), children, min_size=1)
     ),
-    max_leaves=4,
+    max_leaves=len(SHAPES),
 )
 
 
-def is_shape(node):
-    return isinstance(node, tuple) and all(isinstance(size, int) for size in node)
-
-
-def drawn(rng, shapes):
-    return jax.tree.map(lambda shape: rng.normal(size=shape), shapes, is_leaf=is_shape)
+def drawn(rng, structure):
+    leaves = [rng.normal(size=shape) for shape in SHAPES[: structure.num_leaves]]
+    return jax.tree.unflatten(structure, leaves)
 
 
 def flat(tree):
@@ -41,14 +39,15 @@ def flat(tree):
 
 @st.composite
 def planes_and_coordinates(draw):
-    shapes, seed = draw(TREES), draw(st.integers(0, 2**32 - 1))
+    tree, seed = draw(TREES), draw(st.integers(0, 2**32 - 1))
+    structure = jax.tree.structure(tree, is_leaf=lambda node: node is None)
     rng = np.random.default_rng(seed)
-    origin = drawn(rng, shapes)
+    origin = drawn(rng, structure)
     size = flat(origin).size
     k = draw(st.integers(1, min(3, size)))
-    plane = planes.Plane(origin=origin, directions=tuple(drawn(rng, shapes) for _ in range(k)))
+    plane = planes.Plane(origin=origin, directions=tuple(drawn(rng, structure) for _ in range(k)))
     numbers = st.floats(-100, 100)
-    return plane, draw(st.lists(numbers, min_size=k, max_size=k)), drawn(rng, shapes)
+    return plane, draw(st.lists(numbers, min_size=k, max_size=k)), drawn(rng, structure)
 
 
 @given(planes_and_coordinates())

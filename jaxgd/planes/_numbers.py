@@ -30,9 +30,9 @@ def scale_of(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:
     ]
     magnitude = functools.reduce(jnp.maximum, largest).astype(dtype)
     usual = jnp.isfinite(magnitude) & (magnitude > 0)
-    _, exponent = jnp.frexp(jnp.where(usual, magnitude, 1))
-    least = jnp.finfo(dtype).minexp
-    return jnp.ldexp(jnp.ones_like(magnitude), jnp.clip(exponent - 1, least, -least))
+    info = jnp.finfo(dtype)
+    power = jax.lax.reduce_precision(jnp.where(usual, magnitude, 1), info.nexp, mantissa_bits=0)
+    return jnp.clip(power, 2.0**info.minexp, 2.0**-info.minexp)
 
 
 def norm(*arrays: Array, axis: tuple[int, ...] | None = None) -> Array:
