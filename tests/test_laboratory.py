@@ -23,7 +23,8 @@ def test_the_rate_of_the_heavy_ball_is_that_of_the_closed_form_and_of_the_compan
 
     measured = jax.jit(momentum_map.sweep_rates)(alphas, betas).values
 
-    closed = surfaces.sweep(momentum_map.closed_form_rate, alphas, betas).values
+    sweep = jax.jit(lambda *axes: surfaces.sweep(momentum_map.closed_form_rate, *axes))
+    closed = sweep(alphas, betas).values
     companion = [
         [
             max(
@@ -43,7 +44,7 @@ def test_the_rate_of_the_heavy_ball_is_that_of_the_closed_form_and_of_the_compan
 
 def test_the_search_for_the_fastest_descent_ends_where_goh_puts_it():
     coarse = jax.jit(momentum_map.sweep_rates)(
-        jnp.linspace(0.02, 0.039, 12), jnp.linspace(0.5, 0.8, 13)
+        np.linspace(0.02, 0.039, 20), np.linspace(0.5, 0.8, 21)
     )
 
     best = jax.jit(momentum_map.fastest)(coarse)
@@ -118,8 +119,9 @@ PLAIN = {
 def test_a_landscape_has_its_published_formula_and_the_minima_that_scipy_finds(name):
     landscape = optimizers.LANDSCAPES[name]
     terms = optimizers.coefficients(landscape)
-    for point in np.random.default_rng(0).normal(size=(5, 2)):
-        loss = float(optimizers.loss(jnp.array(point), terms))
+    points = np.random.default_rng(0).normal(size=(5, 2))
+    losses = jax.jit(jax.vmap(optimizers.loss, in_axes=(0, None)))(points, terms)
+    for point, loss in zip(points, losses, strict=True):
         np.testing.assert_allclose(loss, PLAIN[name](*point), rtol=1e-12)
     for minimum in optimizers.minima()[name]:
         found = scipy.optimize.minimize(
@@ -180,6 +182,9 @@ def _clean(x64):
     return robust_or_not.sample(jax.random.key(3))
 
 
+with_outliers = jax.jit(robust_or_not.with_outliers)
+
+
 def hinge_by_linear_programming(data):
     """The least hinge risk: minimize weights @ slack with slack >= 0 and >= 1 - y (w x + b)."""
     x, y, weights = np.asarray(data.inputs)[:, 0], np.asarray(data.labels), np.asarray(data.weights)
@@ -201,7 +206,7 @@ def test_the_exact_search_agrees_with_linear_programming_and_with_descent(clean)
     ends = jax.jit(run)(rows)
 
     for distance, reached in zip(distances, ends.losses[:, -1], strict=True):
-        data = robust_or_not.with_outliers(clean, distance, 1.0)
+        data = with_outliers(clean, distance, 1.0)
         least, _ = hinge_by_linear_programming(data)
         np.testing.assert_allclose(robust_or_not.exact_minimum(data, "hinge")[0], least, rtol=1e-9)
         np.testing.assert_allclose(reached, least, rtol=1e-3)
@@ -212,14 +217,14 @@ def test_the_hinge_gives_up_at_the_distance_of_the_formula(clean):
     limit = robust_or_not.giving_up(clean)
 
     for distance, flat in ((0.99 * limit, False), (1.01 * limit, True)):
-        data = robust_or_not.with_outliers(clean, distance, 1.0)
+        data = with_outliers(clean, distance, 1.0)
         weight, _ = hinge_by_linear_programming(data)[1]
         assert (abs(weight) < 1e-9) == flat
 
 
 def test_the_exact_ramp_is_below_every_point_of_a_fine_grid_and_does_not_move(clean):
     def exact(distance):
-        data = robust_or_not.with_outliers(clean, distance, 1.0)
+        data = with_outliers(clean, distance, 1.0)
         return data, *robust_or_not.exact_minimum(data, "ramp")
 
     data, least, at = exact(6.0)
@@ -238,7 +243,7 @@ def test_the_exact_ramp_is_below_every_point_of_a_fine_grid_and_does_not_move(cl
 
 
 def test_a_convex_descent_converges_below_the_bound_only_and_to_the_minimum_of_scipy(clean):
-    data = robust_or_not.with_outliers(clean, 6.0, 1.0)
+    data = with_outliers(clean, 6.0, 1.0)
 
     curvature, runs = jax.jit(robust_or_not.convex_descents, static_argnums=1)(
         data, robust_or_not.LOSSES["logistic"]
