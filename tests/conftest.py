@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 # The files that take longest. Where workers share the tests, file by file, these are taken first,
 # so that no worker is left with one of them at the end.
 LONGEST = (
-    "experiments",
+    "gallery",
     "functions",
     "curvature",
     "training",

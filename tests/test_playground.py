@@ -262,26 +262,14 @@ def run_of(ask, **options):
     return ask(f"jaxgd.run({json.dumps(options)})")
 
 
-def descended(loss_fn, start, rule, rate, num_steps, **options):
-    """The same run by ``descent``, in float64."""
-
-    @jax.jit
-    def descend(start):
-        if rule == "gradient_descent":
-            return descent.gradient_descent(
-                loss_fn, start, learning_rate=rate, num_steps=num_steps, **options
-            )
-        return descent.optimize(
-            loss_fn, start, optimizer=RULES[rule](rate), num_steps=num_steps, **options
-        )
-
-    return jax.device_get(descend(start))
+LOSSES = {
+    name: lambda params, fn=fn: jnp.float64(fn(*params)) for name, (fn, _, _) in FUNCTIONS.items()
+}
 
 
 @functools.cache
-def descender(rule, names):
-    """The run of each of several functions, by its index, in one program: that is compiled once."""
-    losses = [lambda params, fn=FUNCTIONS[name][0]: jnp.float64(fn(*params)) for name in names]
+def descender(rule, losses, num_steps, has_tolerance=False):
+    """The run of each of several losses, by its index, in one program: that is compiled once."""
 
     @jax.custom_vjp
     def loss_of(params, index):
@@ -296,14 +284,13 @@ def descender(rule, names):
     loss_of.defvjp(forwards, backwards)
 
     @jax.jit
-    def descend(index, start, rate):
+    def descend(index, start, rate, tolerance=None):
+        options = {"num_steps": num_steps, "tolerance": tolerance if has_tolerance else None}
         if rule == "gradient_descent":
-            return descent.gradient_descent(
-                loss_of, start, index, learning_rate=rate, num_steps=200
-            )
-        return descent.optimize(loss_of, start, index, optimizer=RULES[rule](rate), num_steps=200)
+            return descent.gradient_descent(loss_of, start, index, learning_rate=rate, **options)
+        return descent.optimize(loss_of, start, index, optimizer=RULES[rule](rate), **options)
 
-    return descend
+    return lambda *arguments: jax.device_get(descend(*arguments))
 
 
 def assert_same_run(found, trajectory):
@@ -324,11 +311,11 @@ def test_a_descent_in_the_page_is_the_descent_of_the_library(name):
     start = tuple(map(float, start))
     ask = engine_of(plots.playground(loss_fn, start, learning_rate=rate))
     index, kind = divmod([*FUNCTIONS].index(name), 3)
-    rule, others = [*RULES][kind], tuple([*FUNCTIONS][kind::3])
+    rule, others = [*RULES][kind], tuple([*LOSSES.values()][kind::3])
 
     found = run_of(ask, rule=rule, rate=rate / 4, momentum=0.8, start=start, steps=200)
 
-    assert_same_run(found, jax.device_get(descender(rule, others)(index, start, rate / 4)))
+    assert_same_run(found, descender(rule, others, 200)(index, start, rate / 4))
 
 
 PAIR = ("Himmelblau", "tanh neuron")
@@ -342,12 +329,13 @@ def test_every_rule_of_the_page_is_the_optimizer_of_optax(name):
     ask = engine_of(plots.playground(loss_fn, start, learning_rate=0.1))
     for rule in RULES:
         found = run_of(ask, rule=rule, rate=2e-3, momentum=0.8, start=start, steps=200)
-        wanted = descender(rule, PAIR)(PAIR.index(name), start, 2e-3)
-        assert_same_run(found, jax.device_get(wanted))
+        descend = descender(rule, tuple(LOSSES[each] for each in PAIR), 200)
+        assert_same_run(found, descend(PAIR.index(name), start, 2e-3))
 
 
 QUARTIC = lambda x: x**4 / 4 - x**2  # noqa: E731
 SLOPE = lambda x: 1e-9 * x + 1e3  # noqa: E731
+OF_ONE_NUMBER = (QUARTIC, SLOPE, jnp.square, jnp.log, jnp.sqrt)
 
 
 @pytest.mark.usefixtures("x64")
@@ -357,16 +345,16 @@ SLOPE = lambda x: 1e-9 * x + 1e3  # noqa: E731
         (QUARTIC, 1.1, 0.1, 30, None, "MAX_STEPS"),
         (QUARTIC, 1.1, 0.1, 90, 1e-5, "CONVERGED"),
         (QUARTIC, 1.1, 0.1, 5, 1e-5, "MAX_STEPS"),
-        (QUARTIC, 3.0, 0.5, 40, None, "DIVERGED"),  # beyond the limit
-        (lambda x: x**2, 1.0, 1.001, 30, None, "DIVERGED"),  # above its start at the end
-        (lambda x: x**2, 1.0, 1.001, 30, 1e-9, "DIVERGED"),
+        (QUARTIC, 3.0, 0.5, 30, None, "DIVERGED"),  # beyond the limit
+        (jnp.square, 1.0, 1.001, 30, None, "DIVERGED"),  # above its start at the end
+        (jnp.square, 1.0, 1.001, 90, 1e-9, "DIVERGED"),
         (jnp.log, 0.3, 0.2, 30, None, "NON_FINITE"),
-        (jnp.log, 0.3, 0.2, 30, 1e-9, "NON_FINITE"),
-        (jnp.sqrt, 0.0, 0.2, 7, None, "NON_FINITE"),  # at the start: an infinite slope
-        (SLOPE, 1e9, 1e-9, 6, None, "STALLED"),
-        (SLOPE, 1e9, 1e-9, 6, 1e-12, "STALLED"),
+        (jnp.log, 0.3, 0.2, 90, 1e-9, "NON_FINITE"),
+        (jnp.sqrt, 0.0, 0.2, 30, None, "NON_FINITE"),  # at the start: an infinite slope
+        (SLOPE, 1e9, 1e-9, 30, None, "STALLED"),
+        (SLOPE, 1e9, 1e-9, 90, 1e-12, "STALLED"),
         (QUARTIC, 1.1, 0.1, 0, None, "MAX_STEPS"),
-        (QUARTIC, 2.0**0.5, 0.1, 20, None, "STALLED"),
+        (QUARTIC, 2.0**0.5, 0.1, 30, None, "STALLED"),
     ],
 )
 def test_a_run_of_one_number_ends_with_the_status_of_descent(
@@ -376,7 +364,8 @@ def test_a_run_of_one_number_ends_with_the_status_of_descent(
 
     found = run_of(ask, rate=rate, start=start, steps=num_steps, tolerance=tolerance)
 
-    trajectory = descended(loss_fn, start, "gradient_descent", rate, num_steps, tolerance=tolerance)
+    descend = descender("gradient_descent", OF_ONE_NUMBER, num_steps, tolerance is not None)
+    trajectory = descend(OF_ONE_NUMBER.index(loss_fn), start, rate, tolerance)
     assert found["status"] == descent.Status(int(trajectory.status)).name == status
     np.testing.assert_allclose(found["path"], trajectory.path, rtol=1e-12, atol=1e-300)
     np.testing.assert_allclose(found["losses"], trajectory.losses, rtol=1e-12, atol=1e-300)

@@ -53,7 +53,7 @@ def pages(browser):
     wrong: list[str] = []
 
     def page_of(**options: Any) -> Page:
-        options.setdefault("viewport", {"width": 1100, "height": 760})
+        options.setdefault("viewport", {"width": 920, "height": 600})
         key = str(options)
         if key not in opened:
             opened[key] = page = browser.new_page(**options)
@@ -126,7 +126,10 @@ def test_a_click_drops_a_start_that_descends_as_the_library_does(opened):
     np.testing.assert_allclose(run["start"], [-1.5, 0.25], atol=0.02)
     with jax.enable_x64(True):
         start = tuple(map(jnp.float64, run["start"]))
-        trajectory = descent.gradient_descent(VALLEY, start, learning_rate=0.05, num_steps=20)
+        descend = jax.jit(
+            lambda start: descent.gradient_descent(VALLEY, start, learning_rate=0.05, num_steps=20)
+        )
+        trajectory = descend(start)
     np.testing.assert_allclose(
         run["path"][:21], np.stack(trajectory.path, 1), rtol=1e-12, atol=1e-15
     )
