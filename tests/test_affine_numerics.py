@@ -1,6 +1,7 @@
 """What planes.restrict promises of numbers: how exact it is, and what it does at the limits."""
 
 import functools
+from typing import Any
 
 import chex
 import jax
@@ -398,13 +399,22 @@ LOOKALIKES = {
 }
 
 
-@pytest.mark.parametrize("name", LOOKALIKES)
-def test_an_operation_is_known_by_its_params_and_by_what_moves(name):
-    loss_fn, plane = LOOKALIKES[name], planes.Plane(W, (D,))
+# What is left of these at a point is most of their work, so that nothing is computed once.
+LEFT = {"products of rows", "products over part of a batch", "a matrix of squares by rows"}
 
-    value = planes.restrict(loss_fn, plane)(0.75)
 
-    np.testing.assert_allclose(value, jax.jit(loss_fn)(W + np.float32(0.75) * D), rtol=1e-5)
+@pytest.mark.parametrize(
+    ("names", "way"), [(sorted(LOOKALIKES.keys() - LEFT), "leaves"), (sorted(LEFT), "arrays")]
+)
+def test_an_operation_is_known_by_its_params_and_by_what_moves(names, way):
+    def loss_fn(w):
+        return {name: LOOKALIKES[name](w) for name in names}
+
+    phi: Any = planes.restrict(loss_fn, planes.Plane(W, (D,)))
+
+    assert phi.args[0].func.way == way
+    plain = jax.jit(loss_fn)(W + np.float32(0.75) * D)
+    chex.assert_trees_all_close(phi(0.75), plain, rtol=1e-5)
 
 
 def left(loss_fn, plane):

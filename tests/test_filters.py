@@ -49,6 +49,12 @@ class Twins(NamedTuple):
     axis_of_stacked: Callable[[str, Any], Any]
 
 
+def drawn(shapes):
+    """Params of these shapes, drawn by NumPy, which compiles nothing."""
+    rng = np.random.default_rng(2)
+    return jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
+
+
 def rows(tree):
     return [jax.tree.map(lambda leaf, i=i: np.asarray(leaf)[i], tree) for i in range(NUM_LAYERS)]
 
@@ -64,8 +70,8 @@ def last_of_kernels(path, leaf):
 def nnx_layers():
     class Layer(flax.nnx.Module):
         def __init__(self, rngs):
-            self.norm = flax.nnx.LayerNorm(4, scale_init=jax.nn.initializers.normal(1), rngs=rngs)
-            self.linear = flax.nnx.Linear(4, 4, bias_init=jax.nn.initializers.normal(1), rngs=rngs)
+            self.norm = flax.nnx.LayerNorm(4, rngs=rngs)
+            self.linear = flax.nnx.Linear(4, 4, rngs=rngs)
 
         def __call__(self, x):
             return jnp.tanh(self.linear(self.norm(x)))
@@ -75,7 +81,8 @@ def nnx_layers():
     def make(rngs):
         return Layer(rngs)
 
-    graph, stacked = flax.nnx.split(make(flax.nnx.Rngs(0)), flax.nnx.Param)
+    graph, shapes = flax.nnx.split(flax.nnx.eval_shape(lambda: make(flax.nnx.Rngs(0))))
+    stacked = drawn(shapes)
 
     def run_layer(params, x):
         return flax.nnx.merge(graph, params)(x)
@@ -85,13 +92,13 @@ def nnx_layers():
 
 def haiku_stack():
     def layer(x):
-        return jnp.tanh(haiku.Linear(4, b_init=haiku.initializers.RandomNormal())(x))
+        return jnp.tanh(haiku.Linear(4)(x))
 
     one = haiku.without_apply_rng(haiku.transform(layer))
     all_ = haiku.without_apply_rng(
         haiku.transform(lambda x: layer_stack(NUM_LAYERS)(layer)(x))  # noqa: PLW0108
     )
-    stacked = jax.jit(all_.init)(jax.random.key(0), X)
+    stacked = drawn(jax.eval_shape(all_.init, jax.random.key(0), X))
     (arrays,) = stacked.values()
     name = next(iter(jax.eval_shape(one.init, jax.random.key(0), X)))
     layers = [{name: row} for row in rows(arrays)]
@@ -99,8 +106,11 @@ def haiku_stack():
 
 
 def equinox_vmapped():
-    keys = jax.random.split(jax.random.key(0), NUM_LAYERS)
-    stacked = equinox.filter_vmap(lambda key: equinox.nn.Linear(4, 4, key=key))(keys)
+    def make(key):
+        keys = jax.random.split(key, NUM_LAYERS)
+        return equinox.filter_vmap(lambda key: equinox.nn.Linear(4, 4, key=key))(keys)
+
+    stacked = drawn(jax.eval_shape(make, jax.random.key(0)))
 
     def run_layer(layer, x):
         return jnp.tanh(jax.vmap(layer)(x))
@@ -160,10 +170,11 @@ def attention_axis(path, leaf):
 
 
 def test_each_head_of_an_attention_kernel_has_filters_of_its_own():
-    model = flax.nnx.MultiHeadAttention(
-        num_heads=2, in_features=6, qkv_features=8, rngs=flax.nnx.Rngs(0)
-    )
-    params = flax.nnx.state(model, flax.nnx.Param)
+    def make():
+        rngs = flax.nnx.Rngs(0)
+        return flax.nnx.MultiHeadAttention(num_heads=2, in_features=6, qkv_features=8, rngs=rngs)
+
+    params = drawn(flax.nnx.state(flax.nnx.eval_shape(make), flax.nnx.Param))
     plane = random_plane(params)
 
     direction = planes.filter_normalize(plane, filter_axis=attention_axis).directions[0]
