@@ -67,7 +67,7 @@ class HostProduct(OnHost):
             f"{self._digest[0]} rows, then {num_rows} rows with other numbers or in another order",
             "Switch off what shuffles or changes the rows; read them into a list.",
         )
-        return _vectors.divided(total, jnp.asarray(num_rows, total[0].dtype))
+        return jax.jit(_vectors.divided)(total, jnp.asarray(num_rows, total[0].dtype))
 
 
 def _adder(batch_product: Callable[[Vector, PyTree], Vector]) -> Callable[..., Vector]:
@@ -101,6 +101,14 @@ def around(product: Any, fn: Callable[[Vector], Vector]) -> Callable[[Vector], V
     return OnHost(fn) if isinstance(product, OnHost) else fn
 
 
+def compiled(product: Any, fn: Callable[..., Any], *, static: int | None = None) -> Any:
+    """A function beside the product: one program, compiled once for all calls, if the host runs it.
+
+    ``fn`` is to be a function of a module: closures would be compiled for each call.
+    """
+    return jax.jit(fn, static_argnums=static) if isinstance(product, OnHost) else fn
+
+
 def each(product: Any, fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:
     """``jax.lax.map`` for a function that calls the product."""
     if not isinstance(product, OnHost):
@@ -115,7 +123,10 @@ def along(
     carry: PyTree,
     xs: PyTree,
 ) -> PyTree:
-    """``jax.lax.scan`` by steps ``end(carry, x, v, product(v))``, v being ``begin(carry, x)``."""
+    """``jax.lax.scan`` by steps ``end(carry, x, v, product(v))``, v being ``begin(carry, x)``.
+
+    Functions of a module are compiled once for all calls, closures for each call.
+    """
     if not isinstance(product, OnHost):
 
         def step(carry: PyTree, x: PyTree) -> PyTree:
@@ -124,7 +135,7 @@ def along(
 
         return jax.lax.scan(step, carry, xs)
     # What is carried is written in place; the first vectors are the caller's, so they are copied.
-    carry, outputs = jax.tree.map(jnp.copy, carry), []
+    carry, outputs = _copied(carry), []
     first, last = jax.jit(begin), jax.jit(end, donate_argnums=0)
     for x in _slices(xs):
         vector = first(carry, x)
@@ -135,8 +146,19 @@ def along(
 
 def _slices(xs: PyTree) -> Iterator[Any]:
     for index in range(len(jax.tree.leaves(xs)[0])):
-        yield jax.tree.map(lambda leaf, i=index: leaf[i], xs)
+        yield _slice(xs, index)
 
 
+@jax.jit
+def _slice(xs: PyTree, index: Array | int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[index], xs)
+
+
+@jax.jit
+def _copied(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)
+
+
+@jax.jit
 def _stacked(trees: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

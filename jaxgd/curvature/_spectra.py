@@ -10,6 +10,7 @@ from jaxgd._repr import short_repr
 from jaxgd.curvature import _lanczos, _loader, _products, _vectors
 from jaxgd.curvature._lanczos import Product, Ritz
 from jaxgd.curvature._products import Block, Where
+from jaxgd.curvature._vectors import Vector
 from jaxgd.types import Array, LossFn, Params, PRNGKey, PyTree
 
 
@@ -93,26 +94,43 @@ def top_eigenpairs(
     wanted = f"num_pairs must be at most {num_values}, the iterations or the number of params"
     _checks.that(caller, num_pairs <= num_values, wanted, str(num_pairs))
     ritz = ritz_of(caller, key, product, block, num_iterations)
-    order = jax.lax.top_k(jnp.abs(ritz.values), num_pairs)[1]
-    values, coefficients = ritz.values[order], ritz.coefficients[:, order].T
-    wide = [jnp.tensordot(coefficients, rows, 1, precision="highest") for rows in ritz.basis]
+    values, wide = _loader.compiled(product, _largest, static=1)(ritz, num_pairs)
     vectors = _products.narrowed(wide, block)
 
     def residual(pair: tuple[Array, list[Array]]) -> Array:
-        value, vector = pair[0], _vectors.widened(pair[1])
-        image = product(vector)
-        rest = [h - value * v for h, v in zip(image, vector, strict=True)]
-        return _vectors.norm(rest) / _vectors.norm(vector)
+        vector = _vectors.widened(pair[1])
+        distance = _loader.compiled(product, _residual)
+        return distance(pair[0], vector, product(vector))
 
+    residuals = _loader.each(product, residual, (values, vectors))
+    with_floor = _loader.compiled(product, _with_floor)
     coarsest = max(jnp.finfo(leaf.dtype).eps for leaf in block.leaves)
-    largest = jnp.abs(ritz.values).max()
-    smallest_known = jnp.maximum(float(coarsest) * largest, jnp.finfo(largest.dtype).tiny)
-    floor = jnp.where(largest == 0, 0, smallest_known)
     return EigenPairs(
         values=values,
         vectors=jax.vmap(block.embed)(vectors),
-        residuals=_loader.each(product, residual, (values, vectors)) + floor,
+        residuals=with_floor(residuals, ritz.values, float(coarsest)),
     )
+
+
+def _largest(ritz: Ritz, num_pairs: int) -> tuple[Array, Vector]:
+    """The eigenvalues of largest magnitude and their vectors."""
+    order = jax.lax.top_k(jnp.abs(ritz.values), num_pairs)[1]
+    coefficients = ritz.coefficients[:, order].T
+    vectors = [jnp.tensordot(coefficients, rows, 1, precision="highest") for rows in ritz.basis]
+    return ritz.values[order], vectors
+
+
+def _residual(value: Array, vector: Vector, image: Vector) -> Array:
+    """How far a vector is from an eigenvector."""
+    rest = [h - value * v for h, v in zip(image, vector, strict=True)]
+    return _vectors.norm(rest) / _vectors.norm(vector)
+
+
+def _with_floor(residuals: Array, values: Array, eps: float) -> Array:
+    """Residuals with what the arithmetic may hide."""
+    largest = jnp.abs(values).max()
+    smallest_known = jnp.maximum(eps * largest, jnp.finfo(largest.dtype).tiny)
+    return residuals + jnp.where(largest == 0, 0, smallest_known)
 
 
 def ritz_of(
@@ -125,7 +143,8 @@ def ritz_of(
 ) -> Ritz:
     """Eigenvalues of a matrix on the space that it spans from a random vector."""
     num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
-    first = _vectors.normal(key, _vectors.widened(block.leaves))
+    draw = _loader.compiled(product, _vectors.normal)
+    first = draw(key, _vectors.widened(block.leaves))
     return _lanczos.ritz(product, first, num_iterations, reorthogonalize)
 
 
@@ -266,7 +285,7 @@ def spectral_density(
     like = _vectors.widened(block.leaves)
 
     def sample(key: PRNGKey) -> tuple[Array, Array]:
-        probe = _vectors.signs(key, like)
+        probe = _loader.compiled(product, _vectors.signs)(key, like)
         ritz = _lanczos.ritz(product, probe, num_iterations, reorthogonalize)
         return ritz.values, jnp.square(ritz.coefficients[0])
 

@@ -84,11 +84,12 @@ def hessian_trace(
     like = _vectors.widened(block.leaves)
 
     def sample(key: PRNGKey) -> Array:
-        probe = _vectors.signs(key, like)
-        return _vectors.dot(probe, product(probe))
+        probe = _loader.compiled(product, _vectors.signs)(key, like)
+        return _loader.compiled(product, _vectors.dot)(probe, product(probe))
 
     samples = _loader.each(product, sample, jax.random.split(key, num_samples))
-    return TraceEstimate(value=samples.mean(), standard_error=standard_error_of(samples))
+    error = _loader.compiled(product, standard_error_of)(samples)
+    return TraceEstimate(value=samples.mean(), standard_error=error)
 
 
 class DiagonalEstimate(NamedTuple):
@@ -160,28 +161,11 @@ def hessian_diagonal(
     product, block = _products.hessian(caller, loss_fn, params, data, where, batches)
     like = _vectors.widened(block.leaves)
 
-    def draw(_: _Moments, inputs: tuple[Array, PRNGKey]) -> Vector:
-        return _vectors.signs(inputs[1], like)
-
-    def add(
-        sums: _Moments, inputs: tuple[Array, PRNGKey], probe: Vector, image: Vector
-    ) -> tuple[_Moments, None]:
-        num_seen, _ = inputs
-        entries = [v * h for v, h in zip(probe, image, strict=True)]
-        before = [e - m for e, m in zip(entries, sums.mean, strict=True)]
-        mean = [m + d / num_seen for m, d in zip(sums.mean, before, strict=True)]
-        scale = jnp.maximum(sums.scale, _vectors.scale_of(entries))
-        squares = [
-            q * (sums.scale / scale) ** 2 + (d / scale) * ((e - m) / scale)
-            for q, d, e, m in zip(sums.squares, before, entries, mean, strict=True)
-        ]
-        return _Moments(mean, squares, scale), None
-
     zeros = [jnp.zeros_like(leaf) for leaf in like]
     counts = jnp.arange(1, num_samples + 1, dtype=_vectors.wide_dtype(like))
     keys = jax.random.split(key, num_samples)
     start = _Moments(zeros, zeros, jnp.zeros((), counts.dtype))
-    sums = _loader.along(product, draw, add, start, (counts, keys))[0]
+    sums = _loader.along(product, _probe, _with_probe, start, (counts, keys))[0]
     degrees = num_samples * (num_samples - 1)
     errors = [sums.scale * jnp.sqrt(leaf / degrees) for leaf in sums.squares]
     return DiagonalEstimate(
@@ -196,6 +180,25 @@ class _Moments(NamedTuple):
     mean: Vector
     squares: Vector
     scale: Array
+
+
+def _probe(sums: _Moments, inputs: tuple[Array, PRNGKey]) -> Vector:
+    return _vectors.signs(inputs[1], sums.mean)
+
+
+def _with_probe(
+    sums: _Moments, inputs: tuple[Array, PRNGKey], probe: Vector, image: Vector
+) -> tuple[_Moments, None]:
+    num_seen, _ = inputs
+    entries = [v * h for v, h in zip(probe, image, strict=True)]
+    before = [e - m for e, m in zip(entries, sums.mean, strict=True)]
+    mean = [m + d / num_seen for m, d in zip(sums.mean, before, strict=True)]
+    scale = jnp.maximum(sums.scale, _vectors.scale_of(entries))
+    squares = [
+        q * (sums.scale / scale) ** 2 + (d / scale) * ((e - m) / scale)
+        for q, d, e, m in zip(sums.squares, before, entries, mean, strict=True)
+    ]
+    return _Moments(mean, squares, scale), None
 
 
 def standard_error_of(samples: Array) -> Array:
