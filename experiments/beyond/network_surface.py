@@ -287,20 +287,20 @@ def large_map(seed: int, size: int) -> Map:
     loaded = load_digits(seed)
     data = jnp.asarray(loaded.train_images, jnp.float32), jnp.asarray(loaded.train_labels)
     key_start, key_plane = jax.random.split(jax.random.key(seed))
-    start = neurons.init_network(key_start, SIZES)
-    start = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), start)
 
     @jax.jit
-    def restricted(network: Any, *data: Any) -> Any:
+    def restricted(*data: Any) -> Any:
+        start = neurons.init_network(key_start, SIZES)
+        start = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), start)
         end = descent.optimize(
-            RISK, network, *data, optimizer=OPTIMIZERS["momentum"],
+            RISK, start, *data, optimizer=OPTIMIZERS["momentum"],
             num_steps=NUM_STEPS, record=lambda _: None,
         ).params  # fmt: skip
         plane = planes.filter_normalize(planes.random(key_plane, end), filter_axis=-1)
         return planes.restrict(loss_and_accuracy, plane, *data)
 
     axis = jnp.linspace(-1, 1, size, dtype=jnp.float32)
-    return Map(restricted(start, *data), (axis, axis), (12, 5), _draw_large_map)
+    return Map(restricted(*data), (axis, axis), (12, 5), _draw_large_map)
 
 
 def _draw_large_map(figure: Figure, surface: surfaces.Surface) -> None:
