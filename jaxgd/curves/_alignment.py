@@ -15,7 +15,7 @@ from jaxgd.planes import _numbers
 from jaxgd.types import Array, Params
 
 _NUM_PRICE_ROUNDS = 32  # of _assigned; more make the next assignment hardly faster
-_NUM_RANDOM_STARTS = 1  # of align, beside the order given and the one of sorted weights
+_NUM_IRREGULAR_STARTS = 1  # of align, beside the order given and the one of sorted weights
 
 
 class _Place(NamedTuple):
@@ -192,13 +192,18 @@ def _matched(
     ]
     sorted_orders, prices = jax.lax.map(lambda pair: _assigned(*pair), (jnp.stack(gains), free))
     starts = [(units, free), (sorted_orders.astype(units.dtype), prices)]
-    for seed in range(_NUM_RANDOM_STARTS):
-        drawn = jax.random.uniform(jax.random.key(seed), shape)
-        is_unit = units < jnp.array(sizes)[:, None]
-        starts.append((jnp.argsort(jnp.where(is_unit, drawn, 1 + units), axis=1), free))
+    for number in range(_NUM_IRREGULAR_STARTS):
+        drawn = [_irregular(number, size, shape[1]) for size in sizes]
+        starts.append((jnp.asarray(np.stack(drawn), units.dtype), free))
     found = jax.lax.map(climbed, jax.tree.map(lambda *rows: jnp.stack(rows), *starts))
     best = jnp.argmax(jnp.where(jnp.isnan(found.similarity), -jnp.inf, found.similarity))
     return cut(found.orders[best])
+
+
+def _irregular(number: int, size: int, length: int) -> np.ndarray:
+    """An order without a pattern, other ones for every number, of so many units; others stay."""
+    places = np.arange(1, size + 1, dtype=float)
+    return np.r_[np.argsort(np.sin(1000 * (1 + number) * places**2)), np.arange(size, length)]
 
 
 def _padded(gains: Array, size: int) -> Array:
