@@ -7,6 +7,7 @@ params of a jaxpr's equation), so the names stand for Any.
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+import jax
 import jax.extend.core as jex
 
 Jaxpr: TypeAlias = Any
@@ -24,11 +25,23 @@ def is_closed(value: object) -> bool:
     return hasattr(value, "jaxpr") and hasattr(value, "consts")
 
 
+def expanded(eqn: Eqn) -> Jaxpr | None:
+    """What a composed operation does, as a program of plain ones; None for a plain one.
+
+    Composed are the operations of ``jax.experimental.hijax``: from JAX 0.12 on, searchsorted is
+    one. All of them are one primitive, whose only parameter is the operation itself.
+    """
+    operation = eqn.params.get("_prim")
+    if not hasattr(operation, "expand"):
+        return None
+    return jax.make_jaxpr(operation.expand)(*operation.in_avals)
+
+
 def equations(program: Jaxpr) -> Iterator[Eqn]:
     """All equations of a program, those of the programs within it included."""
     for eqn in program.eqns:
         yield eqn
-        for inner in _programs_in(list(eqn.params.values())):
+        for inner in _programs_in([expanded(eqn), *eqn.params.values()]):
             yield from equations(inner)
 
 

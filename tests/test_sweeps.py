@@ -799,6 +799,8 @@ def test_a_fingerprint_is_that_of_the_operations_alone():
         traced(lambda a, b: jnp.stack([a, b])[::-1].cumsum()[0], 1.0, 2.0),
         traced(lambda a, b: jnp.stack([a, b])[::1].cumsum(0)[0], 1.0, 2.0),
         traced(lambda a, b: jnp.stack([a, b]).cumsum(0)[1], 1.0, 2.0),
+        traced(lambda a, b: jnp.searchsorted(jnp.arange(3.0) * b, a, side="left"), 1.0, 2.0),
+        traced(lambda a, b: jnp.searchsorted(jnp.arange(3.0) * b, a, side="right"), 1.0, 2.0),
     ]
     assert len(set(others)) == len(others)
 

@@ -84,7 +84,9 @@ class Program:
         plain = (int, float, str, tuple, np.dtype, type(None))
         equations = [
             f"{e.source.primitive} {e.inputs} {e.outputs} "
-            + str({k: v for k, v in e.source.params.items() if isinstance(v, plain)})
+            + str(
+                {k: v for k, v in e.source.params.items() if isinstance(v, plain) or k == "_prim"}
+            )
             for e in self.equations
         ]
         words = "; ".join([*map(str, self.avals), *equations, str(self.arrays)])

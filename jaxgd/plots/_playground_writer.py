@@ -23,7 +23,7 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgd import _checks
+from jaxgd import _checks, _jaxprs
 from jaxgd._jaxprs import Atom, Aval, Eqn, Jaxpr
 from jaxgd.plots import _playground_numpy as by_numpy
 
@@ -275,6 +275,9 @@ class Writer:
                 parameters = eqn.primitive.get_bind_params(eqn.params)
                 results = eqn.primitive.bind(*(o.known for o in operands), **parameters)
             return [*map(self.known, results if eqn.primitive.multiple_results else [results])]
+        composed = _jaxprs.expanded(eqn)
+        if composed is not None:
+            return self.run(composed.jaxpr, composed.consts, operands)
         self.check(eqn)
         return self.rules[eqn.primitive](self, eqn, operands)
 

@@ -74,8 +74,9 @@ def _lines(
 
     for eqn in jaxpr.eqns:
         given = [name_of(atom) for atom in eqn.invars]
-        if eqn.primitive.name in _CALLS:
-            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        composed = _jaxprs.expanded(eqn)
+        if composed is not None or eqn.primitive.name in _CALLS:
+            inner = composed or eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             consts = [_text(const) for const in getattr(inner, "consts", ())]
             inner = inner.jaxpr if _jaxprs.is_closed(inner) else inner
             called, results = _lines(inner, [*consts, *given], numbers)
