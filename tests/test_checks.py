@@ -866,6 +866,12 @@ refuse(
 )
 refuse(
     planes.filter_normalize,
+    lambda f: f(PLANE, filter_axis=-1),
+    ValueError,
+    r"plane must have an array with filters, got vectors alone.*Write vectors=\"match\"",
+)
+refuse(
+    planes.filter_normalize,
     lambda f: f(planes.along(SCORES, SCORES[None]), filter_axis=2),
     ValueError,
     r"filter_axis",

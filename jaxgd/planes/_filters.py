@@ -73,7 +73,8 @@ def filter_normalize(
       TypeError: if ``plane`` is not a Plane of floating-point params, an axis is no int, or
         ``is_vector`` is not callable.
       ValueError: if an array has no such axis, the pytree of axes does not fit, ``vectors``
-        is none of the three, or a direction does not fit the origin.
+        is none of the three, a direction does not fit the origin, or all arrays are vectors,
+        whose directions would be 0.
 
     Example:
       >>> import jax.numpy as jnp
@@ -92,6 +93,13 @@ def filter_normalize(
     where = "planes.filter_normalize"
     origin, directions = _points.checked(where, plane)
     rules = _filter_rules(where, origin, filter_axis, vectors, is_vector)
+    _checks.that(
+        where,
+        vectors != "zero" or not all(rule.is_vector for rule in rules),
+        "plane must have an array with filters",
+        "vectors alone, so that every direction would be 0",
+        'Write vectors="match", which gives a direction the length of each vector.',
+    )
     leaves, structure = jax.tree.flatten(origin)
     normalized = _normalized(leaves, list(map(jax.tree.leaves, directions)), tuple(rules), vectors)
     if vectors == "zero":  # made here, where zeros lie on the devices of the direction
