@@ -738,6 +738,10 @@ for function, rest in ((planes.point, (1.0, 2.0)), (planes.project, ({"w": ONES}
         r"plane\.directions\[1\]\['w'\] must have the shape of plane\.origin\['w'\]",
     )
 refuse(planes.point, lambda f: f(PLANE, 1.0), ValueError, r"expected 2 coordinates, one per direct")
+refuse(planes.point, lambda f: f(PLANE, [1.0, 2.0]), ValueError, r"as one\. Write \*coordinates\.$")
+refuse(
+    surfaces.sweep, lambda f: f(square, (ONES, ONES)), TypeError, r"got a tuple\. .*write \*axes"
+)
 refuse(planes.point, lambda f: f(PLANE), ValueError, r"expected 2 coordinates, .*got 0")
 refuse(planes.point, lambda f: f(PLANE, 1.0, 2.0, 3.0), ValueError, r"expected 2 coordinates, .*3")
 refuse(planes.point, lambda f: f(PLANE, 1.0, ONES), ValueError, r"coordinate 1 must be a scalar.*s")
@@ -1580,7 +1584,13 @@ for args, options, error, says in (
     ((3, (0, 1)), {}, TypeError, r"fn must be callable, got 3"),
     ((square,), {}, ValueError, r"domains must be at least one pair \(low, high\), got none"),
     ((square, 3), {}, TypeError, r"domain 0 must be a tuple, list.*got 3\. Write a pair"),
-    ((square, (0, 1, 2)), {}, ValueError, r"domain 0 must be \(low, high\), finite, low < high"),
+    (
+        (square, (0, 1, 2)),
+        {},
+        ValueError,
+        r"domain 0 must be \(low, high\), got 3 numbers\..*axis\[0\]",
+    ),
+    ((square, (2, 1)), {}, ValueError, r"domain 0 must be \(low, high\), finite, low < high, got"),
     ((square, (1, 0)), {}, ValueError, r"domain 0 must be \(low, high\).*got \(1, 0\)"),
     ((square, (0, np.inf)), {}, ValueError, r"domain 0 must be \(low, high\), finite"),
     ((square, (0, "b")), {}, TypeError, r"an end of domain 0 must be a number, got 'b'"),

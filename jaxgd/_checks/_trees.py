@@ -143,6 +143,8 @@ def no_batches(where: str, name: str, value: Any, noun: str = "an array") -> Non
         is_known = all(getattr(leaf, "ndim", 0) == 0 for leaf in jax.tree.leaves(value))
     has_batches = isinstance(value, Iterable) and not is_known
     cure = "Batches of data go into sweeps.run by name: data=..."
+    if isinstance(value, (list, tuple)) and all(getattr(v, "ndim", 0) == 1 for v in value):
+        cure = "Several axes are arguments of their own: write *axes."
     that(where, not has_batches, f"{name} must be {noun}", kind(value), cure, error=TypeError)
 
 

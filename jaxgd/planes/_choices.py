@@ -236,7 +236,8 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
 
     Args:
       path: params with a leading axis T, as in ``Trajectory.path``; or a Trajectory, whose path
-        it is.
+        it is. All rows count: of a run that ended early, cut off those that repeat the last
+        point, as ``descent.trim`` does.
       num_directions: k, static, at least 1 and at most T - 1.
 
     Returns:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxgd import _checks
@@ -198,6 +199,10 @@ def project_path(plane: Plane, path: Params) -> Projection:
 
 def scalars_of(where: str, coordinates: Sequence[ArrayLike], num_directions: int) -> list[Array]:
     """The coordinates of one point, as many as there are directions."""
+    is_packed = len(coordinates) == 1 and np.shape(coordinates[0]) == (num_directions,)
+    wanted = "coordinates must be numbers, one per direction"
+    got, cure = "all of them as one", "Write *coordinates."
+    _checks.that(where, num_directions == 1 or not is_packed, wanted, got, cure)
     _checks.length(where, "coordinates", coordinates, num_directions, "one per direction")
     cure = "For a grid of them use surfaces.sweep."
     return [_checks.scalar(where, f"coordinate {i}", c, cure) for i, c in enumerate(coordinates)]

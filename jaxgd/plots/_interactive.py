@@ -101,6 +101,8 @@ def interactive_descent(
 
     Returns:
       A Plotly figure with one frame per step shown, a slider, and buttons to play and pause.
+      Write it with ``write_html(path, auto_play=False)``: as Plotly itself would start it, the
+      contours are gone while it plays.
 
     Raises:
       ModuleNotFoundError: without Plotly.
@@ -149,7 +151,8 @@ def interactive_backprop(
       names: L + 1 words; ``x0, x1, ...`` where none are given.
 
     Returns:
-      A Plotly figure with one frame per value and pass, a slider, and buttons.
+      A Plotly figure with one frame per value and pass, a slider, and buttons, which
+      ``write_html(path, auto_play=False)`` leaves at rest.
 
     Raises:
       ModuleNotFoundError: without Plotly.

@@ -62,7 +62,8 @@ def playground(
 
     Args:
       loss_fn: ``loss_fn(start, *data) -> scalar``, any function that JAX traces. The arrays that
-        it holds are written into the page, as far as the page needs them.
+        it holds are written into the page, as far as the page needs them. Draw random data
+        outside of it: in float64, ``jax.random`` draws other numbers.
       start: the first start: a pytree of one or two floating-point numbers in all, as
         ``{"w": 1.0, "b": 0.0}`` or an array of two.
       *data: passed on to ``loss_fn``. They do not move, which the page says of single numbers:

@@ -335,10 +335,12 @@ def _intervals(where: str, domains: Sequence[Any]) -> np.ndarray:
         _program.check_known(where, name, jax.tree.leaves(domain))
         cure = "Write a pair (low, high) for each coordinate."
         _checks.instance(where, name, domain, (tuple, list, np.ndarray, jax.Array), cure)
+        cure = "It chooses its points itself: for an axis write (axis[0], axis[-1])."
+        wanted = f"{name} must be (low, high)"
+        _checks.that(where, np.shape(domain) == (2,), wanted, f"{np.size(domain)} numbers", cure)
         pair = np.array([float(_checks.scalar(where, f"an end of {name}", t)) for t in domain])
-        fine = pair.shape == (2,) and np.isfinite(pair).all() and pair[0] < pair[1]
-        wanted = f"{name} must be (low, high), finite, low < high"
-        _checks.that(where, bool(fine), wanted, repr(domain))
+        fine = np.isfinite(pair).all() and pair[0] < pair[1]
+        _checks.that(where, bool(fine), f"{wanted}, finite, low < high", str(tuple(pair.tolist())))
         pairs.append(pair)
     return np.array(pairs)
 
