@@ -738,9 +738,17 @@ for function, rest in ((planes.point, (1.0, 2.0)), (planes.project, ({"w": ONES}
         r"plane\.directions\[1\]\['w'\] must have the shape of plane\.origin\['w'\]",
     )
 refuse(planes.point, lambda f: f(PLANE, 1.0), ValueError, r"expected 2 coordinates, one per direct")
-refuse(planes.point, lambda f: f(PLANE, [1.0, 2.0]), ValueError, r"as one\. Write \*coordinates\.$")
 refuse(
-    surfaces.sweep, lambda f: f(square, (ONES, ONES)), TypeError, r"got a tuple\. .*write \*axes"
+    planes.point,
+    lambda f: f(PLANE, [1.0, 2.0]),
+    ValueError,
+    r"coordinates must be .* as one\. Write",
+)
+refuse(
+    surfaces.sweep,
+    lambda f: f(square, (ONES, ONES)),
+    TypeError,
+    r"coordinate 0 .*got a tuple\. .*write \*axes",
 )
 refuse(planes.point, lambda f: f(PLANE), ValueError, r"expected 2 coordinates, .*got 0")
 refuse(planes.point, lambda f: f(PLANE, 1.0, 2.0, 3.0), ValueError, r"expected 2 coordinates, .*3")

@@ -340,7 +340,7 @@ def _intervals(where: str, domains: Sequence[Any]) -> np.ndarray:
         _checks.that(where, np.shape(domain) == (2,), wanted, f"{np.size(domain)} numbers", cure)
         pair = np.array([float(_checks.scalar(where, f"an end of {name}", t)) for t in domain])
         fine = np.isfinite(pair).all() and pair[0] < pair[1]
-        _checks.that(where, bool(fine), f"{wanted}, finite, low < high", str(tuple(pair.tolist())))
+        _checks.that(where, bool(fine), f"{wanted}, finite, low < high", repr(domain))
         pairs.append(pair)
     return np.array(pairs)
 
