@@ -42,6 +42,14 @@ def run(data, fn=means, **options):
     return sweeps.run(fn, *AXES, data=data, **{"batch_size": 4, "progress": False, **options})
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _a_row_is_a_block():
+    """Writing a block takes a millisecond for each value: the stores of these tests have few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps, "_NUM_BLOCKS", AXES[0].size)
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole():
     """The surface over all batches, in one go."""
@@ -122,7 +130,7 @@ def test_each_batch_is_asked_for_once_and_let_go_before_the_next():
     alive, asked = [], []
 
     def source():
-        for i, (x, y) in enumerate(in_batches()):
+        for i, (x, y) in enumerate(in_batches(rows=20)):
             assert not any(reference() is not None for reference in alive)
             asked.append(i)
             x, y = x.copy(), y.copy()
@@ -131,7 +139,7 @@ def test_each_batch_is_asked_for_once_and_let_go_before_the_next():
             del x, y
 
     run(source())
-    assert asked == [0, 1, 2, 3, 4]
+    assert asked == [0, 1, 2, 3]
 
 
 def test_what_a_batch_shares_over_all_points_is_computed_once_for_it():
@@ -200,7 +208,7 @@ def begun(store, num_read=3):
 
 def test_data_in_another_order_do_not_go_on(tmp_path):
     begun(tmp_path / "store")
-    one, two, three, *others = in_batches()
+    one, two, three, *others = in_batches(rows=20)
     with pytest.raises(ValueError, match=r"the first 3 batches of data must be those .*shuffling"):
         run([one, three, two, *others], store=tmp_path / "store")
     with pytest.raises(ValueError, match="different are its data"):
@@ -211,28 +219,28 @@ def test_data_in_another_order_do_not_go_on(tmp_path):
         ValueError, match=r"its data \(.*: float32\[5, 4\], .* there, float32\[6, 4\]"
     ):
         run(in_batches(6), store=tmp_path / "store")
-    run(in_batches(), store=tmp_path / "store")
+    run(in_batches(rows=20), store=tmp_path / "store")
     with pytest.raises(ValueError, match="different are its data"):
         run([two, one, three, *others], store=tmp_path / "store")
 
 
-def test_a_finished_store_tells_other_data_from_its_own(whole, tmp_path, monkeypatch):
-    run(in_batches(), store=tmp_path / "store")
-    first, second, *others, last = in_batches()
+def test_a_finished_store_tells_other_data_from_its_own(tmp_path, monkeypatch):
+    surface = run(in_batches(rows=20), store=tmp_path / "store")
+    first, second, *others, last = in_batches(rows=20)
     with pytest.raises(
-        ValueError, match=r"must be the 5 batches .* store, got more\. Name another"
+        ValueError, match=r"must be the 4 batches .* store, got more\. Name another"
     ):
         run([first, second, *others, last, last], store=tmp_path / "store")
-    with pytest.raises(ValueError, match=r"at least the 5 batches .* got 4: it ended early"):
+    with pytest.raises(ValueError, match=r"at least the 4 batches .* got 3: it ended early"):
         run([first, second, *others], store=tmp_path / "store")
-    with pytest.raises(ValueError, match=r"the first 5 batches of data must be those .* others"):
+    with pytest.raises(ValueError, match=r"the first 4 batches of data must be those .* others"):
         run([first, second, *others, jax.tree.map(jnp.negative, last)], store=tmp_path / "store")
     monkeypatch.setattr(_program, "values", None)
-    chex.assert_trees_all_equal(run(iter(in_batches()), store=tmp_path / "store"), whole)
+    chex.assert_trees_all_equal(run(iter(in_batches(rows=20)), store=tmp_path / "store"), surface)
     (file,) = (tmp_path / "store").glob(".sums*")
     file.unlink()
     with pytest.raises(ValueError, match=r"must hold the sums over its data, .* got none in"):
-        run(in_batches(), store=tmp_path / "store")
+        run(in_batches(rows=20), store=tmp_path / "store")
 
 
 def test_damaged_sums_are_named_and_deleting_them_is_the_cure(whole, tmp_path):
@@ -276,7 +284,7 @@ class Announced(list):
 )  # fmt: skip
 def test_data_that_are_no_batches_alike_are_refused(data, error, says):
     with pytest.raises(error, match=rf"^sweeps\.run: {says}"):
-        run(data)
+        run(data, lambda a, b, x, y: a * jnp.mean(y) + b * jnp.mean(x))
 
 
 def test_a_function_of_data_returns_floating_point_means():
