@@ -127,10 +127,16 @@ def project(plane: Plane, params: Params) -> Array:
     params = _checks.params(where, "params", params)
     _checks.like(where, "params", params, "plane.origin", origin)
     leaves = list(map(jax.tree.leaves, directions))
-    return _nearest(jax.tree.leaves(origin), leaves, jax.tree.leaves(params))[0]
+    return _coordinates(jax.tree.leaves(origin), leaves, jax.tree.leaves(params))
 
 
 @jax.jit
+def _coordinates(origin: list[Array], directions: list[list[Array]], params: list[Array]) -> Array:
+    """Those of the nearest point alone: what the plane hides is not compiled."""
+    return _nearest(origin, directions, params)[0]
+
+
+@partial(jax.jit, inline=True)
 def _nearest(
     origin: list[Array], directions: list[list[Array]], params: list[Array]
 ) -> tuple[Array, Array]:
