@@ -103,7 +103,7 @@ def gradient_descent(
       TypeError: if ``loss_fn`` or ``record`` is not callable or does not take its arguments, the
         params or the loss are not floating-point, or a count is no static int.
       ValueError: if there are no params, the loss, ``learning_rate`` or ``tolerance`` is no
-        scalar, a number is negative, ``per_step`` has another leading axis than N,
+        scalar, a count or ``tolerance`` is negative, ``per_step`` has another leading axis than N,
         ``record_every`` does not divide N, or the result of a run with a ``tolerance`` is
         differentiated in reverse mode.
 
