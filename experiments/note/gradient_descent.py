@@ -36,6 +36,7 @@ LEARNING_RATE, TOLERANCE, MAX_STEPS = 0.01, 1e-5, 10_000
 CRITICAL_RATES = (0.0138, 0.0139)
 PICTURE_RATES = (1.1, 1.0, 0.8, 0.6, 0.4, 0.2, 0.1)
 COST = losses.empirical_risk(neurons.weighted_sum, losses.half_squared_error)
+SWEEP = jax.jit(surfaces.sweep, static_argnums=0)
 
 
 class Results(NamedTuple):
@@ -69,7 +70,7 @@ class Results(NamedTuple):
 def compute(seed: int = 0) -> Results:
     """Computes every descent of the note and of its sources."""
     del seed  # nothing here is random
-    results = jax.jit(_compute)(X[:, None], Y)
+    results = jax.device_get(jax.jit(_compute)(X[:, None], Y))
     return results._replace(plot_points=np.arange(0, 21, 0.2).size)
 
 
@@ -234,17 +235,17 @@ def _draw_middle(figure: SubFigure, results: Results) -> list[Axes]:
     )
     bound.set_title(", ".join(ends))
     bound.legend(fontsize=8, loc="center right")
-    bowl = surfaces.sweep(
+    bowl = SWEEP(
         lambda x, y: x**2 + jnp.sin(y) ** 2,
-        jnp.linspace(-3.2, 3.2, 65),
-        jnp.linspace(-1.6, 1.6, 49),
+        np.linspace(-3.2, 3.2, 65),
+        np.linspace(-1.6, 1.6, 49),
     )
     plots.surface_contour(valley, bowl, axis_names=("x", "y"), value_name="J")
     way = np.stack(results.two_variables.path, axis=1)[: int(results.two_variables.num_steps) + 1]
     plots.descent_path(valley, way, color=plots.PATH_COLOURS[0], mec="white")
     panels.ends(valley, way)
     valley.set_title(f"x² + sin² y, {len(way) - 1} updates at 0.1")
-    parabola = surfaces.sweep(jnp.square, jnp.linspace(-1.3, 1.3, 101))
+    parabola = SWEEP(jnp.square, np.linspace(-1.3, 1.3, 101))
     plots.loss_line(curve, parabola, axis_name="x", value_name="y", color=plots.COLOURS[0])
     one = results.one_variable
     on_the_curve = np.stack([one.path, one.losses], axis=1)[: int(one.num_steps) + 1]
@@ -255,7 +256,7 @@ def _draw_middle(figure: SubFigure, results: Results) -> list[Axes]:
 
 def _draw_rates(figure: SubFigure, results: Results) -> list[Axes]:
     """One parabola under four rates."""
-    line = surfaces.sweep(lambda x: (x - 1) ** 2 + 0.1, jnp.linspace(-2.2, 4.2, 121))
+    line = SWEEP(lambda x: (x - 1) ** 2 + 0.1, np.linspace(-2.2, 4.2, 121))
     rates = figure.subplots(1, 4, sharey=True)
     for ax, rate in zip(rates, (1.1, 1.0, 0.8, 0.1), strict=True):
         lane = PICTURE_RATES.index(rate)

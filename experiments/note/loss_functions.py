@@ -65,7 +65,7 @@ class Results(NamedTuple):
 
 def compute(seed: int = 0) -> Results:
     """Computes the worked examples and trains one classifier per loss."""
-    return jax.jit(_compute)(jax.random.key(seed))
+    return jax.device_get(jax.jit(_compute)(jax.random.key(seed)))
 
 
 def _sample(key: Any, count: int) -> tuple[jax.Array, jax.Array]:

@@ -60,7 +60,7 @@ class Results(NamedTuple):
 def compute(seed: int = 0) -> Results:
     """Computes the table, both demos, and the proof that it is Newton's method."""
     del seed  # nothing here is random
-    return jax.jit(_compute)()
+    return jax.device_get(jax.jit(_compute)())
 
 
 def _compute() -> Results:

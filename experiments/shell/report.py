@@ -169,7 +169,7 @@ def shown_value(value: Any) -> str:
         return "-"
     if isinstance(value, str):
         return value
-    if isinstance(value, (list, tuple, np.ndarray)):
+    if np.ndim(value):
         return "[" + " ".join(shown_value(entry) for entry in np.asarray(value).tolist()) + "]"
     return f"{value:.9g}"
 
