@@ -844,6 +844,16 @@ def test_sums_of_squares_of_affine_residuals_cost_the_same_whatever_the_data():
     assert max(leaf.size for leaf in jax.tree.leaves(computed_once)) <= 3 * 3
 
 
+def test_a_mean_of_squares_is_kept_under_its_sign_alone():
+    restrict = functools.partial(planes.restrict, PROGRAMS["least_squares"])
+
+    phi: Any = jax.eval_shape(restrict, drawn_plane(), drawn_data())
+    _, computed_once, _ = phi.args[0].args
+
+    # Rows, what they lost by rounding, the least point, and what infinite coordinates do.
+    assert sum(leaf.size for leaf in jax.tree.leaves(computed_once)) == 3 * 3 + 3 * 3 + 2 + 2
+
+
 def test_arrays_that_the_loss_closes_over_are_not_compiled_in():
     data, plane = drawn_data(), drawn_plane()
     cell = jax.jit(lambda p: jnp.tanh(data["x"] @ p["w"]) * data["y"])
