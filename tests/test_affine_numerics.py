@@ -185,6 +185,7 @@ def test_the_square_of_a_mean_far_away_is_as_exact_as_a_mean_of_squares():
 # Ranges.
 
 LARGE, SMALL = np.full((5, 3), 1e30, np.float32), np.full((5, 3), 1e-30, np.float32)
+SMALL[0] = 0  # not all is zero where some is
 
 
 def line(origin, direction):
@@ -213,6 +214,7 @@ RANGES = {
         line(0.0, -1e-20),
         1e24,
     ),
+    "a row that underflows": (lambda p: jnp.mean((SMALL @ p) ** 2), line(0.0, -1e-14), 1e38),
     "a divisor that is large": (
         lambda p: jnp.sum(jnp.tanh(p / 1e30 * 1e20)),
         line(1.0, -1e-15),
