@@ -101,18 +101,18 @@ def compute(seed: int = 0) -> Results:
     differences = [
         float(np.max(np.abs(looped / np.asarray(way.values) - 1))) for way in (swept, restricted)
     ]
-    return Results(
+    line = jax.jit(lambda bias: COST(planes.point(over_b, bias), x, y))
+    results = Results(
         along_b=surface(over_b, x, y, b),
         along_w=surface(over_w, x, y, w),
         near=surface(over_wb, x, y, jnp.linspace(0, 4, 200), jnp.linspace(1, 5, 200)),
         wide=wide,
-        lines={
-            bias: COST(planes.point(over_b, jnp.asarray(bias)), x, y) for bias in PUBLISHED_LINES
-        },
+        lines={bias: line(bias) for bias in PUBLISHED_LINES},
         least_squares=np.polyfit(X, Y, 1),
         seconds=(loop_seconds, sweep_seconds, restricted_seconds),
         largest_difference=max(differences),
     )
+    return jax.device_get(results)
 
 
 def _formula(x: jax.Array, y: jax.Array) -> Any:
@@ -157,7 +157,7 @@ def tables(results: Results) -> list[Table]:
     ]
     minima = []
     for name, surface in (("b", results.along_b), ("w", results.along_w)):
-        best = int(jnp.argmin(surface.values))
+        best = int(np.argmin(surface.values))
         minima.append(
             (name, f"{surface.coordinates[0][best]:.2f}", f"{surface.values[best]:.6f}",
              f"{surface.values[0]:.3f}", f"{surface.values[-1]:.3f}")

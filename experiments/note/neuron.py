@@ -76,8 +76,18 @@ def compute(seed: int = 0) -> Results:
     """Computes the house example and trains the colour neuron."""
     house = neurons.Neuron(weights=jnp.array(WEIGHTS), bias=jnp.array(-THRESHOLD))
     houses = jnp.array(list(HOUSES.values()))
-    random = jax.random.uniform(jax.random.key(seed), (10_000, 3), minval=-2, maxval=2)
-    sums = neurons.weighted_sum(house._replace(bias=jnp.zeros(())), random)
+
+    @jax.jit
+    def judge() -> dict[str, jax.Array]:
+        random = jax.random.uniform(jax.random.key(seed), (10_000, 3), minval=-2, maxval=2)
+        sums = neurons.weighted_sum(house._replace(bias=jnp.zeros(())), random)
+        fires = neurons.apply(house, random, activation=neurons.step)
+        return {
+            "sums": neurons.weighted_sum(house, houses),
+            "fires": neurons.apply(house, houses, activation=neurons.step),
+            "smooth": neurons.apply(house, houses),
+            "threshold_holds": jnp.all((sums >= THRESHOLD) == (fires == 1)),
+        }
 
     colours = named_colours.load()
     train, test = named_colours.split(colours, seed)
@@ -89,14 +99,9 @@ def compute(seed: int = 0) -> Results:
     )(neurons.init(jax.random.key(seed), 3), colours.rgb[train], colours.warm[train])
     outputs = neurons.apply(trajectory.params, colours.rgb)
     right = (np.asarray(outputs) > 0.5) == (colours.warm > 0.5)
-    return Results(
+    results = Results(
         house=house,
-        sums=neurons.weighted_sum(house, houses),
-        fires=neurons.apply(house, houses, activation=neurons.step),
-        smooth=neurons.apply(house, houses),
-        threshold_holds=jnp.all(
-            (sums >= THRESHOLD) == (neurons.apply(house, random, activation=neurons.step) == 1)
-        ),
+        **judge(),
         activations=jax.jit(surfaces.sweep, static_argnums=0)(
             lambda z: {name: fn(z) for name, fn in ACTIVATIONS.items()}, jnp.linspace(-4, 4, 401)
         ),
@@ -107,6 +112,7 @@ def compute(seed: int = 0) -> Results:
         test=test,
         accuracies=(float(right[train].mean()), float(right[test].mean())),
     )
+    return jax.device_get(results)
 
 
 def tables(results: Results) -> list[Table]:
