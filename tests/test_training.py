@@ -584,11 +584,12 @@ for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
         other = jax.tree.map(lambda leaf: leaf + 1, start)
         third = {"w": other["w"] * np.arange(24, dtype=np.float32)[None]}
         across = planes.through(start, other, third)
+        twice = planes.through(*({"v": p["w"], "w": p["w"]} for p in (start, other, third)))
         for plane in (
             across,
             planes.coordinate(start, ("w", 0, 1), ("w", 2, 0)),
             planes.filter_normalize(across, filter_axis=0),
-            planes.filter_normalize(across, filter_axis=0, is_vector=lambda path, leaf: True),
+            planes.filter_normalize(twice, filter_axis=0, is_vector=lambda path, leaf: path == "v"),
             planes.orthonormalize(across),
             planes.principal(run),
         ):
