@@ -739,8 +739,8 @@ OPERATIONS = {
     ),
     "running": lambda x, y: (
         jnp.cumprod(1 + 0.1 * x * TABLE, axis=1).sum()
-        + lax.cummax(y * X).sum()
-        + lax.cumlogsumexp(x * X, reverse=True).sum()
+        + lax.cummax(y * X[:9]).sum()
+        + lax.cumlogsumexp(x * X[:9], reverse=True).sum()
     ),
     "largest two": lambda x, y: (lax.top_k(x * TABLE + y, 2)[0] ** 3).sum(),
     "sorted columns": lambda x, y: (jnp.sort(x * TABLE + y * TABLE**2, axis=0) * TABLE).sum(),
