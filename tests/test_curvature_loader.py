@@ -76,13 +76,17 @@ PASSES = {
 }
 
 
+# Batches of other sizes compile other programs: these ways read the ragged one, too.
+WITH_RAGGED_BATCH = ("hvp", "a block", "trace")
+
+
 @pytest.fixture(scope="module")
 def pairs_at_once():
-    return jax.jit(lambda: WAYS["eigenpairs"](X, Y))()
+    return jax.jit(lambda: WAYS["eigenpairs"](X[:18], Y[:18]))()
 
 
 def at_once(name, pairs):
-    """Of all data; what five iterations find is read off their eigenvalues."""
+    """Of all that the loader gives; what five iterations find is read off their eigenvalues."""
     values = np.asarray(pairs.values)
     largest, magnitudes = values.max(), np.abs(values)
     condition = magnitudes.max() / magnitudes.min()
@@ -92,14 +96,16 @@ def at_once(name, pairs):
         "no basis": largest,
         "stability": curvature.Stability(largest, 2 / largest, condition),
     }
-    return known[name] if name in known else jax.jit(lambda: WAYS[name](X, Y))()
+    rows = slice(23 if name in WITH_RAGGED_BATCH else 18)
+    return known[name] if name in known else jax.jit(lambda: WAYS[name](X[rows], Y[rows]))()
 
 
 @pytest.mark.parametrize("name", WAYS)
 def test_a_loader_gives_what_all_data_at_once_give_and_is_read_once_for_each_product(
     name, pairs_at_once
 ):
-    loader, wanted = Loader(), at_once(name, pairs_at_once)
+    loader = Loader() if name in WITH_RAGGED_BATCH else Loader(lambda _, batches: batches[:3])
+    wanted = at_once(name, pairs_at_once)
 
     chex.assert_trees_all_close(WAYS[name](batches=loader), wanted, rtol=1e-4, atol=1e-5)
     assert loader.num_passes == PASSES[name]

@@ -644,9 +644,10 @@ def test_axis_names_are_as_many_as_axes_and_different(names):
 
 
 def test_a_store_says_which_function_it_holds_without_addresses(tmp_path):
-    plane = planes.Plane(jnp.ones(2), (jnp.ones(2), jnp.arange(2.0)))
+    ones, slope = np.ones(2, np.float32), np.arange(2, dtype=np.float32)
+    restrict = jax.jit(planes.restrict, static_argnums=0)
     named = {
-        "plane": planes.restrict(lambda p: p @ p, plane),
+        "plane": restrict(lambda p: p @ p, planes.Plane(ones, (ones, slope))),
         "partial": functools.partial(several, b=1.0),
         "jit": jax.jit(of_many_terms),
     }
