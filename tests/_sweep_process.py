@@ -12,26 +12,31 @@ import resource
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import zarr  # noqa: F401  once, for all children
+import zarr
 
 from jaxgd import losses, neurons, planes, sweeps
 
 AXES = np.linspace(-1, 1, 24, dtype=np.float32), np.linspace(0, 2, 20, dtype=np.float32)
 BATCH_SIZE = 4
-NUM_BLOCKS = 72  # 24 rows in blocks of a third of a row
+NUM_BLOCKS = 24  # a row each
+PAUSE = 0.008  # seconds: a sweep then takes half a second longer
 
 
-def slow(w, b):
-    """Takes about a second over the whole grid, and has holes of NaN."""
+def looped(w, b):
+    """A loop of sines, and holes of NaN."""
 
     def step(_, x):
         return jnp.sin(x) + w
 
-    return {"x": jax.lax.fori_loop(0, 80_000, step, b), "log": jnp.log(w)}
+    return {"x": jax.lax.fori_loop(0, 50, step, b), "log": jnp.log(w)}
 
 
 def quick(w, b):
@@ -40,15 +45,21 @@ def quick(w, b):
 
 def restricted():
     """A function that holds arrays, through a relu, which has a derivative of its own."""
-    key_params, key_plane, key_x = jax.random.split(jax.random.key(3), 3)
-    params = neurons.init_network(key_params, (3, 4, 2))
+    rng = np.random.default_rng(3)
+    shapes = {"weights": (3, 4), "bias": (4,)}, {"weights": (4, 2), "bias": (2,)}
+    params, *directions = (
+        [
+            neurons.Neuron(**{n: rng.normal(size=s).astype(np.float32) for n, s in layer.items()})
+            for layer in shapes
+        ]
+        for _ in range(3)
+    )
     risk = losses.empirical_risk(
         lambda params, x: neurons.apply_network(params, x, activation=jax.nn.relu),
         losses.softmax_cross_entropy_with_integer_labels,
     )
-    x = jax.random.normal(key_x, (7, 3))
-    plane = planes.random(key_plane, params)
-    return jax.jit(planes.restrict, static_argnums=0)(risk, plane, x, jnp.arange(7) % 2)
+    x, plane = rng.normal(size=(7, 3)).astype(np.float32), planes.Plane(params, tuple(directions))
+    return jax.jit(planes.restrict, static_argnums=0)(risk, plane, x, np.arange(7) % 2)
 
 
 def keyed():
@@ -56,9 +67,9 @@ def keyed():
     return lambda a, b: a * jax.random.normal(key) + b
 
 
-def slow_mean(w, b, x):
-    """Like ``slow``, of a batch."""
-    return jnp.mean(slow(w, b)["x"] * x)
+def looped_mean(w, b, x):
+    """Like ``looped``, of a batch."""
+    return jnp.mean(looped(w, b)["x"] * x)
 
 
 WIDTH = 4096
@@ -84,18 +95,30 @@ def unseen_params():
         yield (np.cos(np.arange(5 * WIDTH, dtype=np.float32) * (i + 1)).reshape(5, WIDTH),)
 
 
-def batches(rank, size):
+def batches(rank, size, pause):
     """What a process reads of twelve batches, the last one ragged."""
     rows = np.linspace(-1, 2, 35, dtype=np.float32)
-    return [(rows[i : i + 3],) for i in range(0, 35, 3)][rank::size]
+    for i in list(range(0, 35, 3))[rank::size]:
+        time.sleep(pause)
+        yield (rows[i : i + 3],)
+
+
+def write_slowly(pause: float, write: Callable[..., None]) -> Callable[..., None]:
+    """Writes after a pause."""
+
+    def paused(*arguments: Any) -> None:
+        time.sleep(pause)
+        write(*arguments)
+
+    return paused
 
 
 MAKERS = {
-    "slow": lambda: slow,
+    "looped": lambda: looped,
     "quick": lambda: quick,
     "restricted": restricted,
     "keyed": keyed,
-    "mean": lambda: slow_mean,
+    "mean": lambda: looped_mean,
     "sharded": sharded,
 }
 
@@ -111,15 +134,18 @@ class Trial:
       num_devices: simulated, and how many of them to use.
       job: address, number of processes and rank.
       patience: seconds without a sign of life after which a process of the job counts as dead.
+      pause: seconds before each array of a block is written, and before each batch of data is
+        read: moments for a signal to strike.
       file_limit: bytes that a file may have, as if the disk were full.
     """
 
     out: str
-    fn: str = "slow"
+    fn: str = "looped"
     store: str | None = None
     num_devices: tuple[int, int] | None = None
     job: tuple[str, int, int] | None = None
     patience: int = 10
+    pause: float = 0.0
     file_limit: int | None = None
 
 
@@ -137,7 +163,7 @@ def run(trial: Trial) -> None:
     _, size, rank = trial.job or ("", 1, 0)
     data = None
     if trial.fn in ("mean", "sharded"):
-        data = batches(rank, size) if trial.fn == "mean" else unseen_params()
+        data = batches(rank, size, trial.pause) if trial.fn == "mean" else unseen_params()
     axes = AXES if data is None else (AXES[0][:5], AXES[1][:3])
     devices = None
     if trial.num_devices is not None and trial.fn != "sharded":
@@ -145,10 +171,15 @@ def run(trial: Trial) -> None:
     if trial.fn == "approximated":
         result = sweeps.approximate(quick, *2 * [(-1, 1)], tolerance=1e-3, progress=False)
         return write(trial, [result.coefficients, result.errors, result.num_points])
-    surface = sweeps.run(
-        MAKERS[trial.fn](), *axes, data=data, batch_size=BATCH_SIZE, store=trial.store,
-        devices=devices, progress=False,
-    )  # fmt: skip
+    slow_write = write_slowly(trial.pause, zarr.Array.__setitem__)
+    with (
+        mock.patch.object(sweeps, "_NUM_BLOCKS", NUM_BLOCKS),
+        mock.patch.object(zarr.Array, "__setitem__", slow_write),
+    ):
+        surface = sweeps.run(
+            MAKERS[trial.fn](), *axes, data=data, batch_size=BATCH_SIZE, store=trial.store,
+            devices=devices, progress=False,
+        )  # fmt: skip
     return write(trial, jax.tree.leaves(surface.values))
 
 

@@ -1,5 +1,6 @@
 """Sweeps that are killed, short of disk, or shared by several processes and devices."""
 
+import dataclasses
 import os
 import pathlib
 import signal
@@ -9,7 +10,7 @@ import time
 import _sweep_process as sweeping
 import numpy as np
 import pytest
-from _sweep_process import NUM_BLOCKS, Trial
+from _sweep_process import NUM_BLOCKS, PAUSE, Trial
 
 from jaxgd import sweeps
 
@@ -23,13 +24,12 @@ def launcher():
 
 @pytest.fixture(scope="module")
 def uninterrupted(launcher, tmp_path_factory):
-    """The values of the slow function, and the seconds that they took with a store."""
+    """The values of the usual function, and the seconds that they took with a store."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    warm_up = Trial(str(folder / "out"), fn="quick")
-    assert launcher.wait(launcher.start(warm_up)) == 0, said(warm_up)
-    trial = Trial(str(folder / "out"), store=str(folder / "store"))
+    trial = Trial(str(folder / "out"), store=str(folder / "store"), pause=PAUSE)
+    pid = launcher.start(trial)
     start = time.monotonic()
-    assert launcher.wait(launcher.start(trial)) == 0, said(trial)
+    assert launcher.wait(pid) == 0, said(trial)
     return values_of(trial), time.monotonic() - start
 
 
@@ -85,7 +85,7 @@ def test_a_sweep_killed_at_random_moments_computes_each_block_once(
     wanted, seconds = uninterrupted
     rng = np.random.default_rng(0)
     num_stores, num_kills, num_midway = 0, 0, 0
-    trial = Trial(str(tmp_path / "out"), store=str(tmp_path / "0.zarr"))
+    trial = Trial(str(tmp_path / "out"), store=str(tmp_path / "0.zarr"), pause=PAUSE)
     before = {}
     while num_kills < 10 or num_midway < 3 or before:
         pid = launcher.start(trial)
@@ -102,7 +102,8 @@ def test_a_sweep_killed_at_random_moments_computes_each_block_once(
             assert len(after) == NUM_BLOCKS
             assert_equal(values_of(trial), wanted)
             num_stores += 1
-            trial = Trial(str(tmp_path / "out"), store=str(tmp_path / f"{num_stores}.zarr"))
+            store = str(tmp_path / f"{num_stores}.zarr")
+            trial = Trial(str(tmp_path / "out"), store=store, pause=PAUSE)
             before = {}
         assert num_kills < 50  # of which fewer than three would have struck a sweep midway
     assert num_stores >= 1
@@ -130,7 +131,7 @@ def test_another_process_recognizes_the_function_and_goes_on(launcher, tmp_path,
 
 
 def test_ctrl_c_says_what_is_done_and_where(launcher, tmp_path):
-    trial = Trial(str(tmp_path / "out"), store=str(tmp_path / "store"))
+    trial = Trial(str(tmp_path / "out"), store=str(tmp_path / "store"), pause=4 * PAUSE)
     pid = launcher.start(trial)
     wait_until(lambda: len(written(trial.store)) > 3)
     os.kill(pid, signal.SIGINT)
@@ -151,19 +152,19 @@ def test_a_full_disk_is_said_and_what_was_written_is_not_lost(launcher, uninterr
     assert "File too large" in said(unmade)
     assert not list(tmp_path.glob("*store*"))
 
-    begun = Trial(str(tmp_path / "out"), store=store)
+    begun = Trial(str(tmp_path / "out"), store=store, pause=4 * PAUSE)
     pid = launcher.start(begun)
     wait_until(lambda: len(written(store)) > 3)
     os.kill(pid, signal.SIGKILL)
     launcher.wait(pid)
     before = written(store)
-    full = Trial(str(tmp_path / "out"), store=store, file_limit=10)
+    full = dataclasses.replace(begun, file_limit=10, pause=0.0)
     assert launcher.wait(launcher.start(full)) == 1
     assert "cannot be written to" in said(full)
     assert "What was written before is there" in said(full)
     assert written(store) == before
 
-    (values,) = finish(launcher, [begun])
+    (values,) = finish(launcher, [dataclasses.replace(begun, pause=0.0)])
     assert_equal(values, uninterrupted[0])
     after = written(store)
     assert {file: after[file] for file in before} == before
@@ -199,7 +200,7 @@ def mean_of_all(launcher, tmp_path_factory):
 def test_a_sweep_over_data_killed_after_some_batches_goes_on_with_the_next(
     launcher, mean_of_all, tmp_path
 ):
-    trial = Trial(str(tmp_path / "out"), "mean", str(tmp_path / "store"))
+    trial = Trial(str(tmp_path / "out"), "mean", str(tmp_path / "store"), pause=4 * PAUSE)
     for num_kills in range(2):
         before = [file.stat().st_ino for file in tmp_path.glob("store/.sums*.npz")]
         pid = launcher.start(trial)
@@ -211,7 +212,7 @@ def test_a_sweep_over_data_killed_after_some_batches_goes_on_with_the_next(
         os.kill(pid, signal.SIGKILL)
         assert launcher.wait(pid) == -signal.SIGKILL, num_kills
 
-    (values,) = finish(launcher, [trial])
+    (values,) = finish(launcher, [dataclasses.replace(trial, pause=0.0)])
 
     assert_equal(values, mean_of_all)
 
@@ -271,7 +272,7 @@ def test_when_a_process_dies_the_job_says_so_and_another_one_goes_on(
     launcher, uninterrupted, tmp_path
 ):
     store = str(tmp_path / "store")
-    trials = job(tmp_path, 2, store, patience=3)
+    trials = job(tmp_path, 2, store, patience=3, pause=8 * PAUSE)
     survivor, victim = (launcher.start(trial) for trial in trials)
     wait_until(lambda: len(written(store)) > 10)
     os.kill(victim, signal.SIGKILL)

@@ -168,11 +168,28 @@ def load(
 ) -> list[np.ndarray]:
     """The values, flat: those of the finished blocks, and room for the others."""
     values = [_grid.room(target.grid, dtype) for dtype in dtypes]
-    for number in np.flatnonzero(finished).tolist():
-        block = read(where, target, number)
-        for room, new in zip(values, block.values, strict=True):
-            room[block.place] = new
+    if finished.any() and not _are_read(target, values):
+        for number in np.flatnonzero(finished).tolist():
+            block = read(where, target, number)
+            for room, new in zip(values, block.values, strict=True):
+                room[block.place] = new
     return values
+
+
+def _are_read(target: Target, values: Sequence[np.ndarray]) -> bool:
+    """Reads all blocks at once, in a fraction of the time, unless one of them is damaged."""
+    *arrays, mask = target.arrays
+    buffers = importlib.import_module("zarr.buffer").cpu
+    try:
+        mask[...]  # first, so that its memory is free again when the values come
+        for array, room in zip(arrays, values, strict=True):
+            if array.dtype != room.dtype:
+                return False
+            out = buffers.NDBuffer.from_numpy_array(room.reshape(target.grid.shape))
+            array.get_basic_selection(..., out=out)
+    except Exception:  # of whatever decodes the files
+        return False
+    return True
 
 
 def axis_names(target: Target) -> tuple[str, ...]:
@@ -213,16 +230,16 @@ def saying_what_is_kept(where: str, target: Target, has_data: bool) -> Iterator[
 def read(where: str, target: Target, block: int) -> _grid.Block:
     """A finished block."""
     region = _grid.region(target.grid, block)
+    values = []
     for array, file in zip(target.arrays, _files(target, block), strict=True):
         try:
-            array[region]
+            values.append(np.asarray(array[region]).ravel())
         except Exception as error:
             raise OSError(
                 f"{where}: a block of the store is damaged: {file}. Delete this file: "
                 "sweeps.run then computes the block again, and nothing else."
             ) from error
-    *values, _ = [np.asarray(array[region]).ravel() for array in target.arrays]
-    return _grid.Block(block, _grid.place(target.grid, block), values)
+    return _grid.Block(block, _grid.place(target.grid, block), values[:-1])
 
 
 def write(where: str, target: Target, block: _grid.Block) -> None:
