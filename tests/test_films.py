@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,12 +10,16 @@ from PIL import Image
 
 from jaxgd import descent, plots, surfaces
 
-GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
+surface_of: Any = surfaces.Surface
+AXES = np.linspace(0, 1, 4, dtype=np.float32), np.linspace(0, 2, 6, dtype=np.float32)
+GRID = surface_of(AXES, 1 + AXES[0][:, None] ** 2 + 10 * AXES[1])
 POINTS = np.array([[0.0, 0.0], [0.5, 1.0], [1.0, 2.0]])
 PATH = POINTS, np.array([1.0, 11.5, 22.0])
-ROSE = descent.gradient_descent(
-    lambda p: 10 * p["a"] ** 2 + p["b"] ** 2, {"a": 1.0, "b": -2.0}, learning_rate=0.04, num_steps=6
-)
+ROSE = jax.jit(
+    lambda start: descent.gradient_descent(
+        lambda p: 10 * p["a"] ** 2 + p["b"] ** 2, start, learning_rate=0.04, num_steps=6
+    )
+)({"a": 1.0, "b": -2.0})
 filmed: Any = plots.animate_descent
 
 

@@ -19,16 +19,24 @@ played: Any = plots.interactive_descent
 chained: Any = plots.interactive_backprop
 filmed: Any = plots.animate_descent
 
-LINE = surface_of(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
-GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
-SOLUTION = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
-TRACE = chains.backprop([jnp.square, jnp.log], 2.0)
-DESCENT = descent.gradient_descent(jnp.square, 1.0, learning_rate=0.3, num_steps=5)
+HALVES = np.linspace(0.5, 4, 7, dtype=np.float32)
+LINE = surface_of(coordinates=(HALVES,), values=HALVES**2)
+AXES = np.linspace(0, 1, 4, dtype=np.float32), np.linspace(0, 2, 6, dtype=np.float32)
+GRID = surface_of(AXES, 1 + AXES[0][:, None] ** 2 + 10 * AXES[1])
+SOLUTION = jax.jit(lambda x: chains.solve([lambda x: x**2], x, 4.0, tolerance=1e-5, max_steps=9))(
+    1.0
+)
+TRACE = jax.jit(lambda x: chains.backprop([jnp.square, jnp.log], x))(2.0)
+DESCENT = jax.jit(
+    lambda x: descent.gradient_descent(jnp.square, x, learning_rate=0.3, num_steps=5)
+)(1.0)
 POINTS = np.array([[0.0, 0.0], [0.5, 1.0], [1.0, 2.0]])
 PATH = POINTS, np.array([1.0, 11.5, 22.0])
-ROSE = descent.gradient_descent(
-    lambda p: 10 * p["a"] ** 2 + p["b"] ** 2, {"a": 1.0, "b": -2.0}, learning_rate=0.04, num_steps=6
-)
+ROSE = jax.jit(
+    lambda start: descent.gradient_descent(
+        lambda p: 10 * p["a"] ** 2 + p["b"] ** 2, start, learning_rate=0.04, num_steps=6
+    )
+)({"a": 1.0, "b": -2.0})
 """Its params are a pytree of two scalars."""
 
 

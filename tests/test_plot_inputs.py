@@ -18,10 +18,14 @@ surface_of: Any = surfaces.Surface
 connection_of: Any = curves.Connection
 painted: Any = plots  # wrong types are what is tested here
 
-GRID = surfaces.sweep(lambda a, b: 1 + a**2 + 10 * b, jnp.linspace(0, 1, 4), jnp.linspace(0, 2, 6))
-LINE = surface_of(coordinates=(jnp.linspace(0.5, 4, 7),), values=jnp.linspace(0.5, 4, 7) ** 2)
+AXES = np.linspace(0, 1, 4, dtype=np.float32), np.linspace(0, 2, 6, dtype=np.float32)
+GRID = surface_of(AXES, 1 + AXES[0][:, None] ** 2 + 10 * AXES[1])
+HALVES = np.linspace(0.5, 4, 7, dtype=np.float32)
+LINE = surface_of(coordinates=(HALVES,), values=HALVES**2)
 CURVES = LINE._replace(values={"one": LINE.values, "two": 2 * LINE.values})
-SOLUTION: Any = chains.solve([lambda x: x**2], 1.0, 4.0, tolerance=1e-5, max_steps=9)
+SOLUTION: Any = jax.jit(
+    lambda x: chains.solve([lambda x: x**2], x, 4.0, tolerance=1e-5, max_steps=9)
+)(1.0)
 NEURON = neurons.Neuron(weights=jnp.array([2.0]), bias=jnp.array(0.5))
 
 
@@ -29,15 +33,19 @@ def bowl(p: Any) -> Any:
     return p["w"] ** 2 + 3 * p["b"] ** 2
 
 
-RUN = descent.gradient_descent(bowl, {"w": 1.0, "b": -0.5}, learning_rate=0.1, num_steps=5)
+RUN = jax.jit(lambda start: descent.gradient_descent(bowl, start, learning_rate=0.1, num_steps=5))(
+    {"w": 1.0, "b": -0.5}
+)
 """Its path is a dict of two scalars: b sorts before w."""
 WAY = np.stack([0.8 ** np.arange(6), -0.5 * 0.4 ** np.arange(6)], axis=1)
 """Its points (w, b), by the closed form."""
-LANES = jax.vmap(
-    lambda rate: descent.gradient_descent(
-        lambda p: jnp.sum(p**2), jnp.ones(2), learning_rate=rate, num_steps=5
+LANES = jax.jit(
+    jax.vmap(
+        lambda rate: descent.gradient_descent(
+            lambda p: jnp.sum(p**2), jnp.ones(2), learning_rate=rate, num_steps=5
+        )
     )
-)(jnp.array([0.1, 0.2, 0.3]))
+)(np.array([0.1, 0.2, 0.3], np.float32))
 SHADOW = (np.array([[3.0, 0], [1, 1], [0.5, 1], [0, 0]]), np.array([0.2, 0.5, 0.9, 0.0]))
 PROJECTION = planes.Projection(coordinates=jnp.zeros((4, 2)), residuals=jnp.zeros(4))
 

@@ -16,7 +16,7 @@ DENSITY = curvature.SpectralDensity(
     nodes=jnp.array([[0.0, 0.5, 9.0], [0.1, 0.4, 9.2]]),
     weights=jnp.array([[0.6, 0.399, 0.001], [0.7, 0.298, 0.002]]),
 )
-T = jnp.linspace(0.0, 1.0, 11)
+T = jnp.asarray(np.linspace(0.0, 1.0, 11, dtype=np.float32))
 HILL = curves.Barrier(coordinates=T, losses=1 + T + 4 * T * (1 - T), height=jnp.array(1.0))
 PAIRS = surfaces.Persistence(
     births=jnp.array([0.0, 1.0, 2.0]),
@@ -27,7 +27,7 @@ PROFILE = curves.BasinProfile(
     radii=jnp.array([0.0, 1.0, 2.0, 3.0]),
     center=jnp.array(2.0),
     levels=jnp.array([0.9, 0.1, 0.5]),
-    quantiles=2.0 + jnp.array([[0.0, 3.0, 5.0, 9.0], [0.0, 1.0, 1.0, 2.0], [0.0, 2.0, 3.0, 6.0]]),
+    quantiles=jnp.array([[2.0, 5.0, 7.0, 11.0], [2.0, 3.0, 3.0, 4.0], [2.0, 4.0, 5.0, 8.0]]),
     mean=jnp.array([2.0, 4.0, 5.0, 8.0]),
     worst=jnp.array([2.0, 7.0, 12.0, 20.0]),
 )
@@ -39,9 +39,11 @@ SERIES = surfaces.Approximation(
     status=jnp.int32(0),
 )
 """1 + T_2(v) / 2 + 2 u + u v / 4, where u = a - 1 and v = (b + 1) / 2."""
-LANES = jax.vmap(
-    lambda rate: descent.gradient_descent(jnp.square, 1.0, learning_rate=rate, num_steps=6)
-)(jnp.linspace(0.05, 0.25, 5))
+LANES = jax.jit(
+    jax.vmap(
+        lambda rate: descent.gradient_descent(jnp.square, 1.0, learning_rate=rate, num_steps=6)
+    )
+)(np.linspace(0.05, 0.25, 5, dtype=np.float32))
 
 
 @pytest.fixture

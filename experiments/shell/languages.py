@@ -68,6 +68,7 @@ def catalogue(language: str) -> Catalogue:
     return Catalogue(whole, tuple(templates))
 
 
+@functools.cache
 def find(text: str, language: str) -> str | None:
     """The translation of a text; None if the catalogue has none for all of it.
 

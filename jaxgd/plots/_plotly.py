@@ -151,21 +151,15 @@ def descent(
     middle = 0.0 if log else parts.middle_of(parts.finite(grid.values))
     shades = parts.decades(grid.values) if log else parts.finite(grid.values) - middle
     words = axis_names, value_name
-    still = [
-        parts.contour(grid, shades, parts.finite(grid.values), "coloraxis", parts.hover(*words))
-    ]
+    contours = parts.contour(
+        grid, shades, parts.finite(grid.values), "coloraxis", parts.hover(*words)
+    )
     kept = {name: parts.at(run, steps) for name, run in runs.items()}
-    for i, (name, rows) in enumerate(kept.items()):
-        still += parts.pair(i, name, rows, grid, words, "whole")
-    end = parts.moment(kept, len(steps), grid, words)
-    moving = list(range(len(still), len(still) + len(end)))
-    figure = go.Figure([*still, *end])
+    whole, moving = parts.whole_and_moving(kept, grid, words)
+    figure = go.Figure([contours, *whole, *moving])
+    places = list(range(1 + len(whole), 1 + len(whole) + len(moving)))
     figure.frames = [
-        go.Frame(
-            name=str(step),
-            data=parts.moment(kept, k + 1, grid, words),
-            traces=moving,
-        )
+        go.Frame(name=str(step), data=parts.moment(kept, k + 1, grid), traces=places)
         for k, step in enumerate(steps)
     ]
     x_axis, y_axis = (parts.axis(grid, runs, k, axis_names[k]) for k in (0, 1))

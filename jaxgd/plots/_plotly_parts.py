@@ -169,16 +169,25 @@ def at(run: Track, steps: np.ndarray) -> Track:
     return Track(run.points[rows], run.losses[rows], run.steps[rows])
 
 
+def places(run: Track, grid: Grid, part: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Where a run is, over the contours and in its losses: all that changes while it is played."""
+    few = "lines+markers" if len(run.steps) <= FEW_POINTS else "lines"
+    mode = {"whole": "lines", "trail": few, "head": "markers"}[part]
+    x, y = (light(run.points[:, k], grid.axes[k]) for k in (0, 1))
+    return (
+        {"x": x, "y": y, "customdata": light(run.losses), "mode": mode},
+        {"x": run.steps, "y": light(finite(run.losses)), "mode": mode},
+    )
+
+
 def pair(
     i: int, name: str, run: Track, grid: Grid, words: tuple[tuple[str, str], str], part: str
 ) -> list[Any]:
     """A path over the contours and its losses: the whole of them faint, a trail, or its head."""
     look = style_of(i, name)
-    few = "lines+markers" if len(run.steps) <= FEW_POINTS else "lines"
-    mode = {"whole": "lines", "trail": few, "head": "markers"}[part]
     if part == "head":
         look["marker"] |= {"size": 13, "line": {"color": "#000000", "width": 2}}
-    look |= {"mode": mode, "opacity": 0.35 if part == "whole" else 1}
+    look |= {"opacity": 0.35 if part == "whole" else 1}
     axis_names, value_name = words
     if part == "whole":
         look["hoverinfo"] = "skip"
@@ -186,24 +195,42 @@ def pair(
     else:
         told = hover(axis_names, value_name, name, "customdata")
         curve = f"step %{{x}}<br>{value_name}: %{{y:.5g}}<extra>{name}</extra>"
-    x, y = (light(run.points[:, k], grid.axes[k]) for k in (0, 1))
+    on_contours, on_losses = places(run, grid, part)
     return [
-        go.Scatter(x=x, y=y, customdata=light(run.losses), hovertemplate=told,
-                   showlegend=part == "trail", **look),
-        go.Scatter(x=run.steps, y=light(finite(run.losses)), xaxis="x2", yaxis="y2",
-                   hovertemplate=curve, showlegend=False, **look),
+        go.Scatter(**on_contours, hovertemplate=told, showlegend=part == "trail", **look),
+        go.Scatter(**on_losses, xaxis="x2", yaxis="y2", hovertemplate=curve, showlegend=False,
+                   **look),
     ]  # fmt: skip
 
 
-def moment(kept: Mapping[str, Track], count: int, grid: Grid, words: Any) -> list[Any]:
-    """What moves, after so many of the steps shown."""
-    traces = []
+def whole_and_moving(
+    kept: Mapping[str, Track], grid: Grid, words: tuple[tuple[str, str], str]
+) -> tuple[list[Any], list[Any]]:
+    """The runs, faint, as they stay; and trails with their heads, at the end of all steps."""
+    still, moving = [], []
     for i, (name, run) in enumerate(kept.items()):
-        trail, head = (Track(*(rows[part] for rows in run))
-                       for part in (slice(count), slice(count - 1, count)))  # fmt: skip
-        traces += pair(i, name, trail, grid, words, "trail")
-        traces += pair(i, name, head, grid, words, "head")
+        still += pair(i, name, run, grid, words, "whole")
+        moving += pair(i, name, run, grid, words, "trail")
+        moving += pair(i, name, last_of(run, len(run.steps)), grid, words, "head")
+    return still, moving
+
+
+def moment(kept: Mapping[str, Track], count: int, grid: Grid) -> list[dict[str, Any]]:
+    """Where all that moves is after so many of the steps shown: a frame's changes of the traces.
+
+    Only these: Plotly checks each attribute of each trace of each frame, which takes longer than
+    all else, and a page would carry them all.
+    """
+    traces = []
+    for run in kept.values():
+        traces += places(Track(*(rows[:count] for rows in run)), grid, "trail")
+        traces += places(last_of(run, count), grid, "head")
     return traces
+
+
+def last_of(run: Track, count: int) -> Track:
+    """The last of so many points of a run."""
+    return Track(*(rows[count - 1 : count] for rows in run))
 
 
 def span(values: np.ndarray) -> tuple[float, float]:
