@@ -300,6 +300,17 @@ def test_a_point_of_a_curve_is_that_of_de_casteljau(num_controls):
             np.testing.assert_allclose(found[name], rows[0], rtol=1e-5, atol=1e-6)
 
 
+def test_a_point_asked_for_again_compiles_nothing(caplog):
+    curve = curves.Curve({"w": jnp.ones((4, 2))})
+    curves.point(curve, 0.3)
+
+    with jax.log_compiles():
+        curves.point(curve, 0.4)
+        assert "Compiling" not in caplog.text
+        jax.jit(lambda w: w + 1)(curve.controls["w"])
+        assert "Compiling" in caplog.text  # so that it would be seen
+
+
 def test_a_curve_in_half_precision_is_rounded_once():
     controls = np.array([1.0, 1.5, 2.0], jnp.bfloat16)
     point = jax.jit(curves.point)

@@ -49,9 +49,11 @@ def scale_of(vector: Vector) -> Array:
     maxima = [jnp.max(jnp.abs(leaf), initial=0) for leaf in vector]
     largest = jax.lax.stop_gradient(jnp.stack(maxima).max())
     # The bits without those of the mantissa: frexp and ldexp are many operations each.
-    num_bits = jnp.finfo(largest.dtype).nmant
+    info = jnp.finfo(largest.dtype)
     bits = jax.lax.bitcast_convert_type(largest, f"uint{8 * largest.dtype.itemsize}")
-    scale = jax.lax.bitcast_convert_type(bits >> num_bits << num_bits, largest.dtype)
+    power = jax.lax.bitcast_convert_type(bits >> info.nmant << info.nmant, largest.dtype)
+    # Not so large that its inverse, with which XLA may multiply, is flushed to zero.
+    scale = jnp.clip(power, 2.0**info.minexp, 2.0**-info.minexp)
     return jnp.where((largest > 0) & jnp.isfinite(largest), scale, 1)
 
 

@@ -91,13 +91,10 @@ def _bezier(controls: Params, t: Array) -> Params:
     degree = jax.tree.leaves(controls)[0].shape[0] - 1
     with jax.numpy_dtype_promotion("standard"):
         t = t.astype(jnp.result_type(jnp.float32, t))
-
     # Degree by degree, as de Casteljau does: a binomial coefficient may be too large a number.
-    def raised(_: Array, weights: Array) -> Array:
-        return (1 - t) * weights + t * jnp.pad(weights[:-1], (1, 0))
-
-    first = jnp.zeros(degree + 1, t.dtype).at[0].set(1)
-    weights = jax.lax.fori_loop(0, degree, raised, first, unroll=min(degree, 4))
+    weights = jnp.zeros(degree + 1, t.dtype).at[0].set(1)
+    for _ in range(degree):
+        weights = (1 - t) * weights + t * jnp.pad(weights[:-1], (1, 0))
 
     def mixed(rows: Array) -> Array:
         wide = np.promote_types(rows.dtype, np.float32)
