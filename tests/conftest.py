@@ -7,9 +7,11 @@ that run all experiments at their full length are run with ``--whole-run`` alone
 """
 
 import importlib.metadata
+import math
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -53,6 +55,9 @@ def pytest_configure(config: pytest.Config) -> None:
         flag = "--xla_cpu_use_fusion_emitters=false"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".lstrip()
 
+
+MEMORY = 1.9e9
+"""Bytes of a worker above which no file leaves what it compiled to the next."""
 
 # The files that take longest. Where workers share the tests, file by file, these are taken first,
 # so that no worker is left with one of them at the end.
@@ -145,6 +150,17 @@ def _nothing_leaks() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_programs_are_dropped() -> Iterator[None]:
-    """What one file compiled is of no use to the next, and would fill the memory of a worker."""
+    """What one file compiled is of little use to the next: it is kept while there is room."""
     yield
-    jax.clear_caches()
+    if _peak_memory() > MEMORY:
+        jax.clear_caches()
+
+
+def _peak_memory() -> float:
+    """The most bytes that this process has held, where the system says so."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # on Windows
+        return math.inf
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
