@@ -1,4 +1,4 @@
-"""How a result shows itself: arrays by their type, numbers by their value."""
+"""How a result or an argument shows itself: arrays by their type, numbers by their value."""
 
 from typing import Any
 
@@ -14,11 +14,12 @@ _LONGEST = 100  # characters of a pytree; a longer one is counted
 
 def short_repr(self: Any) -> str:
     """The fields of a NamedTuple, ``Surface(coordinates=(float32[3], float32[5]), values=...)``."""
-    fields = [f"{name}={_shown(name, value)}" for name, value in self._asdict().items()]
+    fields = [f"{name}={shown(value, name)}" for name, value in self._asdict().items()]
     return f"{type(self).__name__}({', '.join(fields)})"
 
 
-def _shown(name: str, value: Any) -> str:
+def shown(value: Any, name: str = "") -> str:
+    """A pytree in one line, ``{'w': float32[3, 2]}``; the name of a field may say what it means."""
     if isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype"):
         return _array(name, value)
     if value is None or isinstance(value, (bool, int, float, complex, str)):
@@ -30,12 +31,12 @@ def _shown(name: str, value: Any) -> str:
 
 def _nested(tree: Any) -> str:
     if isinstance(tree, dict):
-        return "{" + ", ".join(f"{key!r}: {_shown('', each)}" for key, each in tree.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {shown(each)}" for key, each in tree.items()) + "}"
     if hasattr(tree, "_fields") and not isinstance(tree, type):
         return short_repr(tree)
     if not isinstance(tree, (list, tuple)):
         return _counted(tree)
-    entries = ", ".join(_shown("", each) for each in tree)
+    entries = ", ".join(shown(each) for each in tree)
     if isinstance(tree, list):
         return f"[{entries}]"
     return f"({entries},)" if len(tree) == 1 else f"({entries})"

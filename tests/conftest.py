@@ -6,6 +6,7 @@ that run all experiments at their full length are run with ``--whole-run`` alone
 ``--optimized`` programs are compiled as users' are.
 """
 
+import gc
 import importlib.metadata
 import math
 import os
@@ -22,6 +23,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(20_000, 20, 20)  # what is imported and traced is many small objects, not garbage
 
 hypothesis.settings.register_profile("jaxgd", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("jaxgd")
@@ -77,6 +79,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.path.stem.removeprefix("test_") not in LONGEST
 
     items.sort(key=is_short)
+
+
+def pytest_collection_finish() -> None:
+    """Hides what was imported from the garbage collector, which would walk it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def leave_out(config: pytest.Config, reason: str) -> NoReturn:

@@ -22,8 +22,8 @@ LIBRARY = HOME / "jaxgd"
 MAY_IMPORT = {
     "types": set(),
     "_jaxprs": set(),
-    "_checks": {"types", "_jaxprs"},
     "_repr": {"types"},
+    "_checks": {"types", "_jaxprs", "_repr"},
     "_iteration": {"types", "_checks"},
     "neurons": {"types", "_checks"},
     "losses": {"types", "_jaxprs", "_checks"},

@@ -228,7 +228,7 @@ refuse(
     losses.squared_error,
     lambda f: f(ONES, np.array(["a", "b", "c"])),
     TypeError,
-    r"targets must be an array of numbers, got dtype <U1",
+    r"targets must be an array of numbers, got dtype <U1\. Write targets\.astype\(float\)",
 )
 refuse(
     losses.squared_error,
@@ -506,11 +506,12 @@ for function in (descent.gradient_descent, descent.optimize):
     for loss_fn, error, says in (
         (3.0, TypeError, r"loss_fn must be callable, got 3\.0"),
         (None, TypeError, r"loss_fn must be callable, got None"),
+        (np.ones(()), TypeError, r"loss_fn must be callable, got an array.*the function itself"),
         (square, ValueError, r"loss_fn must return a scalar, got shape \(3,\)\. .*jnp\.mean"),
         (lambda x: total(x)[None], ValueError, r"loss_fn must return a scalar, got shape \(1,\)"),
         (lambda x: (total(x), x), TypeError, r"loss_fn must return a scalar, got a tuple"),
         (lambda x: {"loss": total(x)}, TypeError, r"loss_fn must return a scalar, got a dict"),
-        (lambda x: None, TypeError, r"the output of loss_fn must be an array, got None"),
+        (lambda x: None, TypeError, r"loss_fn must return a scalar, got None\. .*return"),
         (lambda x: jnp.int32(1), TypeError, r"the output of loss_fn must be floating-point"),
         (lambda x: total(x) + 1j, TypeError, r"the output of loss_fn must be floating-point"),
     ):
@@ -524,9 +525,18 @@ for function in (descent.gradient_descent, descent.optimize):
         ((), ValueError, r"params must hold at least one array, got a tuple"),
         (None, ValueError, r"params must hold at least one array, got None"),
         ({"w": ONES, "act": jnp.tanh}, TypeError, r"params\['act'\] must be an array.*equinox\.pa"),
-        ({"w": ONES, "name": "x"}, TypeError, r"params\['name'\] must be an array, got 'x'"),
+        ({"w": ONES, "name": "x"}, TypeError, r"params\['name'\] must be an array, got 'x'\. Keep"),
+        ("2", TypeError, r"params must be an array, got '2'\. Write 2\.0\."),
     ):
         refuse(function, descended(total, params), error, says)
+    refuse(
+        function,
+        descended(lambda x, y: x * y, (1.0, 1.0)),
+        TypeError,
+        r"loss_fn must take params, got a function .*: lambda params: loss_fn\(\*params\)\.",
+    )
+    masked = np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    refuse(function, descended(total, ONES, masked), TypeError, r"data\[0\] must have no mask")
     for num_steps, error, says in (
         (-1, ValueError, r"num_steps must be at least 0, got -1"),
         (2.0, TypeError, r"num_steps must be an int, got 2\.0\. Write int\(num_steps\)"),
@@ -553,7 +563,9 @@ for rate, error, says in (
     (jnp.array([0.1, 0.2]), ValueError, r"learning_rate must be a scalar.*use jax\.vmap"),
     (optax.constant_schedule(0.1), ValueError, r"learning_rate must be a scalar, got a function"),
     (None, TypeError, r"learning_rate must be a number, got None"),
-    ("fast", TypeError, r"learning_rate must be a number, got 'fast'"),
+    ("fast", TypeError, r"learning_rate must be a number, got 'fast'\.$"),
+    ("0.1", TypeError, r"learning_rate must be a number, got '0\.1'\. Write 0\.1\."),
+    (True, TypeError, r"learning_rate must be a number, got True"),
     (1j, TypeError, r"learning_rate must be real"),
 ):
     refuse(descent.gradient_descent, descended(learning_rate=rate), error, says)
@@ -2029,7 +2041,15 @@ def test_what_a_loss_raises_of_its_own_is_noted_with_what_it_was_called_with():
         curvature.hvp(residuals, W, X.T, Y)
 
     (note,) = [note for note in error.value.__notes__ if note.startswith("curvature.hvp: loss_fn")]
-    assert "params: an array of dtype float32 and shape (3,), data[0]: an array" in note
+    assert "called with params: float32[3], data[0]: float32[" in note
+
+
+def test_a_plane_of_another_model_is_seen_from_what_its_loss_raises():
+    with pytest.raises(KeyError) as error:
+        planes.restrict(lambda params: params["v"], PLANE)
+
+    (note,) = [note for note in error.value.__notes__ if note.startswith("planes.restrict: loss")]
+    assert "called with params: {'w': float32[3]}" in note
 
 
 def loops(x):

@@ -14,6 +14,7 @@ import numpy as np
 from jaxgd._checks._trees import scalar_output
 from jaxgd._checks._values import array, array_cure, is_key
 from jaxgd._checks._words import kind, say, with_article
+from jaxgd._repr import shown
 from jaxgd.types import Array, PyTree
 
 
@@ -113,14 +114,14 @@ def taking(
     """
     try:
         yield
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         if _is_refusal(error):
             raise
         if isinstance(error, TypeError):
             _refuse_signature(where, name, fn, arguments, described, names, cure)
         _refuse_no_arrays(where, fn, arguments, names)
         if names and not any(map(_is_refusal, getattr(error, "__notes__", []))):
-            got = ", ".join(f"{own}: {kind(x)}" for own, x in zip(names, arguments, strict=True))
+            got = ", ".join(f"{own}: {shown(x)}" for own, x in zip(names, arguments, strict=True))
             error.add_note(f"{where}: {name} raised this, called with {got}.")
         raise
 
@@ -147,7 +148,10 @@ def _refuse_signature(
         has_slice = "per_step" in names
         if names and takes_data and lacks_some:
             cure = "Pass the data that the loss takes after the params."
-            if _binds(signature, _unpacked(names, arguments)):
+            if type(arguments[0]) in (list, tuple) and _binds(signature, _spread(arguments)):
+                data = ", *data" * (len(arguments) > 1)
+                cure = f"The params are one argument: lambda params{data}: {name}(*params{data})."
+            elif _binds(signature, _unpacked(names, arguments)):
                 cure = "Unpack the data: write *data, not data."
             elif has_slice:
                 cure = (
@@ -179,6 +183,11 @@ def _binds(signature: inspect.Signature, arguments: Sequence[PyTree]) -> bool:
     return True
 
 
+def _spread(arguments: Sequence[PyTree]) -> list[PyTree]:
+    """The arguments, with the entries of the first one in its place."""
+    return [*arguments[0], *arguments[1:]]
+
+
 def _unpacked(names: Sequence[str], arguments: Sequence[PyTree]) -> list[PyTree]:
     """The arguments, with the entries of data that are a tuple or a list in its place."""
     entries: list[PyTree] = []
@@ -195,7 +204,8 @@ def _refuse_no_arrays(
     made = list(arguments)
     for i, (name, argument) in enumerate(zip(names, arguments, strict=False)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(argument):
-            if isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufcV":
+            is_masked = isinstance(leaf, np.ma.MaskedArray)
+            if is_masked or (isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "biufcV"):
                 array(where, name + jax.tree_util.keystr(path), leaf)
         made[i] = _made_vector(argument) if name == "params" else _made_array(argument)
     changed = [i for i, each in enumerate(made) if each is not arguments[i]]

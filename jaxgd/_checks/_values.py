@@ -31,10 +31,13 @@ def array_cure(name: str, value: object) -> str:
 def array(where: str, name: str, value: object, noun: str = "an array") -> Array:
     """An array, or a scalar that can be one."""
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
-        cure = array_cure(name, value)
+        cure = text_cure(value) or array_cure(name, value)
         raise TypeError(say(where, f"{name} must be {noun}", kind(value), cure))
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "biufcV":
-        raise TypeError(say(where, f"{name} must be an array of numbers", f"dtype {value.dtype}"))
+        has_numbers = value.dtype.kind in "OSTU"  # objects and texts may be some
+        cure = f"Write {expression(name, 'x')}.astype(float)." if has_numbers else ""
+        wanted = f"{name} must be an array of numbers"
+        raise TypeError(say(where, wanted, f"dtype {value.dtype}", cure))
     if isinstance(value, np.ma.MaskedArray):
         cure = f"Write {expression(name, 'x')}.filled(jnp.nan)."
         raise TypeError(say(where, f"{name} must have no mask", "a masked array", cure))
@@ -43,6 +46,14 @@ def array(where: str, name: str, value: object, noun: str = "an array") -> Array
     except OverflowError:
         got = f"one of {len(str(value))} digits"
     raise ValueError(say(where, f"{name} must fit an int", got, "Write it as a float."))
+
+
+def text_cure(value: object) -> str:
+    """How a number that came as a text is written."""
+    try:
+        return f"Write {float(value)}." if isinstance(value, str) else ""
+    except ValueError:
+        return ""
 
 
 def real(where: str, name: str, value: object, noun: str = "an array") -> Array:
@@ -93,10 +104,12 @@ def integers(where: str, name: str, value: object, cure: str = "") -> Array:
 
 def scalar(where: str, name: str, value: object, cure: str = "") -> Array:
     """One real number; it may be traced."""
-    value = real(where, name, value, "a number")
-    if value.shape != ():
-        raise ValueError(say(where, f"{name} must be a scalar", f"shape {value.shape}", cure))
-    return value
+    number = real(where, name, value, "a number")
+    if number.shape != ():
+        raise ValueError(say(where, f"{name} must be a scalar", f"shape {number.shape}", cure))
+    if number.dtype == jnp.bool_:
+        raise TypeError(say(where, f"{name} must be a number", kind(value)))
+    return number
 
 
 def at_least(where: str, name: str, value: object, bound: float) -> None:
@@ -153,6 +166,8 @@ def function(where: str, name: str, value: object, cure: str = "") -> None:
     if not callable(value):
         is_prng_key = is_key(value)
         cure = cure or "Leave the key out, or pass it where the signature has one." * is_prng_key
+        if not is_prng_key and hasattr(value, "shape"):
+            cure = cure or "Pass the function itself, not its value."
         got = "a PRNG key" if is_prng_key else kind(value)
         raise TypeError(say(where, f"{name} must be callable", got, cure))
 

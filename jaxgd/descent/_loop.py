@@ -1,6 +1,7 @@
 """The loop around a rule: what it is given, what it looks at, what it records."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -47,7 +48,7 @@ def descend(
         tolerance = _checks.scalar(where, "tolerance", tolerance)
     if record is not None:
         _checks.function(where, "record", record)
-    data = jax.tree.map(_indexable, data)
+    data = jax.tree_util.tree_map_with_path(partial(_indexable, where), data)
     loss_and_aux = _loss_and_aux(where, loss_fn, data, options.has_aux)
 
     def pieces_at(t: ArrayLike) -> tuple[PyTree, ...]:
@@ -197,10 +198,10 @@ def _arrays(where: str, name: str, tree: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(number_array, tree)
 
 
-def _indexable(leaf: Array) -> PyTree:
+def _indexable(where: str, path: KeyPath, leaf: Any) -> PyTree:
     """Data whose rows a traced array can pick, which NumPy's own do not allow."""
     is_numeric = isinstance(leaf, np.ndarray) and leaf.ndim > 0 and leaf.dtype.kind in "biuf"
-    return jnp.asarray(leaf) if is_numeric else leaf
+    return _checks.array(where, "data" + jax.tree_util.keystr(path), leaf) if is_numeric else leaf
 
 
 def _record_every(where: str, value: Any, num_steps: int) -> int:
