@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jaxgd import descent
+from jaxgd import descent, planes
 
 N, RATE = 5, 0.1
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
@@ -39,6 +39,28 @@ def flax_nnx():
         return output[:, 0], nnx.state(net, nnx.BatchStat)
 
     return params, statistics, apply
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda params: descent.gradient_descent(jnp.sum, params, learning_rate=RATE, num_steps=1),
+        lambda params: planes.random(KEYS[0], params),
+    ],
+)
+def test_a_model_is_not_trained_or_drawn_together_with_its_running_averages(call):
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.hidden, self.norm = nnx.Linear(3, 5, rngs=rngs), nnx.BatchNorm(5, rngs=rngs)
+
+    net = Net(nnx.Rngs(0))
+    says = r"running averages of a batch norm \(params.*mean.*, params.*var.*\)\. Leave them out"
+    with pytest.raises(TypeError, match=says):
+        call(net)
+    with pytest.raises(TypeError, match=says):
+        call(nnx.state(net))
+    with pytest.raises(TypeError, match=r"\(params\['batch_stats'\]\)\. Pass params\['params'\]"):
+        call({"params": jnp.ones(2), "batch_stats": jnp.ones(2)})
 
 
 def flax_linen():

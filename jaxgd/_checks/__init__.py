@@ -33,6 +33,7 @@ from jaxgd._checks._trees import (
     scalar_output,
     scalar_outputs,
     stack_cure,
+    trained,
 )
 from jaxgd._checks._values import (
     array,
@@ -104,4 +105,5 @@ __all__ = [
     "that",
     "traceable",
     "trainable",
+    "trained",
 ]

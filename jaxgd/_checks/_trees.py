@@ -36,6 +36,25 @@ def params(where: str, name: str, tree: PyTree) -> Params:
     return jax.tree.unflatten(structure, [leaf_array(path, leaf) for path, leaf in leaves])
 
 
+def trained(where: str, name: str, tree: PyTree) -> Params:
+    """Params, among which are no running averages: a model keeps these beside what it trains."""
+    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_batch_stat)
+    own = [name + jax.tree_util.keystr(path) for path, node in nodes if _is_batch_stat(node)]
+    cure = "Leave them out: graph, params, averages = flax.nnx.split(model, flax.nnx.Param, ...)."
+    if isinstance(tree, Mapping) and {"params", "batch_stats"} <= tree.keys():
+        own = [f"{name}['batch_stats']"]
+        cure = f"Pass {expression(name)}['params'], and the others as data."
+    got = f"running averages of a batch norm ({', '.join(own)})"
+    that(where, not own, f"{name} must hold what is trained alone", got, cure, error=TypeError)
+    return params(where, name, tree)
+
+
+def _is_batch_stat(node: object) -> bool:
+    """Whether a node of a pytree is what Flax NNX marks as the running average of a batch norm."""
+    kinds = type(node).__mro__
+    return any(k.__name__ == "BatchStat" and k.__module__.startswith("flax.") for k in kinds)
+
+
 def _beside_params_cure(name: str, leaf: object) -> str:
     """What helps for whole numbers in a pytree of params: seldom a cast."""
     if type(leaf) is int:

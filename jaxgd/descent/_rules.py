@@ -101,7 +101,8 @@ def gradient_descent(
 
     Raises:
       TypeError: if ``loss_fn`` or ``record`` is not callable or does not take its arguments, the
-        params or the loss are not floating-point, or a count is no static int.
+        params or the loss are not floating-point, the params hold running averages of a batch norm,
+        or a count is no static int.
       ValueError: if there are no params, the loss, ``learning_rate`` or ``tolerance`` is no
         scalar, a count or ``tolerance`` is negative, ``per_step`` has another leading axis than N,
         ``record_every`` does not divide N, or the result of a run with a ``tolerance`` is
@@ -131,7 +132,7 @@ def gradient_descent(
         return step(params, grads, learning_rate), state  # params - learning_rate * grads
 
     _checks.function(where, "loss_fn", loss_fn)
-    params = _checks.params(where, "params", params)
+    params = _checks.trained(where, "params", params)
     return _loop.descend(where, loss_fn, params, data, advance, (), options)
 
 
@@ -180,8 +181,8 @@ def optimize(
 
     Raises:
       TypeError: if ``loss_fn`` or ``record`` is not callable or does not take its arguments,
-        ``optimizer`` is not one, the params or the loss are not floating-point, or a count is no
-        static int.
+        ``optimizer`` is not one, the params or the loss are not floating-point, the params hold
+        running averages of a batch norm, or a count is no static int.
       ValueError: if there are no params, the loss or ``tolerance`` is no scalar, a number is
         negative, ``per_step`` has another leading axis than N, ``record_every`` does not
         divide N, ``state`` is that of another optimizer, the optimizer asks for what is not
@@ -216,7 +217,7 @@ def optimize(
         return new_params, _optimizers.as_before(where, new_state, state)
 
     _checks.function(where, "loss_fn", loss_fn)
-    params = _checks.params(where, "params", params)
+    params = _checks.trained(where, "params", params)
     state = _optimizers.initial_state(where, optimizer, params, state)
     options = _loop.Options(num_steps, tolerance, per_step, record, record_every, has_aux)
     return _loop.descend(where, loss_fn, params, data, advance, state, options)

@@ -115,7 +115,7 @@ def random(key: PRNGKey, params: Params, *, num_directions: int = 2) -> Plane:
     """
     where = "planes.random"
     _checks.key(where, "key", key)
-    origin = _checks.params(where, "params", params)
+    origin = _checks.trained(where, "params", params)
     num_directions = _checks.count(where, "num_directions", num_directions, least=1)
     keys = jax.random.split(key, num_directions)
     return Plane(
