@@ -50,6 +50,12 @@ def test_the_largest_entry_is_absolute_and_nan_where_there_is_one():
     assert np.isnan(largest({"a": np.array([1, np.nan], np.float32), "b": np.float32(9)}))
 
 
+@pytest.fixture
+def judged_later(monkeypatch):
+    """Runs that keep their path are judged as long ones are, afterwards."""
+    monkeypatch.setattr("jaxgd.descent._loop._FEW_STEPS", 0)
+
+
 # What is not finite, in reverse mode.
 
 
@@ -57,6 +63,7 @@ def steep(x):
     return jnp.sum(jnp.exp(x**2))
 
 
+@pytest.mark.usefixtures("judged_later")
 @pytest.mark.parametrize("record", [None, lambda x: x], ids=["path", "record"])
 @pytest.mark.parametrize("rate", [0.1, 1e38, np.inf])
 def test_a_run_that_is_not_finite_leaves_the_gradient_of_its_finite_losses(rate, record):
@@ -73,6 +80,7 @@ def test_a_run_that_is_not_finite_leaves_the_gradient_of_its_finite_losses(rate,
     assert by_rate == 0
 
 
+@pytest.mark.usefixtures("judged_later")
 def test_a_point_before_the_one_that_is_not_finite_keeps_its_derivative_by_the_rate():
     def second_point(rate):
         run = descent.gradient_descent(steep, 2.0, learning_rate=rate, num_steps=5)
@@ -84,6 +92,7 @@ def test_a_point_before_the_one_that_is_not_finite_keeps_its_derivative_by_the_r
     np.testing.assert_allclose(slope, -4 * np.exp(4), rtol=1e-5)  # minus the first gradient
 
 
+@pytest.mark.usefixtures("judged_later")
 @pytest.mark.parametrize("record", [None, lambda x: x], ids=["path", "record"])
 def test_a_step_that_is_not_taken_leaves_gradients_alone(record):
     def last_loss(start, largest):
@@ -100,6 +109,7 @@ def test_a_step_that_is_not_taken_leaves_gradients_alone(record):
     assert slopes[1] == 0
 
 
+@pytest.mark.usefixtures("judged_later")
 def test_one_lane_that_is_not_finite_does_not_spoil_the_gradient_of_another():
     def total(rates):
         runs = jax.vmap(
@@ -200,6 +210,7 @@ def test_reverse_mode_through_a_solve_is_refused_with_its_cure():
 # Settings of JAX that change what a line of code means.
 
 
+@pytest.mark.usefixtures("judged_later")
 @pytest.mark.parametrize(("tolerance", "dtype"), [(None, jnp.bfloat16), (1e-3, jnp.float32)])
 def test_descents_run_under_strict_promotion(tolerance, dtype):
     start = {"half": np.ones(3, jnp.bfloat16), "full": np.ones(2, np.float32)}
@@ -234,6 +245,7 @@ def test_a_loss_that_donates_its_arguments_may_be_used_eagerly(tolerance):
     np.testing.assert_array_equal(start + center, 1)  # both are still there
 
 
+@pytest.mark.usefixtures("judged_later")
 @pytest.mark.parametrize("tolerance", [None, 1e-3])
 def test_nothing_is_nan_within_a_run_that_is_not(tolerance):
     with jax.debug_nans(True):

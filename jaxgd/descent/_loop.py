@@ -17,6 +17,8 @@ from jaxgd.types import Array, ArrayLike, LossFn, Params, PyTree
 
 _Loss: TypeAlias = LossFn | Callable[..., tuple[Array, PyTree]]  # the second with has_aux
 
+_FEW_STEPS = 500  # up to these, judging each point costs less than looking back at all of them
+
 
 class Options(NamedTuple):
     """What a descent takes beside its loss, params and rule, as the caller gave it."""
@@ -96,7 +98,8 @@ def descend(
             params, state, row.loss, grads, t, *pieces_at(t)
         )[:2],
     )
-    if tolerance is None and record is None and keep_every == 1 and not jax.tree.leaves(state):
+    keeps_all = record is None and keep_every == 1 and not jax.tree.leaves(state)
+    if tolerance is None and keeps_all and num_steps > _FEW_STEPS:
         run, rows = _iteration.iterate_and_judge_later(rule, params, state, num_steps=num_steps)
     else:
         run, rows = _iteration.iterate(
