@@ -27,8 +27,8 @@ def loss(params, x):
         (curvature.top_eigenpairs, {"num_pairs": 5, "num_iterations": 20}, 23),
         (curvature.sharpness, {"num_iterations": 20}, 23),
         (curvature.spectral_density, {"num_iterations": 20, "num_samples": 7}, 23),
-        # What remains is what a PRNG takes to draw the first vector.
-        (curvature.sharpness, {"num_iterations": 20, "reorthogonalize": False}, 6.5),
+        # Four are carried along; the others come and go.
+        (curvature.sharpness, {"num_iterations": 20, "reorthogonalize": False}, 6),
         (curvature.hessian_diagonal, {"num_samples": 7}, 4),
     ],
 )

@@ -30,14 +30,19 @@ class Ritz(NamedTuple):
 def ritz(product: Product, first: Vector, num_iterations: int, reorthogonalize: bool) -> Ritz:
     """Spans a space by a vector and its images, as many as there are numbers at most."""
     num_iterations = min(num_iterations, sum(leaf.size for leaf in first))
-    first = _loader.compiled(product, _vectors.normalized)(first)
+    first = _loader.compiled(_unit)(first)
     if reorthogonalize:
         diagonal, off_diagonal, basis = _with_basis(product, first, num_iterations)
     else:
         diagonal, off_diagonal, basis = _without_basis(product, first, num_iterations)
-    eigh = _loader.compiled(product, _tridiagonal_eigh)
+    eigh = _loader.compiled(_tridiagonal_eigh)
     values, coefficients = eigh(diagonal, off_diagonal)
     return Ritz(values, coefficients, basis)
+
+
+def _unit(first: Vector) -> Vector:
+    """A vector of length 1, of one whose entries are at most 1."""
+    return _vectors.divided(first, jnp.sqrt(_vectors.dot(first, first)))
 
 
 def _tridiagonal_eigh(diagonal: Array, off_diagonal: Array) -> tuple[Array, Array]:
@@ -58,7 +63,7 @@ def _with_basis(
     iteration goes on with an irregular vector, in two passes more. ``num_iterations + 3`` vectors
     are kept: one program makes all passes, so that each overwrites what the last one has left.
     """
-    start = _loader.compiled(product, _first_row, static=1)(first, num_iterations)
+    start = _loader.compiled(_first_row, static=1)(first, num_iterations)
     indices = jnp.arange(num_iterations)
     rows, (diagonal, off_diagonal) = _loader.along(
         product, _row_of, _orthogonal_step, start, indices
@@ -82,7 +87,7 @@ def _orthogonal_step(
     """Makes the image of the last row the next one; returns it with what joins the two."""
     num_iterations = len(rows[0])
     image, scale = _near_one(image)
-    numbers = [1 + j * len(rows) + i for i in range(len(rows))]
+    numbers = [(1 + j * len(rows) + i).astype(jnp.uint32) for i in range(len(rows))]
 
     def clear(rest: _Rest, number: Array) -> tuple[_Rest, None]:
         is_kept, is_lost = (number > 1) & rest.is_new, (number == 2) & ~rest.is_new

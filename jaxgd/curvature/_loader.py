@@ -101,12 +101,12 @@ def around(product: Any, fn: Callable[[Vector], Vector]) -> Callable[[Vector], V
     return OnHost(fn) if isinstance(product, OnHost) else fn
 
 
-def compiled(product: Any, fn: Callable[..., Any], *, static: int | None = None) -> Any:
-    """A function beside the product: one program, compiled once for all calls, if the host runs it.
+def compiled(fn: Callable[..., Any], *, static: int | None = None) -> Any:
+    """A function beside the product: one program, compiled once for all calls that no jit holds.
 
     ``fn`` is to be a function of a module: closures would be compiled for each call.
     """
-    return jax.jit(fn, static_argnums=static) if isinstance(product, OnHost) else fn
+    return jax.jit(fn, static_argnums=static, inline=True)
 
 
 def each(product: Any, fn: Callable[[PyTree], PyTree], xs: PyTree) -> PyTree:

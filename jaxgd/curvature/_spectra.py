@@ -94,16 +94,16 @@ def top_eigenpairs(
     wanted = f"num_pairs must be at most {num_values}, the iterations or the number of params"
     _checks.that(caller, num_pairs <= num_values, wanted, str(num_pairs))
     ritz = ritz_of(caller, key, product, block, num_iterations)
-    values, wide = _loader.compiled(product, _largest, static=1)(ritz, num_pairs)
+    values, wide = _loader.compiled(_largest, static=1)(ritz, num_pairs)
     vectors = _products.narrowed(wide, block)
 
     def residual(pair: tuple[Array, list[Array]]) -> Array:
         vector = _vectors.widened(pair[1])
-        distance = _loader.compiled(product, _residual)
+        distance = _loader.compiled(_residual)
         return distance(pair[0], vector, product(vector))
 
     residuals = _loader.each(product, residual, (values, vectors))
-    with_floor = _loader.compiled(product, _with_floor)
+    with_floor = _loader.compiled(_with_floor)
     coarsest = max(jnp.finfo(leaf.dtype).eps for leaf in block.leaves)
     return EigenPairs(
         values=values,
@@ -143,7 +143,7 @@ def ritz_of(
 ) -> Ritz:
     """Eigenvalues of a matrix on the space that it spans from a random vector."""
     num_iterations = _checks.count(caller, "num_iterations", num_iterations, least=1)
-    draw = _loader.compiled(product, _vectors.normal)
+    draw = _loader.compiled(_vectors.irregular)
     first = draw(key, _vectors.widened(block.leaves))
     return _lanczos.ritz(product, first, num_iterations, reorthogonalize)
 
@@ -285,7 +285,7 @@ def spectral_density(
     like = _vectors.widened(block.leaves)
 
     def sample(key: PRNGKey) -> tuple[Array, Array]:
-        probe = _loader.compiled(product, _vectors.signs)(key, like)
+        probe = _loader.compiled(_vectors.signs)(key, like)
         ritz = _lanczos.ritz(product, probe, num_iterations, reorthogonalize)
         return ritz.values, jnp.square(ritz.coefficients[0])
 

@@ -84,11 +84,11 @@ def hessian_trace(
     like = _vectors.widened(block.leaves)
 
     def sample(key: PRNGKey) -> Array:
-        probe = _loader.compiled(product, _vectors.signs)(key, like)
-        return _loader.compiled(product, _vectors.dot)(probe, product(probe))
+        probe = _loader.compiled(_vectors.signs)(key, like)
+        return _loader.compiled(_vectors.dot)(probe, product(probe))
 
     samples = _loader.each(product, sample, jax.random.split(key, num_samples))
-    error = _loader.compiled(product, standard_error_of)(samples)
+    error = _loader.compiled(standard_error_of)(samples)
     return TraceEstimate(value=samples.mean(), standard_error=error)
 
 
