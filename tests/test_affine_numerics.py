@@ -360,7 +360,7 @@ def test_a_loss_that_asks_for_nan_in_what_moves_has_its_still_part_computed_once
 # Operations by their params, and what only looks like a sum of squares.
 
 W, D = np.array([[1, 2, 3], [0.5, -1, 0.25]], np.float32)
-X = jnp.asarray(np.random.default_rng(3).normal(size=(5, 3)), jnp.float32)
+X = jax.device_put(np.random.default_rng(3).normal(size=(5, 3)).astype(np.float32))
 PLACE = np.array([1], np.int32)
 
 

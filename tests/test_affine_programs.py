@@ -28,7 +28,7 @@ def like(z, array):
     return jnp.asarray(array, z.dtype)
 
 
-ROWS, COLUMNS = jnp.array([2, 0, 3]), jnp.array([1, 1, 0])
+ROWS, COLUMNS = np.array([2, 0, 3], np.int32), np.array([1, 1, 0], np.int32)
 
 steps(
     negative=lambda z, p, d: -z,

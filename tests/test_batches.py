@@ -8,9 +8,9 @@ import pytest
 
 from jaxgd import planes, surfaces, sweeps
 
-IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)), jnp.float32)
+IMAGES = np.random.default_rng(0).normal(size=(2, 5, 6, 3)).astype(np.float32)
 FIRST, SECOND = (
-    jnp.asarray(np.random.default_rng(i).normal(size=(3, 3, 3, 3)), jnp.float32) for i in (1, 2)
+    np.random.default_rng(i).normal(size=(3, 3, 3, 3)).astype(np.float32) for i in (1, 2)
 )
 STEP = 0.25
 LAYOUT = ("NHWC", "HWIO", "NHWC")

@@ -4,32 +4,41 @@ import inspect
 import math
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pandas
 import pytest
 
 import jaxgd
 from jaxgd import chains, curvature, curves, descent, losses, neurons, planes, surfaces, sweeps
 
-ONES = jnp.ones(3)
-INTS = jnp.arange(3)
-COMPLEX = jnp.ones(3, complex)
-SCORES = jnp.ones((3, 4))
-KEY = jax.random.key(0)
-NEURON = neurons.Neuron(weights=ONES, bias=jnp.array(0.0))
-LAYER = neurons.Neuron(weights=jnp.ones((3, 2)), bias=jnp.zeros(2))
-PLANE = planes.Plane(origin={"w": ONES}, directions=({"w": ONES}, {"w": jnp.arange(3.0)}))
+
+def known(values: Any, dtype: Any = np.float32) -> jax.Array:
+    """The same as jnp.array, for which JAX compiles a program: the table is made on import."""
+    return jax.device_put(np.asarray(values, dtype))
+
+
+def ones(*shape: int) -> jax.Array:
+    return known(np.ones(shape))
+
+
+ONES = ones(3)
+INTS = known([0, 1, 2], np.int32)
+COMPLEX = known([1, 1, 1], np.complex64)
+SCORES = ones(3, 4)
+KEY = jax.random.wrap_key_data(known([0, 0], np.uint32))
+NEURON = neurons.Neuron(weights=ONES, bias=ones())
+LAYER = neurons.Neuron(weights=ones(3, 2), bias=ones(2))
+PLANE = planes.Plane(origin={"w": ONES}, directions=({"w": ONES}, {"w": known([0, 1, 2])}))
 SGD = optax.sgd(0.1)
-TREE = {"w": jnp.ones((2, 3)), "b": jnp.array(1.0)}
+TREE = {"w": ones(2, 3), "b": ones()}
 BATCHES = [(np.ones((2, 3)), np.ones(2))]
 SETTINGS: Any = {"optimizer": SGD, "num_steps": 2}
 connection_of: Any = curves.Connection
-CONNECTION = connection_of(curve=curves.Curve(jnp.ones((2, 3))), trajectory=None)
+CONNECTION = connection_of(curve=curves.Curve(ones(2, 3)), trajectory=None)
 
 
 def square(x):
@@ -309,39 +318,39 @@ def risk_of(loss: Any, targets: Any, num_columns: int = 1, **options: Any) -> An
 
 
 for loss, targets, says in (
-    (lambda p, t: (p - t) ** 2, jnp.ones(5), r"got shape \(5, 5\)\. Give predictions and targets"),
-    (optax.huber_loss, jnp.ones(5), r"of shape \(5,\), got shape \(5, 5\)\. Give predictions"),
-    (lambda p, t: p[:4, 0], jnp.ones(5), r"got shape \(4,\)"),
-    (lambda p, t: jnp.mean(p), jnp.ones(5), r"got shape \(\)\. The mean is taken here"),
-    (lambda p, t: jnp.ones((5, 5)), {"a": jnp.ones(5), "b": jnp.ones((5, 2))}, r"got shape \(5, 5"),
+    (lambda p, t: (p - t) ** 2, ones(5), r"got shape \(5, 5\)\. Give predictions and targets"),
+    (optax.huber_loss, ones(5), r"of shape \(5,\), got shape \(5, 5\)\. Give predictions"),
+    (lambda p, t: p[:4, 0], ones(5), r"got shape \(4,\)"),
+    (lambda p, t: jnp.mean(p), ones(5), r"got shape \(\)\. The mean is taken here"),
+    (lambda p, t: jnp.ones((5, 5)), {"a": ones(5), "b": ones(5, 2)}, r"got shape \(5, 5"),
 ):
     says = rf"loss must return one value per example .*{says}"
     refuse(losses.empirical_risk, risk_of(loss, targets), ValueError, says)
 OUTER = "loss must compare each prediction with its own target, got predictions of shape "
 for loss, targets in (
-    (lambda p, t: ((p - t) ** 2).mean(-1), jnp.ones(5)),
-    (lambda p, t: ((p - t) ** 2).mean(0), jnp.ones(5)),
-    (lambda p, t: optax.huber_loss(p, t).sum(1), jnp.ones(5)),
-    (jax.jit(lambda p, t: ((p - t) ** 2).mean(-1)), jnp.ones(5)),
-    (lambda p, t: ((p - t["y"]) ** 2).mean(-1), {"y": jnp.ones(5)}),
-    (lambda p, t: ((p - t["y"]) ** 2).mean(-1) * t["w"], {"w": jnp.ones(5), "y": jnp.ones(5)}),
+    (lambda p, t: ((p - t) ** 2).mean(-1), ones(5)),
+    (lambda p, t: ((p - t) ** 2).mean(0), ones(5)),
+    (lambda p, t: optax.huber_loss(p, t).sum(1), ones(5)),
+    (jax.jit(lambda p, t: ((p - t) ** 2).mean(-1)), ones(5)),
+    (lambda p, t: ((p - t["y"]) ** 2).mean(-1), {"y": ones(5)}),
+    (lambda p, t: ((p - t["y"]) ** 2).mean(-1) * t["w"], {"w": ones(5), "y": ones(5)}),
 ):
     refuse(losses.empirical_risk, risk_of(loss, targets), ValueError, OUTER)
 refuse(
     losses.empirical_risk,
-    risk_of(lambda p, t: ((p - t) ** 2).max(-1), jnp.ones(5), num_columns=5),
+    risk_of(lambda p, t: ((p - t) ** 2).max(-1), ones(5), num_columns=5),
     ValueError,
     re.escape(OUTER + "(5, 5) broadcast against targets of shape (5,). Give predictions and"),
 )
 refuse(
     losses.empirical_risk,
-    risk_of(optax.huber_loss, jnp.ones(4), batch_size=2),
+    risk_of(optax.huber_loss, ones(4), batch_size=2),
     ValueError,
     r"with a batch_size, the first axes .* must have one length, got shapes \(5, 1\), \(4,\)",
 )
 refuse(
     losses.empirical_risk,
-    risk_of(optax.huber_loss, jnp.ones(5), batch_size=2),
+    risk_of(optax.huber_loss, ones(5), batch_size=2),
     ValueError,
     r"loss must return one value per example of targets of shape \(2,\), got shape \(2, 2\)",
 )
@@ -520,7 +529,7 @@ for function in (descent.gradient_descent, descent.optimize):
         (INTS, TypeError, r"params must be floating-point, got dtype int32\. .*astype\(float\)"),
         (1, TypeError, r"params must be floating-point"),
         ({"a": {"b": INTS}}, TypeError, r"params\['a'\]\['b'\] must be floating-point"),
-        (ONES > 0, TypeError, r"params must be floating-point, got dtype bool"),
+        (np.ones(3, bool), TypeError, r"params must be floating-point, got dtype bool"),
         (COMPLEX, TypeError, r"params must be floating-point, got dtype complex64"),
         ((), ValueError, r"params must hold at least one array, got a tuple"),
         (None, ValueError, r"params must hold at least one array, got None"),
@@ -560,7 +569,7 @@ for function in (descent.gradient_descent, descent.optimize):
     refuse(function, descended(record="path"), TypeError, r"record must be callable, got 'path'")
 
 for rate, error, says in (
-    (jnp.array([0.1, 0.2]), ValueError, r"learning_rate must be a scalar.*use jax\.vmap"),
+    (np.array([0.1, 0.2]), ValueError, r"learning_rate must be a scalar.*use jax\.vmap"),
     (optax.constant_schedule(0.1), ValueError, r"learning_rate must be a scalar, got a function"),
     (None, TypeError, r"learning_rate must be a number, got None"),
     ("fast", TypeError, r"learning_rate must be a number, got 'fast'\.$"),
@@ -587,7 +596,7 @@ def stepped(loss_fn: Any = None, per_step: Any = None, **options: Any) -> Any:
 for function in (descent.gradient_descent, descent.optimize):
     for per_step, says in (
         (
-            jnp.ones((3, 4)),
+            ones(3, 4),
             r"per_step must have a leading axis of num_steps = 2, got shape \(3, 4\)",
         ),
         ({"rows": (ONES,)}, r"per_step/rows/0 must have a leading axis of num_steps = 2, got .*3"),
@@ -602,13 +611,13 @@ for function in (descent.gradient_descent, descent.optimize):
     refuse(function, stepped(per_step=["x"]), TypeError, r"per_step/0 must be an array, got 'x'")
     refuse(
         function,
-        stepped(per_step=jnp.ones((0, 3)), num_steps=0),
+        stepped(per_step=ones(0, 3), num_steps=0),
         ValueError,
         r"num_steps must be at least 1 with per_step, got 0",
     )
     refuse(
         function,
-        descended(total, per_step=jnp.ones((2, 4))),
+        descended(total, per_step=ones(2, 4)),
         TypeError,
         r"loss_fn must take params, the slice of per_step \(an array of dtype float32 and shape "
         r"\(4,\)\), got a function of \(x\)",
@@ -644,16 +653,24 @@ for function in (descent.gradient_descent, descent.optimize):
         TypeError,
         r"record/key must be numbers, got a PRNG key",
     )
-ADAM_STATE = optax.adam(0.1).init(ONES)
+
+
+def state_of(optimizer: Any, params: Any) -> Any:
+    """The state with which an optimizer starts, whose numbers are of no account here."""
+    shapes = jax.eval_shape(optimizer.init, params)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+ADAM_STATE = state_of(optax.adam(0.1), ONES)
 for state, says in (
     (ADAM_STATE, r"state must have the structure of optimizer\.init\(params\).*Trajectory\.state"),
-    (optax.sgd(0.1, momentum=0.9).init(jnp.ones(4)), r"state must have the structure"),
+    (state_of(optax.sgd(0.1, momentum=0.9), ones(4)), r"state must have the structure"),
 ):
     refuse(descent.optimize, descended(state=state), ValueError, says)
 for state, says in (
-    (optax.adam(0.1).init(jnp.ones(4)), r"state\[0\]\.mu must have the shape of optimizer\.init"),
+    (state_of(optax.adam(0.1), ones(4)), r"state\[0\]\.mu must have the shape of optimizer\.init"),
     (
-        optax.adam(0.1, mu_dtype=jnp.bfloat16).init(ONES),
+        state_of(optax.adam(0.1, mu_dtype=jnp.bfloat16), ONES),
         r"state/0/mu must have the dtype of optimizer\.init\(params\), float32, got bfloat16",
     ),
 ):
@@ -685,13 +702,13 @@ for arguments, error, says in (
         says,
     )
 for status, error, says in (
-    (jnp.array([0, 1]), ValueError, r"status must be of one run, got shape \(2,\)\. For several"),
+    (np.array([0, 1]), ValueError, r"status must be of one run, got shape \(2,\)\. For several"),
     (5, ValueError, r"status must be one of 0, 1, 2, 3, 4, got 5"),
     (1.0, TypeError, r"status must be an integer, got 1\.0"),
 ):
     refuse(descent.status_name, lambda f, s=status: f(s), error, says)
 refuse(descent.status_name, lambda f: jax.jit(f)(0), TypeError, r"status must be known, got a tra")
-RUN = descent.Trajectory(ONES, ONES, ONES, ONES, jnp.array(2), jnp.array(1))
+RUN = descent.Trajectory(ONES, ONES, ONES, ONES, known(2, np.int32), known(1, np.int32))
 refuse(
     descent.status_name, lambda f: f(RUN), TypeError, r".*got a Trajectory\. Write run\.status\.$"
 )
@@ -964,11 +981,11 @@ def per_batch(f, loss, params):
 
 
 for per_step, says in (
-    ({"rows": INTS, "keys": jnp.ones(4)}, r"the arrays of per_step must share a leading axis"),
+    ({"rows": INTS, "keys": ones(4)}, r"the arrays of per_step must share a leading axis"),
     ({}, r"the arrays of per_step must share a leading axis, got none"),
     (3.0, r"the arrays of per_step must share a leading axis, got shapes \(\)\.$"),
     (KEY, r"the arrays of per_step .* For one key per slice write jax\.random\.split\(key, num_sl"),
-    (jnp.ones(1), r"per_step must hold at least [23] slices, got 1"),
+    (ones(1), r"per_step must hold at least [23] slices, got 1"),
 ):
     for function in (curvature.batch_sharpness, curvature.gradient_noise_scale):
         refuse(function, lambda f, p=per_step: f(total, ONES, per_step=p), ValueError, says)
@@ -1128,7 +1145,7 @@ for loss, says in (
     (lambda p, t: ((p - t) ** 2).mean(-1), "loss must compare each prediction with its own target"),
     (lambda p, t: jnp.sum(p), r"loss must return one value per example .*, got shape \(\)"),
 ):
-    refuse(curvature.gnvp, risk_of(loss, jnp.ones(5)), ValueError, says)
+    refuse(curvature.gnvp, risk_of(loss, ones(5)), ValueError, says)
 refuse(
     curvature.gnvp,
     lambda f: f(jnp.multiply, jnp.subtract, ONES, ONES, ONES)(jnp.ones(4)),
@@ -1156,7 +1173,7 @@ refuse(
 
 # surfaces: what is read off them
 
-GRID = surfaces.Surface((jnp.arange(2.0), jnp.arange(3.0)), jnp.ones((2, 3)))
+GRID = surfaces.Surface((known([0, 1]), known([0, 1, 2])), ones(2, 3))
 for surface, error, says in (
     (ONES, TypeError, r"surface must be a Surface, got an array"),
     (
@@ -1170,15 +1187,15 @@ for surface, error, says in (
         r".*one array of values, got a dict\. Pick one",
     ),
     (
-        GRID._replace(values=jnp.ones((3, 2))),
+        GRID._replace(values=ones(3, 2)),
         ValueError,
         r".*shape \(2, 3\), got \(3, 2\)\. Write .*\.T",
     ),
-    (GRID._replace(values=jnp.ones(3)), ValueError, r".*one value per point .*, got \(3,\)\.$"),
-    (GRID._replace(values=jnp.ones((2, 3), complex)), TypeError, r"surface\.values must be real"),
-    (GRID._replace(coordinates=(ONES, jnp.ones((3, 1)))), ValueError, r"coordinate 1 must be 1-D"),
+    (GRID._replace(values=ones(3)), ValueError, r".*one value per point .*, got \(3,\)\.$"),
+    (GRID._replace(values=1j * np.ones((2, 3))), TypeError, r"surface\.values must be real"),
+    (GRID._replace(coordinates=(ONES, ones(3, 1))), ValueError, r"coordinate 1 must be 1-D"),
     (
-        GRID._replace(coordinates=(GRID[0][0], jnp.array([0.0, 2.0, 1.0]))),
+        GRID._replace(coordinates=(GRID[0][0], np.array([0.0, 2.0, 1.0]))),
         ValueError,
         r"coordinate 1 must increase or decrease from point to point, got points out of order",
     ),
@@ -1191,7 +1208,7 @@ refuse(
     r"surface must hold known numbers, got a traced array\. It runs on the host",
 )
 CONSTANT = surfaces.Approximation(
-    jnp.zeros((2, 2)), jnp.ones((2, 3)), jnp.array(0.0), jnp.array(6), jnp.array(1)
+    ones(2, 2), ones(2, 3), ones(), known(6, np.int32), known(1, np.int32)
 )
 for series, error, says in (
     (GRID, TypeError, r"approximation must be an Approximation, got a Surface"),
@@ -1202,7 +1219,7 @@ for series, error, says in (
     ),
     (CONSTANT._replace(coefficients=INTS), TypeError, r".*coefficients must be floating-point"),
     (
-        CONSTANT._replace(domains=jnp.zeros((1, 2))),
+        CONSTANT._replace(domains=ones(1, 2)),
         ValueError,
         r".*a row for each axis .*\(1, 2\) and \(2",
     ),
@@ -1225,7 +1242,7 @@ for function, options in (
         ((3.0, ONES, ONES), TypeError, r"loss_fn must be callable, got 3\.0"),
         ((total, INTS, ONES), TypeError, r"first must be floating-point"),
         ((total, ONES, INTS), TypeError, r"last must be floating-point"),
-        ((total, ONES, jnp.ones(4)), ValueError, r"last must have the shape of first.*\(4,\)"),
+        ((total, ONES, ones(4)), ValueError, r"last must have the shape of first.*\(4,\)"),
         ((total, ONES, (ONES,)), ValueError, r"last must have the structure of first"),
         ((square, ONES, ONES), ValueError, r"loss_fn must return a scalar, got shape \(3,\)"),
     ):
@@ -1271,7 +1288,7 @@ def surrounded(f, **options):
 
 for options, error, says in (
     ({"radii": 1.0}, ValueError, r"radii must be 1-D"),
-    ({"radii": jnp.zeros(0)}, ValueError, r"radii must not be empty"),
+    ({"radii": ones(0)}, ValueError, r"radii must not be empty"),
     ({"radii": [0.1, 0.2]}, TypeError, r"radii must be an array.*Write jnp\.array\(radii\)\."),
     ({"num_directions": 0}, ValueError, r"num_directions must be at least 1, got 0"),
     ({"num_iterations": 0}, ValueError, r"num_iterations must be at least 1, got 0"),
@@ -1299,7 +1316,7 @@ refuse(
     TypeError,
     r"curve\.controls must be floating-point",
 )
-for controls in (jnp.ones(1), jnp.array(1.0), (ONES, jnp.ones(2))):
+for controls in (ones(1), ones(), (ONES, ones(2))):
     refuse(
         curves.point,
         lambda f, controls=controls: f(curves.Curve(controls), 0.5),
@@ -1451,11 +1468,11 @@ for coordinates, error, says in (
     ((jnp.array(1.0),), ValueError, r"coordinate 0 must be 1-D, got shape \(\)\."),
     ((2.0,), ValueError, r"coordinate 0 must be 1-D, got shape \(\)"),
     (
-        (ONES, jnp.ones((3, 1))),
+        (ONES, ones(3, 1)),
         ValueError,
         r"coordinate 1 must be 1-D, .*Pass the axes, not a mesh",
     ),
-    ((jnp.zeros(0), ONES), ValueError, r"coordinate 0 must not be empty, got shape \(0,\)"),
+    ((ones(0), ONES), ValueError, r"coordinate 0 must not be empty, got shape \(0,\)"),
     (([0.0, 1.0],), TypeError, r"coordinate 0 must be an array, .*jnp\.array\("),
     ((ONES, range(3)), TypeError, r"coordinate 1 must be an array, got a range"),
     (("abc",), TypeError, r"coordinate 0 must be an array, got 'abc'"),
@@ -1533,7 +1550,7 @@ refuse(
 for args, options, error, says in (
     ((3, ONES), {}, TypeError, r"fn must be callable, got 3"),
     ((square,), {}, ValueError, r"expected at least one coordinate, a 1-D array, got none"),
-    ((square, jnp.ones((2, 2))), {}, ValueError, r"coordinate 0 must be 1-D.*not a meshgrid"),
+    ((square, ones(2, 2)), {}, ValueError, r"coordinate 0 must be 1-D.*not a meshgrid"),
     ((square, jnp.ones(0)), {}, ValueError, r"coordinate 0 must not be empty"),
     ((square, [1.0]), {}, TypeError, r"coordinate 0 must be an array.*jnp\.array"),
     ((lambda a: a[None], ONES), {}, ValueError, r"fn must return scalars, got shape \(1,\)"),
@@ -1585,7 +1602,7 @@ refuse(
     r"the arrays of fn must be known, got traced values",
 )
 SERIES = surfaces.Approximation(
-    jnp.array([[0.0, 1.0]]), jnp.ones(3), jnp.array(0.0), jnp.int32(3), jnp.int32(1)
+    known([[0, 1]]), ones(3), ones(), known(3, np.int32), known(1, np.int32)
 )
 refuse(
     surfaces.evaluate,
@@ -1994,7 +2011,6 @@ class Weight(Tensor):
         (INTS, r"got dtype int32\. Write params\['a'\]\.astype\(float\) if it is trained, else"),
         (Tensor(), r"must be an array, got a Tensor\. Write jnp\.asarray\(params\['a'\]\)\."),
         (Weight(), r"got a Weight\. Write jnp\.asarray\(params\['a'\]\.detach\(\)\)\."),
-        (pandas.DataFrame({"x": [1.0]}), r"got a DataFrame\. Write params\['a'\]\.to_numpy\(\)\."),
         (np.array([1.0, None]), r"must be an array of numbers, got dtype object"),
         (np.array(["a"]), r"must be an array of numbers, got dtype <U1"),
         (jnp.tanh, r"Keep functions and settings out: .*equinox\.is_inexact_array"),
@@ -2010,12 +2026,22 @@ def test_what_is_no_param_gets_the_cure_that_helps(leaf, says):
     [
         ([0.0, 1.0], r"coordinate 0 must be an array, got a list\. Write jnp\.array\(\.\.\.\)\."),
         (Tensor(), r"coordinate 0 .*got a Tensor\. Write jnp\.asarray\(\.\.\.\)\."),
-        (pandas.Series([1.0]), r"coordinate 0 .*got a Series\. Write table\.to_numpy\(\)\."),
     ],
 )
 def test_a_cure_is_python_or_leaves_the_place_open(value, says):
     with pytest.raises(TypeError, match=says):
         surfaces.sweep(jnp.sin, value)
+
+
+def test_a_table_of_pandas_gets_the_cure_that_helps():
+    import pandas
+
+    says = r"planes\.random: params\['a'\] .*got a DataFrame\. Write params\['a'\]\.to_numpy\(\)\."
+    with pytest.raises(TypeError, match=says):
+        planes.random(KEY, {"a": pandas.DataFrame({"x": [1.0]})})
+    says = r"coordinate 0 .*got a Series\. Write table\.to_numpy\(\)\."
+    with pytest.raises(TypeError, match=says):
+        surfaces.sweep(jnp.sin, cast("Any", pandas.Series([1.0])))
 
 
 @pytest.mark.parametrize("numpy_or_math", [math.sin, np.sin])

@@ -19,17 +19,23 @@ from jaxgd import curvature
 KEY = jax.random.key(3)
 NOT_A_FUNCTION: Any = 3
 NOT_A_KEY: Any = 0
-PARAMS = {"w": jnp.array([[0.3, -0.2], [0.5, 0.1], [-0.4, 0.7]]), "b": jnp.array([0.1, -0.3])}
-X = jax.random.normal(jax.random.key(1), (7, 3))
-Y = jax.random.normal(jax.random.key(2), (7, 2))
+PARAMS = {
+    "w": np.array([[0.3, -0.2], [0.5, 0.1], [-0.4, 0.7]], np.float32),
+    "b": np.array([0.1, -0.3], np.float32),
+}
+X, Y = np.split(np.random.default_rng(3).normal(size=(7, 5)).astype(np.float32), [3], axis=1)
 
 
 def loss(params, x, y):
     return jnp.mean((jnp.tanh(x @ params["w"] + params["b"][None]) - y) ** 2)
 
 
-UNRAVEL = ravel_pytree(PARAMS)[1]
-hessian_at = jax.jit(jax.hessian(lambda v: loss(UNRAVEL(v), X, Y)))
+def params_of(row):
+    """The pytree like ``PARAMS`` whose entries stand in a row."""
+    return {"b": row[:2], "w": row[2:].reshape(3, 2)}
+
+
+hessian_at = jax.jit(jax.hessian(lambda v: loss(params_of(v), X, Y)))
 
 
 def flattened(tree):
@@ -871,10 +877,10 @@ def test_a_gauss_newton_product_is_the_dense_one():
     def find(flat, vector):
         def products(where):
             product = curvature.gnvp(predict, cross_entropy, PARAMS, X, labels, where=where)
-            return product(UNRAVEL(vector))
+            return product(params_of(vector))
 
         def predicted(v):
-            return predict(UNRAVEL(v), X)
+            return predict(params_of(v), X)
 
         witnesses = jax.jacobian(predicted)(flat), jax.nn.softmax(predicted(flat))
         return products(None), products(lambda path, _: path == "w"), *witnesses

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
 
 from experiments.beyond import edge_of_stability as edge
 from experiments.beyond import trainability
@@ -252,6 +251,8 @@ def test_the_koch_curve_is_measured_within_a_few_percent():
 
 
 def test_the_standard_error_is_that_of_a_regression():
+    from scipy import stats  # half a second
+
     cells, sizes = np.random.default_rng(0).random((50, 70)) < 0.1, [1, 2, 3, 5, 8]
     counts = [
         sum(cells[i : i + s, j : j + s].any() for i in range(0, 50, s) for j in range(0, 70, s))
@@ -259,7 +260,7 @@ def test_the_standard_error_is_that_of_a_regression():
     ]
     assert [trainability.count_boxes(cells, size) for size in sizes] == counts
 
-    fit: Any = scipy.stats.linregress(-np.log(np.array(sizes)), np.log(np.array(counts, float)))
+    fit: Any = stats.linregress(-np.log(np.array(sizes)), np.log(np.array(counts, float)))
     measured = trainability.dimension_of(cells, sizes)
     np.testing.assert_allclose(measured, (fit.slope, fit.stderr), rtol=1e-9)
 

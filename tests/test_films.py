@@ -2,24 +2,19 @@
 
 from typing import Any
 
-import jax
+import _runs
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxgd import descent, plots, surfaces
+from jaxgd import plots, surfaces
 
 surface_of: Any = surfaces.Surface
 AXES = np.linspace(0, 1, 4, dtype=np.float32), np.linspace(0, 2, 6, dtype=np.float32)
 GRID = surface_of(AXES, 1 + AXES[0][:, None] ** 2 + 10 * AXES[1])
 POINTS = np.array([[0.0, 0.0], [0.5, 1.0], [1.0, 2.0]])
 PATH = POINTS, np.array([1.0, 11.5, 22.0])
-ROSE = jax.jit(
-    lambda start: descent.gradient_descent(
-        lambda p: 10 * p["a"] ** 2 + p["b"] ** 2, start, learning_rate=0.04, num_steps=6
-    )
-)({"a": 1.0, "b": -2.0})
 filmed: Any = plots.animate_descent
 
 
@@ -33,7 +28,7 @@ def frames_of(path: Any) -> list[np.ndarray]:
 
 
 def test_an_animation_is_saved_by_ffmpeg(tmp_path, ffmpeg):
-    animation = filmed(GRID, {"long": PATH, "rose": ROSE}, num_frames=7)
+    animation = filmed(GRID, {"long": PATH, "rose": _runs.rose()}, num_frames=7)
     with matplotlib.rc_context({"animation.ffmpeg_path": ffmpeg}):
         animation.save(tmp_path / "x.mp4", writer="ffmpeg", dpi=40)
     saved = (tmp_path / "x.mp4").read_bytes()
@@ -81,7 +76,7 @@ def test_a_run_that_diverges_does_not_flatten_the_others():
 
 
 def test_runs_have_one_colour_in_films_and_on_pages():
-    runs = {"up": PATH, "rose": ROSE}
+    runs = {"up": PATH, "rose": _runs.rose()}
     film, page = filmed(GRID, runs), plots.interactive_descent(GRID, runs)
     (lines, _) = film.canvas.figure.axes[0].lines[::2], None
     data: Any = page.data

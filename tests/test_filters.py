@@ -18,7 +18,7 @@ from haiku.experimental import layer_stack
 
 from jaxgd import planes, surfaces
 
-X = jnp.asarray(np.random.default_rng(1).normal(size=(5, 4)), jnp.float32)
+X = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
 NUM_LAYERS = 3
 
 

@@ -4,12 +4,13 @@ import subprocess
 import sys
 from typing import Any
 
+import _runs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgd import chains, descent, plots, surfaces
+from jaxgd import chains, plots, surfaces
 
 surface_of: Any = surfaces.Surface
 
@@ -23,21 +24,8 @@ HALVES = np.linspace(0.5, 4, 7, dtype=np.float32)
 LINE = surface_of(coordinates=(HALVES,), values=HALVES**2)
 AXES = np.linspace(0, 1, 4, dtype=np.float32), np.linspace(0, 2, 6, dtype=np.float32)
 GRID = surface_of(AXES, 1 + AXES[0][:, None] ** 2 + 10 * AXES[1])
-SOLUTION = jax.jit(lambda x: chains.solve([lambda x: x**2], x, 4.0, tolerance=1e-5, max_steps=9))(
-    1.0
-)
-TRACE = jax.jit(lambda x: chains.backprop([jnp.square, jnp.log], x))(2.0)
-DESCENT = jax.jit(
-    lambda x: descent.gradient_descent(jnp.square, x, learning_rate=0.3, num_steps=5)
-)(1.0)
 POINTS = np.array([[0.0, 0.0], [0.5, 1.0], [1.0, 2.0]])
 PATH = POINTS, np.array([1.0, 11.5, 22.0])
-ROSE = jax.jit(
-    lambda start: descent.gradient_descent(
-        lambda p: 10 * p["a"] ** 2 + p["b"] ** 2, start, learning_rate=0.04, num_steps=6
-    )
-)({"a": 1.0, "b": -2.0})
-"""Its params are a pytree of two scalars."""
 
 
 def views(figure):
@@ -121,16 +109,17 @@ def test_points_off_the_surface_are_drawn_and_counted():
 
 
 @pytest.mark.parametrize(
-    "run",
+    "form",
     [
-        ROSE,
-        ROSE._replace(path=jnp.stack([ROSE.path["a"], ROSE.path["b"]], axis=1)),
-        ROSE._replace(path=(ROSE.path["a"], ROSE.path["b"][:, None])),
-        (np.stack([ROSE.path["a"], ROSE.path["b"]], axis=1), ROSE.losses),
+        lambda run, a, b: run,
+        lambda run, a, b: run._replace(path=jnp.stack([a, b], axis=1)),
+        lambda run, a, b: run._replace(path=(a, b[:, None])),
+        lambda run, a, b: (np.stack([a, b], axis=1), run.losses),
     ],
 )
-def test_a_run_is_a_trajectory_of_two_scalars_or_points_with_losses(run):
-    figure = played(GRID, {"rose": run})
+def test_a_run_is_a_trajectory_of_two_scalars_or_points_with_losses(form):
+    rose = _runs.rose()
+    figure = played(GRID, {"rose": form(rose, rose.path["a"], rose.path["b"])})
     path, curve = (trace for trace in figure.data if trace.opacity == 0.35)
     np.testing.assert_allclose(path.x, 0.2 ** np.arange(7), rtol=1e-5)
     np.testing.assert_allclose(path.y, -2 * 0.92 ** np.arange(7), rtol=1e-5)
@@ -222,17 +211,17 @@ def test_a_chain_is_played_forwards_then_backwards():
             r"two numbers per point, shape \(T, 2\), got \(3, 1\)",
         ),
         (
-            lambda: turned(GRID, DESCENT),
+            lambda: turned(GRID, _runs.line()),
             ValueError,
             r"runs\['descent'\] must have two numbers per point.*record",
         ),
         (
-            lambda: played(GRID, [DESCENT]),
+            lambda: played(GRID, [_runs.line()]),
             ValueError,
             r"runs\['run 1'\] must have two numbers per point.*record",
         ),
         (
-            lambda: played(GRID, [jax.tree.map(lambda r: r[None], ROSE)]),
+            lambda: played(GRID, [jax.tree.map(lambda r: r[None], _runs.rose())]),
             ValueError,
             "must be one run.*Pick one lane",
         ),
@@ -243,11 +232,19 @@ def test_a_chain_is_played_forwards_then_backwards():
             "num_frames must be at least 2, got 1",
         ),
         (lambda: played(GRID, [PATH], num_frames=9.5), TypeError, "num_frames must be an int"),
-        (lambda: chained(SOLUTION), TypeError, "trace must be a Trace"),
-        (lambda: chained(TRACE, TRACE), TypeError, "correction must be a Correction"),
-        (lambda: chained(TRACE, names="xa"), ValueError, "expected 3 names, one per value, got 2"),
+        (lambda: chained(_runs.solution()), TypeError, "trace must be a Trace"),
         (
-            lambda: chained(TRACE, chains.correct([jnp.square], 2.0, 1.0)),
+            lambda: chained(_runs.trace(), _runs.trace()),
+            TypeError,
+            "correction must be a Correction",
+        ),
+        (
+            lambda: chained(_runs.trace(), names="xa"),
+            ValueError,
+            "expected 3 names, one per value, got 2",
+        ),
+        (
+            lambda: chained(_runs.trace(), chains.correct([jnp.square], 2.0, 1.0)),
             ValueError,
             r"expected 3 correction\.deltas",
         ),

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import sklearn.metrics
 
 from jaxgd import losses, neurons
 
@@ -100,15 +99,17 @@ def test_binary_cross_entropy_takes_probabilities_as_labels(rng):
 
 @pytest.mark.usefixtures("x64")
 def test_both_cross_entropies_equal_the_log_loss_of_scikit_learn(rng):
+    from sklearn import metrics
+
     logits, labels = rng.normal(size=20), np.arange(20) % 2
     p = 1 / (1 + np.exp(-logits))
     ours = np.mean(jax.jit(losses.sigmoid_binary_cross_entropy)(logits, labels))
-    np.testing.assert_allclose(ours, sklearn.metrics.log_loss(labels, p), rtol=1e-12)
+    np.testing.assert_allclose(ours, metrics.log_loss(labels, p), rtol=1e-12)
 
     scores, classes = rng.normal(size=(20, 3)), np.arange(20) % 3
     p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     ours = np.mean(jax.jit(losses.softmax_cross_entropy_with_integer_labels)(scores, classes))
-    np.testing.assert_allclose(ours, sklearn.metrics.log_loss(classes, p), rtol=1e-12)
+    np.testing.assert_allclose(ours, metrics.log_loss(classes, p), rtol=1e-12)
 
 
 def test_softmax_cross_entropy_and_its_slope_equal_those_of_optax(rng):
@@ -135,6 +136,8 @@ def test_the_cross_entropy_of_one_example_is_not_divided_by_the_number_of_classe
 
 
 def test_the_hinge_of_binary_margins_equals_optax_and_scikit_learn(rng):
+    from sklearn import metrics
+
     scores, labels = 2 * rng.normal(size=20).astype(np.float32), 2 * (np.arange(20) % 2) - 1
 
     @jax.jit
@@ -144,10 +147,12 @@ def test_the_hinge_of_binary_margins_equals_optax_and_scikit_learn(rng):
 
     ours, theirs = both(scores, labels)
     chex.assert_trees_all_close(ours, theirs)
-    np.testing.assert_allclose(np.mean(ours), sklearn.metrics.hinge_loss(labels, scores), rtol=1e-6)
+    np.testing.assert_allclose(np.mean(ours), metrics.hinge_loss(labels, scores), rtol=1e-6)
 
 
 def test_the_hinge_of_multiclass_margins_equals_optax_and_scikit_learn(rng):
+    from sklearn import metrics
+
     scores, labels = scores_and_labels(rng, 12)
     labels = np.arange(12) % 5
 
@@ -159,7 +164,7 @@ def test_the_hinge_of_multiclass_margins_equals_optax_and_scikit_learn(rng):
     ours, theirs = both(scores, labels)
     chex.assert_trees_all_close(ours, theirs, rtol=1e-6)
     np.testing.assert_allclose(
-        np.mean(ours), sklearn.metrics.hinge_loss(labels, scores, labels=np.arange(5)), rtol=1e-6
+        np.mean(ours), metrics.hinge_loss(labels, scores, labels=np.arange(5)), rtol=1e-6
     )
 
 

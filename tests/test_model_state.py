@@ -17,8 +17,8 @@ from jaxgd import descent, planes
 N, RATE = 5, 0.1
 X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 Y = np.sin(X[:, 0]).astype(np.float32)
-ROWS = descent.minibatches(jax.random.key(0), 12, batch_size=4, num_steps=N)
-KEYS = jax.random.split(jax.random.key(1), N)
+ROWS = np.stack([np.random.default_rng(t).permutation(12)[:4] for t in range(N)]).astype(np.int32)
+KEYS = jax.random.wrap_key_data(jax.device_put(np.arange(2 * N, dtype=np.uint32).reshape(N, 2)))
 
 
 def flax_nnx():

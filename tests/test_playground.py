@@ -67,7 +67,7 @@ def halved_gradient(x):
 
 halved_gradient.defvjp(lambda x: (x**2, x), lambda x, cotangent: (cotangent * x,))
 
-MEASURED = jnp.array([[-2.0, -1, 0, 1, 2], [4, 1, 0, 1, 4]])
+MEASURED = np.array([[-2, -1, 0, 1, 2], [4, 1, 0, 1, 4]], np.float32)
 
 # Functions of two numbers, each with a start and a rate at which plain descent goes well.
 FUNCTIONS: dict[str, tuple[Any, tuple[float, float], float]] = {
@@ -392,9 +392,9 @@ def test_the_rate_is_not_rounded_to_float32():
 @pytest.mark.parametrize(
     ("params", "start"),
     [
-        ({"w": 1.5, "b": jnp.array([0.25])}, {"w": 1.5, "b": [0.25]}),
-        (jnp.array([0.25, 1.5]), [0.25, 1.5]),
-        (neurons.Neuron(jnp.float32(0.25), jnp.float32(1.5)), [0.25, 1.5]),
+        ({"w": 1.5, "b": np.array([0.25])}, {"w": 1.5, "b": [0.25]}),
+        (np.array([0.25, 1.5]), [0.25, 1.5]),
+        (neurons.Neuron(*(jax.device_put(np.float32(n)) for n in (0.25, 1.5))), [0.25, 1.5]),
     ],
 )
 def test_a_path_has_the_form_of_its_start(params, start):

@@ -1,9 +1,11 @@
 """What a picture is made from: refused by name where it cannot be drawn, never drawn wrongly."""
 
+import functools
 import inspect
 import re
 from typing import Any
 
+import _runs
 import chex
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxgd import chains, curves, descent, neurons, planes, plots, surfaces
+from jaxgd import curves, descent, neurons, planes, plots, surfaces
 
 surface_of: Any = surfaces.Surface
 connection_of: Any = curves.Connection
@@ -23,31 +25,43 @@ GRID = surface_of(AXES, 1 + AXES[0][:, None] ** 2 + 10 * AXES[1])
 HALVES = np.linspace(0.5, 4, 7, dtype=np.float32)
 LINE = surface_of(coordinates=(HALVES,), values=HALVES**2)
 CURVES = LINE._replace(values={"one": LINE.values, "two": 2 * LINE.values})
-SOLUTION: Any = jax.jit(
-    lambda x: chains.solve([lambda x: x**2], x, 4.0, tolerance=1e-5, max_steps=9)
-)(1.0)
-NEURON = neurons.Neuron(weights=jnp.array([2.0]), bias=jnp.array(0.5))
+NEURON = neurons.Neuron(
+    weights=jax.device_put(np.array([2.0], np.float32)), bias=jax.device_put(np.float32(0.5))
+)
 
 
 def bowl(p: Any) -> Any:
     return p["w"] ** 2 + 3 * p["b"] ** 2
 
 
-RUN = jax.jit(lambda start: descent.gradient_descent(bowl, start, learning_rate=0.1, num_steps=5))(
-    {"w": 1.0, "b": -0.5}
-)
-"""Its path is a dict of two scalars: b sorts before w."""
+@functools.cache
+def run() -> descent.Trajectory:
+    """A descent whose path is a dict of two scalars: b sorts before w."""
+    return jax.jit(
+        lambda start: descent.gradient_descent(bowl, start, learning_rate=0.1, num_steps=5)
+    )({"w": 1.0, "b": -0.5})
+
+
 WAY = np.stack([0.8 ** np.arange(6), -0.5 * 0.4 ** np.arange(6)], axis=1)
 """Its points (w, b), by the closed form."""
-LANES = jax.jit(
-    jax.vmap(
-        lambda rate: descent.gradient_descent(
-            lambda p: jnp.sum(p**2), jnp.ones(2), learning_rate=rate, num_steps=5
+
+
+@functools.cache
+def lanes() -> descent.Trajectory:
+    """A descent at each of three rates."""
+    return jax.jit(
+        jax.vmap(
+            lambda rate: descent.gradient_descent(
+                lambda p: jnp.sum(p**2), jnp.ones(2), learning_rate=rate, num_steps=5
+            )
         )
-    )
-)(np.array([0.1, 0.2, 0.3], np.float32))
+    )(np.array([0.1, 0.2, 0.3], np.float32))
+
+
 SHADOW = (np.array([[3.0, 0], [1, 1], [0.5, 1], [0, 0]]), np.array([0.2, 0.5, 0.9, 0.0]))
-PROJECTION = planes.Projection(coordinates=jnp.zeros((4, 2)), residuals=jnp.zeros(4))
+PROJECTION = planes.Projection(
+    *(jax.device_put(np.zeros(shape, np.float32)) for shape in ((4, 2), 4))
+)
 
 
 @pytest.fixture
@@ -109,20 +123,22 @@ def test_no_painter_draws_a_surface_that_is_none(ax, painter, surface, message):
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda ax: painted.loss_curve(ax, LANES), r"trajectory must be one run.*Pick one lane"),
-        (lambda ax: painted.loss_curve(ax, RUN.losses), "trajectory must be a Trajectory"),
+        (lambda ax: painted.loss_curve(ax, lanes()), r"trajectory must be one run.*Pick one lane"),
+        (lambda ax: painted.loss_curve(ax, run().losses), "trajectory must be a Trajectory"),
         (
-            lambda ax: painted.loss_curve(ax, RUN._replace(losses=RUN.losses * jnp.nan)),
+            lambda ax: painted.loss_curve(ax, run()._replace(losses=run().losses * jnp.nan)),
             "must have a finite loss",
         ),
         (
-            lambda ax: painted.residual_curve(ax, jax.tree.map(lambda x: x[None], SOLUTION)),
+            lambda ax: painted.residual_curve(
+                ax, jax.tree.map(lambda x: x[None], _runs.solution())
+            ),
             "solution must be one run.*Pick one lane",
         ),
-        (lambda ax: painted.residual_curve(ax, RUN), "solution must be a Solution"),
-        (lambda ax: painted.newton_path(ax, LINE, RUN, 1.0), "solution must be a Solution"),
+        (lambda ax: painted.residual_curve(ax, run()), "solution must be a Solution"),
+        (lambda ax: painted.newton_path(ax, LINE, run(), 1.0), "solution must be a Solution"),
         (
-            lambda ax: painted.newton_path(ax, LINE, SOLUTION, jnp.ones(2)),
+            lambda ax: painted.newton_path(ax, LINE, _runs.solution(), jnp.ones(2)),
             "target must be a scalar",
         ),
         (lambda ax: plots.loss_line(ax, CURVES), r"one array of values.*surfaces\.select"),
@@ -138,7 +154,7 @@ def test_no_painter_draws_a_surface_that_is_none(ax, painter, surface, message):
             lambda ax: plots.activation_curves(ax, CURVES._replace(values={"a": LINE.values[:3]})),
             r"shape \(7,\), got \(3,\)",
         ),
-        (lambda ax: plots.descent_path(ax, LANES), "path must be one run.*Pick one lane"),
+        (lambda ax: plots.descent_path(ax, lanes()), "path must be one run.*Pick one lane"),
         (
             lambda ax: plots.descent_path(ax, neurons.Neuron(jnp.ones((5, 2)), jnp.ones(5))),
             r"two numbers per point, shape \(T, 2\), got \(5, 2\) and \(5,\)",
@@ -200,7 +216,7 @@ def test_no_painter_draws_a_surface_that_is_none(ax, painter, surface, message):
             "density must be a SpectralDensity, got a list. Several are given by name",
         ),
         (
-            lambda ax: painted.loss_curve(ax, connection_of(None, RUN)),
+            lambda ax: painted.loss_curve(ax, connection_of(None, run())),
             "trajectory must be a Trajectory, got a Connection. Write connection.trajectory",
         ),
         (lambda ax: plots.surface_contour(ax, GRID, num_levels=0), "num_levels must be at least 2"),
@@ -261,22 +277,37 @@ TURN: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ({"r": PROJECTION}, "must be a Trajectory.*got a Projection.*projection.coordinates"),
-        (PROJECTION, "runs must be a Trajectory.*got a Projection"),
-        (SHADOW, "must be a pair of points and losses, got what must be the residuals of a Proj"),
-        ({"r": SHADOW}, "got what must be the residuals .*projection.coordinates, trajectory.los"),
-        ([GRID], "must be a Trajectory.*got a Surface"),
-        (SOLUTION, "runs must be a Trajectory.*got a Solution"),
-        (LANES, r"runs\['descent'\] must be one run.*Pick one lane"),
-        ({"r": LANES}, r"runs\['r'\] must be one run.*Pick one lane"),
-        ({"r": (WAY, np.ones(5))}, r"must have one loss per point, got \(5,\) for 6 points"),
-        ({"r": (WAY * 1j, np.ones(6))}, "must be real numbers"),
-        ({"r": RUN}, r"which number belongs to which axis, got 'b' and 'w' for the axes 'a' and"),
+        (
+            lambda: {"r": PROJECTION},
+            "must be a Trajectory.*got a Projection.*projection.coordinates",
+        ),
+        (lambda: PROJECTION, "runs must be a Trajectory.*got a Projection"),
+        (
+            lambda: SHADOW,
+            "must be a pair of points and losses, got what must be the residuals of a Proj",
+        ),
+        (
+            lambda: {"r": SHADOW},
+            "got what must be the residuals .*projection.coordinates, trajectory.los",
+        ),
+        (lambda: [GRID], "must be a Trajectory.*got a Surface"),
+        (_runs.solution, "runs must be a Trajectory.*got a Solution"),
+        (lanes, r"runs\['descent'\] must be one run.*Pick one lane"),
+        (lambda: {"r": lanes()}, r"runs\['r'\] must be one run.*Pick one lane"),
+        (
+            lambda: {"r": (WAY, np.ones(5))},
+            r"must have one loss per point, got \(5,\) for 6 points",
+        ),
+        (lambda: {"r": (WAY * 1j, np.ones(6))}, "must be real numbers"),
+        (
+            lambda: {"r": run()},
+            r"which number belongs to which axis, got 'b' and 'w' for the axes 'a' and",
+        ),
     ],
 )
 def test_no_figure_takes_for_a_run_what_is_none(painter, runs, message):
     with pytest.raises((TypeError, ValueError), match=rf"plots\.{painter}: .*{message}"):
-        TURN[painter](GRID, runs)
+        TURN[painter](GRID, runs())
 
 
 @pytest.mark.parametrize(
@@ -302,7 +333,7 @@ def test_what_are_no_axes_is_refused_by_every_painter_that_takes_them(place, cur
         with pytest.raises(TypeError, match=rf"^plots\.{name}: ax must be an Axes.*"):
             getattr(plots, name)(**arguments)
     with pytest.raises(TypeError, match=cure):
-        plots.loss_curve(place, RUN)
+        plots.loss_curve(place, run())
 
 
 @pytest.mark.parametrize(
@@ -326,7 +357,7 @@ def test_a_word_that_no_picture_knows_is_refused(ax, words, message):
             plots.animate_descent,
         ):
             with pytest.raises(ValueError, match=message):
-                painter(GRID, RUN, **words)
+                painter(GRID, run(), **words)
 
 
 @pytest.mark.parametrize(
@@ -365,12 +396,12 @@ def test_losses_that_are_all_lost_leave_the_path():
 
 
 def test_a_dict_is_drawn_in_the_order_of_the_axes_that_it_names(ax):
-    figure: Any = plots.interactive_surface(GRID, RUN, axis_names=("w", "b"))
+    figure: Any = plots.interactive_surface(GRID, run(), axis_names=("w", "b"))
     np.testing.assert_allclose(np.stack([figure.data[-1].x, figure.data[-1].y], 1), WAY, rtol=1e-5)
     with pytest.raises(ValueError, match="which number belongs"):
-        plots.descent_path(ax, RUN)
+        plots.descent_path(ax, run())
     plots.surface_contour(ax, GRID, axis_names=("b", "w"))
-    (line,) = plots.descent_path(ax, RUN)
+    (line,) = plots.descent_path(ax, run())
     np.testing.assert_allclose(np.asarray(line.get_xydata()), WAY[:, ::-1], rtol=1e-5)
 
 
@@ -387,8 +418,8 @@ def test_a_neuron_is_drawn_in_the_order_of_its_axes_and_two_steps_are_not_transp
 
 def test_a_trajectory_is_taken_as_it_is():
     for painter in TURN.values():
-        assert painter(GRID, RUN, axis_names=("w", "b")) is not None
-    film: Any = plots.interactive_descent(GRID, RUN, axis_names=("w", "b"))
+        assert painter(GRID, run(), axis_names=("w", "b")) is not None
+    film: Any = plots.interactive_descent(GRID, run(), axis_names=("w", "b"))
     assert film.data[1].name == "descent"
     pair: Any = plots.interactive_descent(GRID, (WAY, np.ones(6)))
     np.testing.assert_allclose(pair.data[1].x, WAY[:, 0], rtol=1e-6)
@@ -402,12 +433,12 @@ def test_names_that_read_alike_stay_two():
 
 
 def test_a_path_recorded_at_every_third_step_keeps_its_own_losses():
-    rare = RUN._replace(path=jnp.array(WAY)[::5])
+    rare = run()._replace(path=jnp.array(WAY)[::5])
     figure: Any = plots.interactive_descent(GRID, rare)
     assert [frame.name for frame in figure.frames] == ["0", "5"]
-    np.testing.assert_allclose(figure.data[2].y, RUN.losses[::5])
+    np.testing.assert_allclose(figure.data[2].y, run().losses[::5])
     with pytest.raises(ValueError, match="must have one loss per recorded point, got 6 losses"):
-        plots.interactive_descent(GRID, RUN._replace(path=jnp.array(WAY)[:4]))
+        plots.interactive_descent(GRID, run()._replace(path=jnp.array(WAY)[:4]))
 
 
 @pytest.mark.parametrize("flip", [(False, True), (True, False), (True, True)])

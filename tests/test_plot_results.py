@@ -1,5 +1,6 @@
 """Densities, barriers, bands, diagrams and approximations are drawn as they were computed."""
 
+import functools
 from typing import Any
 
 import jax
@@ -12,38 +13,52 @@ from matplotlib.figure import Figure
 from jaxgd import curvature, curves, descent, planes, plots, surfaces
 
 painted: Any = plots  # wrong types are what is tested here
+
+
+def known(values: Any, dtype: Any = np.float32) -> jax.Array:
+    """The same as jnp.array, for which JAX compiles a program."""
+    return jax.device_put(np.asarray(values, dtype))
+
+
 DENSITY = curvature.SpectralDensity(
-    nodes=jnp.array([[0.0, 0.5, 9.0], [0.1, 0.4, 9.2]]),
-    weights=jnp.array([[0.6, 0.399, 0.001], [0.7, 0.298, 0.002]]),
+    nodes=known([[0.0, 0.5, 9.0], [0.1, 0.4, 9.2]]),
+    weights=known([[0.6, 0.399, 0.001], [0.7, 0.298, 0.002]]),
 )
-T = jnp.asarray(np.linspace(0.0, 1.0, 11, dtype=np.float32))
-HILL = curves.Barrier(coordinates=T, losses=1 + T + 4 * T * (1 - T), height=jnp.array(1.0))
+TIMES = np.linspace(0.0, 1.0, 11)
+HILL = curves.Barrier(
+    coordinates=known(TIMES), losses=known(1 + TIMES + 4 * TIMES * (1 - TIMES)), height=known(1.0)
+)
 PAIRS = surfaces.Persistence(
-    births=jnp.array([0.0, 1.0, 2.0]),
-    deaths=jnp.array([jnp.inf, 3.0, 2.1]),
-    places=jnp.zeros((3, 2)),
+    births=known([0.0, 1.0, 2.0]),
+    deaths=known([np.inf, 3.0, 2.1]),
+    places=known(np.zeros((3, 2))),
 )
 PROFILE = curves.BasinProfile(
-    radii=jnp.array([0.0, 1.0, 2.0, 3.0]),
-    center=jnp.array(2.0),
-    levels=jnp.array([0.9, 0.1, 0.5]),
-    quantiles=jnp.array([[2.0, 5.0, 7.0, 11.0], [2.0, 3.0, 3.0, 4.0], [2.0, 4.0, 5.0, 8.0]]),
-    mean=jnp.array([2.0, 4.0, 5.0, 8.0]),
-    worst=jnp.array([2.0, 7.0, 12.0, 20.0]),
+    radii=known([0.0, 1.0, 2.0, 3.0]),
+    center=known(2.0),
+    levels=known([0.9, 0.1, 0.5]),
+    quantiles=known([[2.0, 5.0, 7.0, 11.0], [2.0, 3.0, 3.0, 4.0], [2.0, 4.0, 5.0, 8.0]]),
+    mean=known([2.0, 4.0, 5.0, 8.0]),
+    worst=known([2.0, 7.0, 12.0, 20.0]),
 )
 SERIES = surfaces.Approximation(
-    domains=jnp.array([[0.0, 2.0], [-3.0, 1.0]]),
-    coefficients=jnp.array([[1.0, 0.0, 0.5], [2.0, 0.25, 0.0]]),
-    errors=jnp.array(0.0125),
-    num_points=jnp.int32(25),
-    status=jnp.int32(0),
+    domains=known([[0.0, 2.0], [-3.0, 1.0]]),
+    coefficients=known([[1.0, 0.0, 0.5], [2.0, 0.25, 0.0]]),
+    errors=known(0.0125),
+    num_points=known(25, np.int32),
+    status=known(0, np.int32),
 )
 """1 + T_2(v) / 2 + 2 u + u v / 4, where u = a - 1 and v = (b + 1) / 2."""
-LANES = jax.jit(
-    jax.vmap(
-        lambda rate: descent.gradient_descent(jnp.square, 1.0, learning_rate=rate, num_steps=6)
-    )
-)(np.linspace(0.05, 0.25, 5, dtype=np.float32))
+
+
+@functools.cache
+def lanes() -> descent.Trajectory:
+    """A descent at each of five rates."""
+    return jax.jit(
+        jax.vmap(
+            lambda rate: descent.gradient_descent(jnp.square, 1.0, learning_rate=rate, num_steps=6)
+        )
+    )(np.linspace(0.05, 0.25, 5, dtype=np.float32))
 
 
 @pytest.fixture
@@ -89,12 +104,12 @@ def test_several_blocks_have_their_lines_and_their_names(ax):
 
 def test_a_barrier_says_its_height_and_marks_where_it_is(ax):
     (line,) = plots.barrier(ax, HILL)
-    np.testing.assert_allclose(np.asarray(line.get_xydata()), np.stack([T, HILL.losses], 1))
+    np.testing.assert_allclose(np.asarray(line.get_xydata()), np.stack([TIMES, HILL.losses], 1))
     assert line.get_label() == "barrier 1"
     (arrow,) = (text for text in ax.texts if text.get_text() == "")
     np.testing.assert_allclose(arrow.xy, (0.5, 2.5), rtol=1e-6)
     np.testing.assert_allclose(arrow.get_position(), (0.5, 1.5), rtol=1e-6)
-    flat = curves.Barrier(coordinates=T, losses=1 - T, height=jnp.array(0.0))
+    flat = curves.Barrier(coordinates=known(TIMES), losses=known(1 - TIMES), height=known(0))
     lines = plots.barrier(ax, {"before": HILL, "after": flat})
     assert [line.get_label() for line in lines] == ["before: barrier 1", "after: barrier 0"]
     ax.figure.canvas.draw()
@@ -140,9 +155,9 @@ def test_a_profile_has_a_band_of_its_levels_in_their_order_and_the_worst_above(a
 
 def test_a_band_holds_the_quantiles_of_many_runs_around_their_median(ax):
     line, band = painted.loss_band(
-        ax, LANES, quantiles=(0.25, 0.75), color="black", label="5 rates"
+        ax, lanes(), quantiles=(0.25, 0.75), color="black", label="5 rates"
     )
-    losses = np.asarray(LANES.losses)
+    losses = np.asarray(lanes().losses)
     np.testing.assert_allclose(np.asarray(line.get_ydata()), np.median(losses, axis=0), rtol=1e-6)
     box = band.get_datalim(ax.transData)
     assert box.x1 == 6
@@ -154,9 +169,9 @@ def test_a_band_holds_the_quantiles_of_many_runs_around_their_median(ax):
 
 
 def test_runs_that_are_lost_are_left_out_of_the_band_and_counted(ax):
-    losses = LANES.losses.at[2, 3:].set(jnp.nan)
-    line, _ = painted.loss_band(ax, LANES._replace(losses=losses), label="rates")
-    others = np.delete(np.asarray(LANES.losses), 2, axis=0)
+    losses = lanes().losses.at[2, 3:].set(jnp.nan)
+    line, _ = painted.loss_band(ax, lanes()._replace(losses=losses), label="rates")
+    others = np.delete(np.asarray(lanes().losses), 2, axis=0)
     np.testing.assert_allclose(
         np.asarray(line.get_ydata())[3:], np.median(others, axis=0)[3:], rtol=1e-6
     )
@@ -233,7 +248,10 @@ def test_sharpness_of_several_runs_stands_under_one_level_of_their_colour(ax):
         (lambda ax: painted.barrier(ax, {}), "there must be a barrier"),
         (
             lambda ax: painted.barrier(
-                ax, curves.Barrier(coordinates=T, losses=jnp.ones((3, 11)), height=jnp.ones(3))
+                ax,
+                curves.Barrier(
+                    coordinates=HILL.coordinates, losses=jnp.ones((3, 11)), height=jnp.ones(3)
+                ),
             ),
             r"must have one shape \(N,\).*Pick one lane",
         ),
@@ -269,15 +287,15 @@ def test_sharpness_of_several_runs_stands_under_one_level_of_their_colour(ax):
         ),
         (lambda ax: painted.loss_band(ax, HILL), "trajectory must be a Trajectory"),
         (
-            lambda ax: plots.loss_band(ax, jax.tree.map(lambda x: x[0], LANES)),
+            lambda ax: plots.loss_band(ax, jax.tree.map(lambda x: x[0], lanes())),
             "must be of several runs.*plots.loss_curve draws one run",
         ),
         (
-            lambda ax: plots.loss_band(ax, LANES, quantiles=(0.9, 0.1)),
+            lambda ax: plots.loss_band(ax, lanes(), quantiles=(0.9, 0.1)),
             "quantiles must increase from 0 to 1",
         ),
         (
-            lambda ax: plots.loss_band(ax, LANES._replace(losses=LANES.losses * jnp.nan)),
+            lambda ax: plots.loss_band(ax, lanes()._replace(losses=lanes().losses * jnp.nan)),
             "must have a finite loss",
         ),
         (lambda ax: plots.sharpness_curve(ax, np.ones((2, 3, 4)), 0.1), r"the shape \(T,\), or"),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import _runs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from jaxgd import chains, descent, neurons, planes, plots, surfaces
+from jaxgd import chains, neurons, planes, plots, surfaces
 
 surface_of: Any = surfaces.Surface
 
@@ -22,14 +23,9 @@ LINE = surface_of(coordinates=(HALVES,), values=HALVES**2)
 AXES = np.linspace(0, 1, 4, dtype=np.float32), np.linspace(0, 2, 6, dtype=np.float32)
 GRID = surface_of(AXES, 1 + AXES[0][:, None] ** 2 + 10 * AXES[1])
 CURVES = LINE._replace(values={"one": LINE.values, "two": 2 * LINE.values})
-NEURON = neurons.Neuron(weights=jnp.array([2.0, -1.0]), bias=jnp.array(0.5))
-SOLUTION: Any = jax.jit(
-    lambda x: chains.solve([lambda x: x**2], x, 4.0, tolerance=1e-5, max_steps=9)
-)(1.0)
-TRACE = jax.jit(lambda x: chains.backprop([jnp.square, jnp.log], x))(2.0)
-DESCENT = jax.jit(
-    lambda x: descent.gradient_descent(jnp.square, x, learning_rate=0.3, num_steps=5)
-)(1.0)
+NEURON = neurons.Neuron(
+    weights=jax.device_put(np.array([2.0, -1.0], np.float32)), bias=jax.device_put(np.float32(0.5))
+)
 
 
 @pytest.fixture
@@ -64,19 +60,19 @@ def test_a_neuron_diagram_writes_out_every_number(ax):
 
 
 def test_a_backprop_trace_shows_values_and_adjoints(ax):
-    plots.backprop_trace(ax, TRACE, names=("x", "a", "b"))
+    plots.backprop_trace(ax, _runs.trace(), names=("x", "a", "b"))
     assert {"x", "2", "4", "1.386", "0.25", "1", "adjoint"} <= set(texts(drawn(ax)))
 
 
 def test_a_backprop_trace_names_its_stages_and_their_derivatives(ax):
     words: Any = {"stage_names": ["a = x²", "b = ln a"], "derivatives": ["4", "1/4"]}
-    plots.backprop_trace(ax, TRACE, **words)
+    plots.backprop_trace(ax, _runs.trace(), **words)
     assert {"a = x²", "b = ln a", "4", "1/4"} <= set(texts(drawn(ax)))
     for name in words:
         with pytest.raises(ValueError, match=rf"expected 2 {name}, one per stage, got 1"):
-            plots.backprop_trace(ax, TRACE, **{name: ["one"]})
+            plots.backprop_trace(ax, _runs.trace(), **{name: ["one"]})
     with pytest.raises(ValueError, match=r"plots\.backprop_trace: expected 3 names"):
-        plots.backprop_trace(ax, TRACE, names=["x", "a"])
+        plots.backprop_trace(ax, _runs.trace(), names=["x", "a"])
 
 
 def test_a_correction_shows_deltas_and_a_network_its_branches(ax):
@@ -101,16 +97,16 @@ def test_curves_are_drawn_one_line_for_each_name(ax):
 
 
 def test_a_newton_path_marks_every_iterate(ax):
-    curve, marks = plots.newton_path(ax, LINE, SOLUTION, 4.0)
+    curve, marks = plots.newton_path(ax, LINE, _runs.solution(), 4.0)
     np.testing.assert_allclose(np.asarray(curve.get_xdata()), np.asarray(LINE.coordinates[0]))
-    assert np.size(marks.get_xdata()) == int(SOLUTION.num_steps) + 1
+    assert np.size(marks.get_xdata()) == int(_runs.solution().num_steps) + 1
     drawn(ax)
 
 
 def test_a_residual_curve_ends_with_the_last_step(ax):
-    (line,) = plots.residual_curve(ax, SOLUTION)
-    steps = int(SOLUTION.num_steps)
-    residuals = np.abs(np.asarray(SOLUTION.residuals[: steps + 1]))
+    (line,) = plots.residual_curve(ax, _runs.solution())
+    steps = int(_runs.solution().num_steps)
+    residuals = np.abs(np.asarray(_runs.solution().residuals[: steps + 1]))
     shown = np.asarray(line.get_ydata())
     np.testing.assert_allclose(shown[residuals > 0], residuals[residuals > 0])
     assert np.isnan(shown[residuals == 0]).all()
@@ -127,8 +123,8 @@ def test_a_fitted_line_goes_through_its_neuron(ax):
 
 
 def test_a_loss_curve_ends_with_the_last_step(ax):
-    (line,) = plots.loss_curve(ax, DESCENT._replace(num_steps=jnp.int32(3)))
-    np.testing.assert_allclose(np.asarray(line.get_ydata()), DESCENT.losses[:4])
+    (line,) = plots.loss_curve(ax, _runs.line()._replace(num_steps=jnp.int32(3)))
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), _runs.line().losses[:4])
     drawn(ax)
 
 
@@ -320,14 +316,19 @@ def test_the_colours_of_a_solid_surface_may_grow_in_equal_ratios(solid):
         ),
         (lambda ax: plots.descent_path(ax, [1.0, 2.0]), r"path must have two numbers per point"),
         (lambda ax: plots.activation_curves(ax, LINE), "surface.values must be a mapping"),
-        (lambda ax: plots.backprop_trace(ax, SOLUTION), "result must be a Trace or Correction"),
+        (
+            lambda ax: plots.backprop_trace(ax, _runs.solution()),
+            "result must be a Trace or Correction",
+        ),
         (lambda ax: plots.fitted_line(ax, NEURON, [1.0], [1.0]), r"weights must be \(1,\)"),
         (
             lambda ax: plots.neuron_diagram(ax, NEURON, [1.0], activation=jnp.tanh),
             r"weights and x must have one shape \(m,\), got \(2,\) and \(1,\)",
         ),
         (
-            lambda ax: plots.newton_path(ax, LINE, SOLUTION._replace(path=jnp.ones((4, 2))), 1.0),
+            lambda ax: plots.newton_path(
+                ax, LINE, _runs.solution()._replace(path=jnp.ones((4, 2))), 1.0
+            ),
             "solution must be of a scalar x",
         ),
     ],

@@ -13,12 +13,12 @@ import zarr
 from jaxgd import sweeps
 from jaxgd.sweeps import _program
 
-AXES = jnp.linspace(-1, 1, 7), jnp.linspace(0, 2, 5)
+AXES = jax.device_put((np.linspace(-1, 1, 7, dtype="f"), np.linspace(0, 2, 5, dtype="f")))
 NUM_ROWS = 23
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(NUM_ROWS, 4)).astype(np.float32)
 Y = RNG.normal(size=NUM_ROWS).astype(np.float32)
-DIRECTION = jnp.arange(4.0)
+DIRECTION = np.arange(4, dtype=np.float32)
 
 
 def means(a, b, x, y):

@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import xarray
 import zarr
 
 from jaxgd import planes, surfaces, sweeps
 from jaxgd.sweeps import _batch_size, _fingerprint, _grid, _program, _store
 
-W, B = jnp.linspace(-1, 1, 7), jnp.linspace(0, 2, 5)
+W, B = np.linspace(-1, 1, 7, dtype=np.float32), np.linspace(0, 2, 5, dtype=np.float32)
 HOLES = ("loss", "half", "count", "right")
 
 
@@ -54,6 +53,13 @@ def run(fn=several, *axes, **options):
     return sweeps.run(fn, *(axes or (W, B)), **options)
 
 
+def opened(store):
+    """By xarray, whose import takes half a second."""
+    import xarray
+
+    return xarray.open_zarr(store)
+
+
 def written(store):
     """The files of all blocks, each with what changes when it is written anew."""
     files = [file for file in pathlib.Path(store).glob("*/c/*/*") if file.suffix != ".partial"]
@@ -84,10 +90,10 @@ def copied(made, tmp_path):
 
 
 FUNCTIONS = {
-    "a line": (lambda a: jnp.exp(jnp.sin(a)), (jnp.linspace(0, 3, 50),)),
+    "a line": (lambda a: jnp.exp(jnp.sin(a)), (np.linspace(0, 3, 50, dtype=np.float32),)),
     "a pytree": (several, (W, B)),
     "a tuple": (lambda a, b: (a * b, [a, jnp.tanh(b)]), (W, B)),
-    "three axes": (lambda a, b, c: jnp.tanh(a * b) + c, (W, B, jnp.arange(4))),
+    "three axes": (lambda a, b, c: jnp.tanh(a * b) + c, (W, B, np.arange(4, dtype=np.int32))),
     "a number": (lambda a: 1.0, (W,)),
     "one point": (jnp.exp, (W[:1],)),
 }
@@ -192,7 +198,7 @@ def test_the_batch_size_follows_from_the_memory_of_the_program(tmp_path, monkeyp
         with contextlib.suppress(KeyboardInterrupt), monkeypatch.context() as patch:
             patch.setattr(_program, "compute", interrupt)
             run(fn, axis, batch_size=None, store=store)
-        sizes.append(xarray.open_zarr(store).attrs["batch_size"])
+        sizes.append(opened(store).attrs["batch_size"])
 
     heavy_size, few, light = sizes
     assert heavy_size == 1
@@ -225,7 +231,7 @@ def test_without_a_batch_size_smaller_ones_are_timed_as_long_as_they_are_faster(
     surface = run(jnp.sin, axis, batch_size=None, store=store)
 
     assert timed == wanted
-    assert xarray.open_zarr(store).attrs["batch_size"] == best
+    assert opened(store).attrs["batch_size"] == best
     assert_equal(run(jnp.sin, axis, batch_size=best), surface)
     timed.clear()
     run(jnp.sin, axis, batch_size=None, store=store)
@@ -291,7 +297,7 @@ def test_xarray_reads_what_is_done_while_it_grows(tmp_path, monkeypatch):
 
     def look_first(*arguments):
         if len(written(store)) % 10 == 0:
-            with xarray.open_zarr(store) as dataset:
+            with opened(store) as dataset:
                 seen.append(dataset.load())
         keep(*arguments)
 
@@ -313,7 +319,7 @@ def test_xarray_reads_what_is_done_while_it_grows(tmp_path, monkeypatch):
 def test_a_store_says_what_it_holds(tmp_path):
     surface = run(store=tmp_path / "surface.zarr")
 
-    dataset = xarray.open_zarr(tmp_path / "surface.zarr")
+    dataset = opened(tmp_path / "surface.zarr")
     assert dict(dataset.sizes) == {"w": 7, "b": 5}
     assert dataset.computed.all()
     assert dataset.w.values.tobytes() == np.asarray(W).tobytes()
@@ -339,7 +345,7 @@ def test_a_store_says_what_it_holds(tmp_path):
 )
 def test_names_in_a_store_never_collide(tmp_path, fn, names):
     surface = run(fn, store=tmp_path / "store")
-    dataset = xarray.open_zarr(tmp_path / "store")
+    dataset = opened(tmp_path / "store")
 
     assert len(dataset.dims) == 2
     assert names <= set(dataset.data_vars)
@@ -574,7 +580,7 @@ def test_a_lost_or_damaged_axis_is_restored(copied, tmp_path, harm):
         sweeps.load(tmp_path / "store")
     assert_equal(run(store=tmp_path / "store"), surface)
 
-    with xarray.open_zarr(tmp_path / "store") as dataset:
+    with opened(tmp_path / "store") as dataset:
         np.testing.assert_array_equal(dataset.w.values, W)
 
 
@@ -646,14 +652,14 @@ def test_a_store_names_every_jax_that_has_computed_a_block(copied, tmp_path):
     for _ in range(2):
         run(store=store)
         assert zarr.open_group(store).attrs["jax"] == f"0.1.0, {jax.__version__}"
-    assert xarray.open_zarr(store).attrs["mine"] == "kept"
+    assert opened(store).attrs["mine"] == "kept"
 
 
 def test_axes_are_named_as_asked_for(tmp_path):
     store = tmp_path / "store"
     surface = run(store=store, axis_names=("alpha", "beta"))
 
-    assert dict(xarray.open_zarr(store).sizes) == {"alpha": 7, "beta": 5}
+    assert dict(opened(store).sizes) == {"alpha": 7, "beta": 5}
     assert_equal(run(store=store), surface)
     assert_equal(run(axis_names=["alpha", "beta"]), surface)
     with pytest.raises(ValueError, match=r"different are its axis_names, \('alpha', 'beta'\)\."):
@@ -735,7 +741,7 @@ def test_loading_what_is_no_store_is_refused(tmp_path):
 
 
 def scaled(factor):
-    array = jnp.arange(3.0) * factor
+    array = jax.device_put(np.arange(3, dtype=np.float32) * factor)
     return lambda w, b: w * array.sum() + b
 
 
@@ -868,7 +874,7 @@ def test_double_precision_stays_double(tmp_path):
 
     assert surface.values["loss"].dtype == jnp.float64
     assert_equal(surface, swept(several, *axes, batch_size=5))
-    assert xarray.open_zarr(tmp_path / "store").loss.dtype == np.float64
+    assert opened(tmp_path / "store").loss.dtype == np.float64
 
 
 MEMORY = """
