@@ -104,6 +104,7 @@ def density(rows, x):
     options = {"num_iterations": 3, "num_samples": 2, "reorthogonalize": False}
     return curvature.spectral_density(jax.random.key(0), of_rows, rows, x, **options)
 
+jax.set_mesh(explicit)
 for fn in (largest, density):
     program = jax.jit(fn).lower(rows, x).compile()
     found, alone = program(rows, x), jax.jit(fn)(jax.device_get(rows), x)

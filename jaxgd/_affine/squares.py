@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import custom_batching
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxgd import _checks
@@ -239,7 +240,7 @@ def _compressed(
     """
 
     def column(arrays: Sequence[Array]) -> Array:
-        return jnp.concatenate([jnp.ravel(array) for array in arrays])
+        return jnp.concatenate([jnp.ravel(_everywhere(array)) for array in arrays])
 
     def tangent(affine: Affine, index: int) -> PyTree:
         return affine.tangents.get(index, jnp.zeros_like(affine.origin))
@@ -263,6 +264,14 @@ def _compressed(
     least = jnp.where(jnp.isfinite(least), least, 0)
     r = _r_factor(weighted, root * (origin + tangents @ least))
     return r, least.astype(shift_dtype)
+
+
+def _everywhere(array: Array) -> Array:
+    """The array on every device: JAX factors no shards, and on explicit meshes says so."""
+    mesh = jax.typeof(array).sharding.mesh
+    if not mesh.explicit_axes:
+        return array
+    return jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))
 
 
 def _r_factor(tangents: Array, origin: Array) -> Array:
