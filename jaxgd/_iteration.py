@@ -149,10 +149,21 @@ def iterate(
         return (carry.t <= num_steps) & _in_any_lane(carry.run.status == Status.MAX_STEPS)
 
     t, run, rows, _ = jax.lax.while_loop(is_unfinished, visit, start)
-    last = jnp.minimum(jnp.arange(num_steps + 1), t - 1)
-    last_kept = jnp.minimum(jnp.arange(num_steps // keep_every + 1), _kept_row(t - 1, keep_every))
-    each = jax.tree.map(lambda leaf: leaf[last], rows.each)
-    return run, Rows(each, jax.tree.map(lambda leaf: leaf[last_kept], rows.kept))
+    return run, _with_the_last_repeated(rows, t, keep_every)
+
+
+@functools.partial(jax.jit, static_argnums=2, inline=True)
+def _with_the_last_repeated(rows: Rows, num_visits: Array, keep_every: int) -> Rows:
+    """The rows of a run that ended, its last one in all rows that were not visited, too."""
+    last = num_visits - 1
+
+    def repeat(leaf: Array, last: Array) -> Array:
+        return leaf[jnp.minimum(jnp.arange(leaf.shape[0]), last)]
+
+    return Rows(
+        jax.tree.map(lambda leaf: repeat(leaf, last), rows.each),
+        jax.tree.map(lambda leaf: repeat(leaf, _kept_row(last, keep_every)), rows.kept),
+    )
 
 
 def iterate_and_judge_later(
@@ -219,11 +230,18 @@ def _start(rule: Rule, position: PyTree, memory: PyTree, num_steps: int, keep_ev
     def blank(tree: PyTree, *num_rows: int) -> PyTree:
         return jax.tree.map(lambda leaf: _zeros(leaf, *num_rows), tree)
 
-    zero, unseen = jnp.int32(0), blank(row)
-    run = Run(position, memory, zero, jnp.bool_(True), unseen, unseen, jnp.int32(Status.MAX_STEPS))
+    zero, is_still, status, no_mark = _untraveled()
+    unseen = blank(row)
+    run = Run(position, memory, zero, is_still, unseen, unseen, status)
     rows = Rows(blank(row, num_steps + 1), blank(kept, num_steps // keep_every + 1))
-    mark = _mark(position) if num_steps == 1 else jnp.uint32(0)
+    mark = _mark(position) if num_steps == 1 else no_mark
     return _Carry(zero, run, rows, mark)
+
+
+@functools.partial(jax.jit, inline=True)
+def _untraveled() -> tuple[Array, Array, Array, Array]:
+    """No steps, standing still, a run that may go on, no mark."""
+    return jnp.int32(0), jnp.bool_(True), jnp.int32(Status.MAX_STEPS), jnp.uint32(0)
 
 
 def _zeros(leaf: jax.ShapeDtypeStruct, *num_rows: int) -> Array:

@@ -398,13 +398,21 @@ def test_one_place_raises(path):
 
 # What restrict computes once, and what the host does with a loader, has no caller to jit it. The
 # functions of planes and curves.align are called by hand, once for a model: op by op they would
-# compile for seconds.
+# compile for seconds. A descent called by hand compiles its loop; what is before and after it is
+# not to cost more.
 @by_name(
     [
         path
         for path in ROOMS
         if room_of(path) not in {*WITH_OUTSIDE, "_affine", "planes"}
-        and not path.as_posix().endswith(("curvature/_loader.py", "curves/_alignment.py"))
+        and not path.as_posix().endswith(
+            (
+                "curvature/_loader.py",
+                "curves/_alignment.py",
+                "descent/_judging.py",
+                "jaxgd/_iteration.py",
+            )
+        )
     ]
 )
 def test_no_room_jits_for_its_caller(path):

@@ -1,5 +1,6 @@
 """How a point of a descent is judged, and how the whole run ended."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgd import _iteration
-from jaxgd.types import Array, Params, PyTree, Status
+from jaxgd.types import Array, ArrayLike, Params, PyTree, Status
 
 DIVERGENCE_FACTOR = 1e6
 """A run is DIVERGED once its loss has risen by this multiple of its start (at least of 1)."""
@@ -46,22 +47,37 @@ def status_of(
     run: _iteration.Run, tolerance: Array | None, num_steps: int, noisy_losses: Array | None
 ) -> Array:
     """How a run ended, told by its last point where no point before has ended it."""
-    first, last = run.first, run.last
-    dtypes = [leaf.dtype for leaf in jax.tree.leaves((run.position, last.loss))]
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves((run.position, run.last.loss))]
     epsilon = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+    rounding = min(num_steps * epsilon, _ROUNDING_FACTOR)
+    first, last = run.first._replace(aux=None), run.last._replace(aux=None)
+    is_still = run.is_still if num_steps > 0 else jnp.bool_(False)
+    run = run._replace(position=None, memory=None, first=first, last=last, is_still=is_still)
+    return _status_of(run, tolerance, rounding, epsilon**0.5, noisy_losses)
+
+
+@functools.partial(jax.jit, inline=True)
+def _status_of(
+    run: _iteration.Run,
+    tolerance: Array | None,
+    rounding: ArrayLike,
+    floor: ArrayLike,
+    noisy_losses: Array | None,
+) -> Array:
+    """The same by what it depends on: one program where a descent is not jitted."""
+    first, last = run.first, run.last
     if noisy_losses is None:
         before, after = first.loss, last.loss
     else:
-        quarter = max(1, (num_steps + 1) // 4)
+        quarter = max(1, noisy_losses.size // 4)
         before, after = noisy_losses[:quarter].max(), noisy_losses[-quarter:].min()
-    rounding = min(num_steps * epsilon, _ROUNDING_FACTOR) * jnp.abs(_wide(first.loss))
+    rise = _wide(after) - _wide(before)
     with jax.numpy_dtype_promotion("standard"):
-        floor = epsilon**0.5 * first.grad_norm if tolerance is None else tolerance
-        is_at_rest = last.grad_norm <= floor
+        is_at_rest = last.grad_norm <= (floor * first.grad_norm if tolerance is None else tolerance)
     status = _iteration.decide(
         is_finite=jnp.isfinite(last.loss) & jnp.isfinite(last.grad_norm),
-        has_diverged=_wide(after) - _wide(before) > rounding,
-        is_stalled=run.is_still & ~is_at_rest & (num_steps > 0),
+        has_diverged=rise > rounding * jnp.abs(_wide(first.loss)),
+        is_stalled=run.is_still & ~is_at_rest,
     )
     return jnp.where(run.status == Status.MAX_STEPS, status, run.status)
 

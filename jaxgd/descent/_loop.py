@@ -74,15 +74,16 @@ def descend(
         return *advance(params, grads, loss, state, value), t
 
     if tolerance is None:
-        row, grads = jax.eval_shape(lambda: look(params, *pieces_at(0)))
+        piece = jax.eval_shape(lambda: pieces_at(0))
+        row, grads = jax.eval_shape(look, params, *piece)
         look = _iteration.constant_where_not_finite(
-            look, lambda seen: (seen[0].loss, seen[0].grad_norm), params, *pieces_at(0)
+            look, lambda seen: (seen[0].loss, seen[0].grad_norm), params, *piece
         )
         # A step from the last point is computed and not taken: it is a constant, too.
         move = _iteration.constant_where_not_finite(
             move,
             lambda moved: (moved[0], jnp.where(moved[2] < num_steps, 0, jnp.nan)),
-            *(params, state, row.loss, grads, jnp.int32(0), *pieces_at(0)),
+            *(params, state, row.loss, grads, jax.ShapeDtypeStruct((), jnp.int32), *piece),
         )
 
     def keep(params: Params) -> PyTree:
