@@ -567,7 +567,7 @@ def test_a_numpy_scalar_is_a_rate_and_a_momentum():
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec as P
-from jaxgd import descent, planes
+from jaxgd import curves, descent, planes
 
 def loss(params, data, rows):
     return jnp.mean((data[rows] @ params["w"].T - 1) ** 2)
@@ -590,21 +590,24 @@ for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
         devices = leaf.sharding.device_set
         assert len(devices) == 8 and not leaf.is_fully_replicated, (kind, leaf.sharding)
         assert leaf.addressable_shards[0].data.size == leaf.size // 8, kind
-    if kind is jax.sharding.AxisType.Auto:
-        other = jax.tree.map(lambda leaf: leaf + 1, start)
-        third = {"w": other["w"] * np.arange(24, dtype=np.float32)[None]}
-        across = planes.through(start, other, third)
-        twice = planes.through(*({"v": p["w"], "w": p["w"]} for p in (start, other, third)))
-        for plane in (
-            across,
-            planes.coordinate(start, ("w", 0, 1), ("w", 2, 0)),
-            planes.filter_normalize(across, filter_axis=0),
-            planes.filter_normalize(twice, filter_axis=0, is_vector=lambda path, leaf: path == "v"),
-            planes.orthonormalize(across),
-            planes.principal(run),
-        ):
-            for leaf in jax.tree.leaves((plane, planes.point(plane, 1.0, 2.0))):
-                assert not leaf.is_fully_replicated, plane
+    other = jax.tree.map(lambda leaf: leaf + 1, start)
+    third = {"w": other["w"] * np.arange(24, dtype=np.float32)[None]}
+    across = planes.through(start, other, third)
+    twice = planes.through(*({"v": p["w"], "w": p["w"]} for p in (start, other, third)))
+    for plane in (
+        across,
+        planes.coordinate(start, ("w", 0, 1), ("w", 2, 0)),
+        planes.filter_normalize(across, filter_axis=0),
+        planes.filter_normalize(twice, filter_axis=0, is_vector=lambda path, leaf: path == "v"),
+        planes.orthonormalize(across),
+        planes.principal(run),
+        planes.Plane(start, (curves.align(other, third, [[("w", 1)]]), third)),
+    ):
+        for leaf in jax.tree.leaves((plane, planes.point(plane, 1.0, 2.0))):
+            assert not leaf.is_fully_replicated, plane
+    coordinates = planes.project_path(across, run).coordinates[-1]
+    np.testing.assert_allclose(coordinates, planes.project(across, run.params), rtol=1e-3)
+    assert coordinates.is_fully_replicated and planes.geometry(across).norms.is_fully_replicated
     alone = train(jax.device_get(start), data)
     np.testing.assert_allclose(run.losses, alone.losses, rtol=1e-5, atol=1e-8)
 print("held")

@@ -102,12 +102,15 @@ def align(params: Params, reference: Params, groups: Sequence[Sequence[Any]]) ->
     if not places:
         return params
     leaves, structure = jax.tree.flatten(params)
-    return structure.unflatten(_aligned(leaves, jax.tree.leaves(reference), places, sizes))
+    aligned = partial(_aligned, places, sizes)
+    return structure.unflatten(
+        _numbers.on_any_mesh(aligned, leaves, jax.tree.leaves(reference), like=leaves)
+    )
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@partial(jax.jit, static_argnums=(0, 1))
 def _aligned(
-    leaves: list[Array], wanted: list[Array], places: _Groups, sizes: tuple[int, ...]
+    places: _Groups, sizes: tuple[int, ...], leaves: list[Array], wanted: list[Array]
 ) -> list[Array]:
     with jax.numpy_dtype_promotion("standard"):
         orders = _matched(_scaled(leaves), _scaled(wanted), places, sizes)

@@ -56,12 +56,14 @@ def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
 
     positions = tuple(list(arrays).index(path) for path, _ in places)
     zeros = jax.tree.map(jnp.zeros_like, origin)  # made here: on the devices of the params
-    return _along_entries(origin, zeros, positions, [index for _, index in places])
+    along = functools.partial(_along_entries, positions)
+    like = Plane(origin=origin, directions=(origin,) * len(places))
+    return _numbers.on_any_mesh(along, [index for _, index in places], origin, zeros, like=like)
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@functools.partial(jax.jit, static_argnums=0)
 def _along_entries(
-    origin: Params, zeros: Params, positions: tuple[int, ...], indices: list[tuple[int, ...]]
+    positions: tuple[int, ...], indices: list[tuple[int, ...]], origin: Params, zeros: Params
 ) -> Plane:
     """The plane along entries of given leaves, whose coordinates are their values."""
     leaves, structure = jax.tree.flatten(origin)
@@ -271,14 +273,17 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     _checks.that(where, length > num_directions, wanted, str(length))
 
     leaves, structure = jax.tree.flatten(path)
-    origin, directions = _principal(leaves, num_directions)
+    last = [leaf[-1] for leaf in leaves]
+    origin, directions = _numbers.on_any_mesh(
+        functools.partial(_principal, num_directions), leaves, like=(last, [last] * num_directions)
+    )
     return Plane(
         origin=structure.unflatten(origin), directions=tuple(map(structure.unflatten, directions))
     )
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _principal(leaves: list[Array], num_directions: int) -> tuple[list[Array], list[list[Array]]]:
+@functools.partial(jax.jit, static_argnums=0)
+def _principal(num_directions: int, leaves: list[Array]) -> tuple[list[Array], list[list[Array]]]:
     """The last point of a path and its principal components, whatever the structure."""
     dtype = _numbers.wide(leaves)
     length = leaves[0].shape[0]

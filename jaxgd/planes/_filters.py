@@ -296,12 +296,13 @@ def orthonormalize(plane: Plane) -> Plane:
       Golub and Van Loan, Matrix Computations, 2013, Sec. 5.2.
     """
     origin, directions = _points.checked("planes.orthonormalize", plane)
-    directions = _orthonormal(directions, _numbers.wide(origin, directions))
+    orthonormal = functools.partial(_orthonormal, _numbers.wide(origin, directions))
+    directions = _numbers.on_any_mesh(orthonormal, directions, like=directions)
     return Plane(origin=origin, directions=tuple(directions))
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _orthonormal(directions: list[Params], dtype: DTypeLike) -> list[Params]:
+@functools.partial(jax.jit, static_argnums=0)
+def _orthonormal(dtype: DTypeLike, directions: list[Params]) -> list[Params]:
     found: list[list[Array]] = []
     for direction in directions:
         parts = [part.ravel().astype(dtype) for part in jax.tree.leaves(direction)]
@@ -338,12 +339,13 @@ def geometry(plane: Plane) -> PlaneGeometry:
       (Array([5., 2.], dtype=float32), Array(0.6, dtype=float32))
     """
     origin, directions = _points.checked("planes.geometry", plane)
-    norms, cosines = _measured(directions, _numbers.wide(origin, directions))
+    measured = functools.partial(_measured, _numbers.wide(origin, directions))
+    norms, cosines = _numbers.on_any_mesh(measured, directions)
     return PlaneGeometry(norms=norms, cosines=cosines)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _measured(directions: list[Params], dtype: DTypeLike) -> tuple[Array, Array]:
+@functools.partial(jax.jit, static_argnums=0)
+def _measured(dtype: DTypeLike, directions: list[Params]) -> tuple[Array, Array]:
     """The lengths of directions, and the cosines of the angles between them."""
     scales = jnp.stack([_numbers.scale_of(*jax.tree.leaves(d)) for d in directions])
     scaled = [

@@ -1,11 +1,12 @@
 """Arithmetic that neither overflows nor loses digits where its result is a number."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxgd.types import Array, Params, PyTree
@@ -60,3 +61,18 @@ def inner(a: Params, b: Params) -> Array:
 
 def total(arrays: Iterable[Array]) -> Array:
     return functools.reduce(jnp.add, arrays)
+
+
+def on_any_mesh(fn: Callable[..., PyTree], *args: PyTree, like: PyTree = None) -> PyTree:
+    """``fn(*args)``, where what an array is joined with may lie in other shards, or in none.
+
+    On a mesh of explicit axes JAX asks each operation of ``fn`` where its result is to lie. It is
+    told of the results alone: as the arrays of ``like`` do, or on every device without it.
+    """
+    meshes = [jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(args)]
+    explicit = [mesh for mesh in meshes if mesh.explicit_axes]
+    if not explicit:
+        return fn(*args)
+    everywhere = NamedSharding(explicit[0], PartitionSpec())
+    places = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, like)
+    return jax.sharding.auto_axes(fn, out_sharding=everywhere if like is None else places)(*args)

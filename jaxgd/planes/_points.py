@@ -127,7 +127,8 @@ def project(plane: Plane, params: Params) -> Array:
     params = _checks.params(where, "params", params)
     _checks.like(where, "params", params, "plane.origin", origin)
     leaves = list(map(jax.tree.leaves, directions))
-    return _coordinates(jax.tree.leaves(origin), leaves, jax.tree.leaves(params))
+    given = jax.tree.leaves(origin), leaves, jax.tree.leaves(params)
+    return _numbers.on_any_mesh(_coordinates, *given)
 
 
 @jax.jit
@@ -198,8 +199,9 @@ def project_path(plane: Plane, path: Params) -> Projection:
     _checks.that(where, length > 0, "path must have at least one point", "none")
     first = jax.tree.map(lambda rows: jax.ShapeDtypeStruct(rows.shape[1:], rows.dtype), path)
     _checks.like(where, "a point of path", first, "plane.origin", origin)
-    leaves = jax.tree.leaves(origin), list(map(jax.tree.leaves, directions))
-    coordinates, residuals = jax.vmap(partial(_nearest, *leaves))(jax.tree.leaves(path))
+    given = jax.tree.leaves(origin), list(map(jax.tree.leaves, directions)), jax.tree.leaves(path)
+    nearest = jax.vmap(_nearest, in_axes=(None, None, 0))
+    coordinates, residuals = _numbers.on_any_mesh(nearest, *given)
     return Projection(coordinates=coordinates, residuals=residuals)
 
 
