@@ -122,7 +122,8 @@ def basin_profile(
         line = planes.Plane(origin=params, directions=(_unit_direction(key, params),))
         return jax.lax.map(planes.restrict(loss, line, *data), radii)
 
-    losses = jax.lax.map(losses_along, keys, batch_size=min(batch_size, num_directions))
+    num_at_once = None if batch_size == 1 else min(batch_size, num_directions)
+    losses = jax.lax.map(losses_along, keys, batch_size=num_at_once)
     heights = jnp.where(jnp.isnan(losses), -jnp.inf, losses)
     steepest = keys[jnp.argmax(heights, axis=0)]  # at each radius
 
