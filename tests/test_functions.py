@@ -323,7 +323,7 @@ ROWS = [
                 radii=jnp.ones(1),
                 num_directions=2,
                 num_iterations=1,
-            )  # fmt: skip
+            )
         ),
         lambda rng: (
             jax.random.key(rng.integers(9)),
