@@ -397,9 +397,9 @@ def test_one_place_raises(path):
 
 
 # What restrict computes once, and what the host does with a loader, has no caller to jit it. The
-# functions of planes and curves.align are called by hand, once for a model: op by op they would
-# compile for seconds. A descent called by hand compiles its loop; what is before and after it is
-# not to cost more.
+# functions of planes and curves are called by hand, once for a model: op by op they would compile
+# for seconds. A descent called by hand compiles its loop; what is before and after it is not to
+# cost more.
 @by_name(
     [
         path
@@ -409,6 +409,7 @@ def test_one_place_raises(path):
             (
                 "curvature/_loader.py",
                 "curves/_alignment.py",
+                "curves/_bezier.py",
                 "descent/_judging.py",
                 "jaxgd/_iteration.py",
             )

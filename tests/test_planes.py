@@ -369,10 +369,10 @@ def test_a_path_that_hardly_bends_has_its_principal_plane_all_the_same(amplitude
     np.testing.assert_allclose(angles, 1, atol=error)
 
 
-@pytest.mark.parametrize("num_entries", [3, 11])  # fewer and more than the points
+@pytest.mark.parametrize("num_entries", [7, 90])  # fewer and more than the points
 def test_a_short_path_far_from_zero_has_its_principal_plane_all_the_same(num_entries):
     # The first mean is rounded to 1/8, the size of a unit here; the steps are exact.
-    units = np.random.default_rng(2).integers(-30, 30, size=(7, num_entries))
+    units = np.random.default_rng(2).integers(-30, 30, size=(50, num_entries))
     path = (2.0**20 + units / 8).astype(np.float32)
     _, _, vectors = np.linalg.svd(units - units.mean(axis=0), full_matrices=False)
 
@@ -394,7 +394,9 @@ def test_what_a_path_has_below_its_own_rounding_is_no_direction(factor, num_step
 
     np.testing.assert_allclose(np.abs(first), way / np.linalg.norm(way), rtol=1e-6)
     assert np.isnan(second).all()
-    assert np.isnan(matrix_of(planes.principal(np.ones((7, 3), np.float32)))).all()  # no way at all
+    assert np.isnan(
+        matrix_of(planes.principal(np.ones((50, 7), np.float32)))
+    ).all()  # no way at all
 
 
 def test_a_principal_plane_of_many_small_arrays_takes_few_operations():

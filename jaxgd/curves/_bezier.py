@@ -1,6 +1,7 @@
 """Bezier curves through the space of params, and how one of low loss is found."""
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -87,6 +88,7 @@ def point(curve: Curve, t: ArrayLike) -> Params:
     return _bezier(controls, t)
 
 
+@partial(jax.jit, inline=True)
 def _bezier(controls: Params, t: Array) -> Params:
     degree = jax.tree.leaves(controls)[0].shape[0] - 1
     with jax.numpy_dtype_promotion("standard"):
@@ -168,13 +170,12 @@ def connect(
     _checks.key(where, "key", key)
     num_controls = _checks.count(where, "num_controls", num_controls, least=1)
     value = _checks.trainable(where, "loss_fn", loss_fn)
-    key_of_ts, key_of_controls = jax.random.split(key)
 
     def loss(controls: Params, first: Params, last: Params, *data_and_t: Any) -> Array:
         *own, t = data_and_t
         return value(_bezier(_with_ends(first, controls, last), t), *own)
 
-    start = _near_the_line(key_of_controls, first, last, num_controls)
+    start, ts = _beginning(key, first, last, num_controls, num_steps)
     with _checks.named("descent.optimize", where):
         trajectory = descent.optimize(
             loss,
@@ -184,13 +185,29 @@ def connect(
             *data,
             optimizer=optimizer,
             num_steps=num_steps,
-            per_step=_golden_sequence(key_of_ts, num_steps, _numbers.wide(first)),
+            per_step=ts,
             record=lambda _: None,
         )
     # A loop that keeps the start and the end would take longer to compile.
-    path = jax.tree.map(lambda *points: jnp.stack(points), start, trajectory.params)
-    trajectory = trajectory._replace(path=path)
-    return Connection(Curve(_with_ends(first, trajectory.params, last)), trajectory)
+    path, controls = _end(start, trajectory.params, first, last)
+    return Connection(Curve(controls), trajectory._replace(path=path))
+
+
+@partial(jax.jit, static_argnums=(3, 4), inline=True)
+def _beginning(
+    key: PRNGKey, first: Params, last: Params, num_controls: int, num_steps: int
+) -> tuple[Params, Array]:
+    """The control points to begin with, and the place of each step on the curve."""
+    key_of_ts, key_of_controls = jax.random.split(key)
+    start = _near_the_line(key_of_controls, first, last, num_controls)
+    return start, _golden_sequence(key_of_ts, num_steps, _numbers.wide(first))
+
+
+@partial(jax.jit, inline=True)
+def _end(start: Params, found: Params, first: Params, last: Params) -> tuple[Params, Params]:
+    """The first and the last control points as rows, and all of the curve's."""
+    path = jax.tree.map(lambda *points: jnp.stack(points), start, found)
+    return path, _with_ends(first, found, last)
 
 
 def _near_the_line(key: PRNGKey, first: Params, last: Params, num_controls: int) -> Params:
