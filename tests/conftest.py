@@ -112,6 +112,7 @@ def chromium(pytestconfig: pytest.Config) -> str:
 def browser(chromium: str) -> Iterator[Browser]:
     """A running Chromium, which draws WebGL without a graphics card."""
     software = ["--disable-gpu", "--enable-unsafe-swiftshader", "--no-sandbox"]
+    software += ["--webgl-antialiasing-mode=none"]
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=software)
         yield running

@@ -72,9 +72,9 @@ def watch(page: Page, wrong: list[str]) -> None:
     page.on("request", lambda request: judge(request.url))
 
 
-# Plotly draws surfaces at twice the resolution, which takes four times as long without a card.
+# Plotly draws surfaces at twice the resolution, which takes long without a card.
 COARSE = """() => { if (document.getElementById("plotly")) {
-    loadPlotly(); Plotly.setPlotConfig({plotGlPixelRatio: 1}); } }"""
+    loadPlotly(); Plotly.setPlotConfig({plotGlPixelRatio: 0.5}); } }"""
 
 
 class Pages:

@@ -266,11 +266,11 @@ def playgrounds() -> dict[str, str]:
 
 
 def interactive(results: Results) -> dict[str, Any]:
-    """The surface to turn: every second point of the published grid each way."""
+    """The surface to turn: every third point of the published grid each way."""
     w, b = results.near.coordinates
-    surface = surfaces.Surface((w[::2], b[::2]), results.near.values[::2, ::2])
+    surface = surfaces.Surface((w[::3], b[::3]), results.near.values[::3, ::3])
     figure = plots.interactive_surface(surface, axis_names=("w", "b"), value_name="loss J")
-    return {"The bowl over (w, b), every second point of the grid": figure}
+    return {"The bowl over (w, b), every third point of the grid": figure}
 
 
 def numbers(results: Results) -> dict[str, Any]:

@@ -54,9 +54,9 @@ class GalleryFigure {
     drawn.add(this.plot);
     const config = { responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false };
     const { data, layout, frames } = this.figure;
+    for (const [key, value] of Object.entries(themeOf(layout))) setAt(layout, key, value);
     await Plotly.newPlot(this.plot, data, layout, config);
     if (frames) await Plotly.addFrames(this.plot, frames);
-    await Plotly.relayout(this.plot, themeOf(layout));
     this.plot.on("plotly_animatingframe", (event) => this.follow(event.name));
     this.open?.();
     delete this.open;
