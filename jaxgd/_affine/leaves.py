@@ -222,8 +222,9 @@ def _is_readable(leaf: Affine) -> Array:
     """Whether the tangents are finite, and the origin is, wherever it moves."""
     tangents = list(leaf.tangents.values())
     is_still = functools.reduce(jnp.logical_and, [tangent == 0 for tangent in tangents])
-    moving = jnp.where(is_still, 0, leaf.origin)
-    return _all(map(ranges.is_finite, ranges.of(moving, *tangents)))
+    finite = [is_still | jnp.isfinite(leaf.origin), *map(jnp.isfinite, tangents)]
+    # One reduction of all: a program is as long to compile as it has different ones.
+    return functools.reduce(jnp.logical_and, finite).all()
 
 
 def _all(verdicts: Iterable[Array]) -> Array:

@@ -30,11 +30,6 @@ def is_zero(found: Range) -> Array:
     return (found.low == 0) & (found.high == 0)
 
 
-def is_finite(found: Range) -> Array:
-    """Whether all entries are finite."""
-    return jnp.isfinite(found.low) & jnp.isfinite(found.high)
-
-
 def has_one_sign(found: Range) -> Array:
     """Whether all entries are positive, or all are negative."""
     return (found.low > 0) | (found.high < 0)

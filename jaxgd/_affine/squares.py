@@ -328,8 +328,9 @@ def at_point(leaf: Leaf, coordinates: Sequence[Array]) -> Array:
             for step, tangent, small_tangent in zip(steps, tangents, small_tangents, strict=True):
                 product, lost_by_product = _product(step, tangent)
                 value, lost_by_sum = _sum(value, product)
-                small = _finite(step * small_tangent)
-                lost = lost + (small + lost_by_product + lost_by_sum)
+                lost_here = step * small_tangent + lost_by_product + lost_by_sum
+                # Nothing is lost where a value overflows.
+                lost = lost + jnp.where(jnp.isfinite(lost_here), lost_here, 0)
             squares.append(sign * jnp.square(value + lost))
     total = functools.reduce(jnp.add, squares)
     for index, coordinate in enumerate(coordinates):
@@ -344,7 +345,7 @@ def _sum(a: Array, b: Array) -> tuple[Array, Array]:
     total = a + b
     a, b, fixed = jax.lax.stop_gradient((a, b, total))
     part = fixed - a
-    return total, _finite((a - (fixed - part)) + (b - part))
+    return total, (a - (fixed - part)) + (b - part)
 
 
 def _product(a: Array, b: Array) -> tuple[Array, Array]:
@@ -355,9 +356,4 @@ def _product(a: Array, b: Array) -> tuple[Array, Array]:
     high_a, high_b = (jax.lax.reduce_precision(x, info.nexp, info.nmant // 2) for x in (a, b))
     low_a, low_b = a - high_a, b - high_b
     lost = ((high_a * high_b - fixed) + high_a * low_b + low_a * high_b) + low_a * low_b
-    return product, _finite(lost)
-
-
-def _finite(lost: Array) -> Array:
-    """Nothing is lost where a value overflows."""
-    return jnp.where(jnp.isfinite(lost), lost, 0)
+    return product, lost
