@@ -240,7 +240,7 @@ def approximate(
     if batch_size is not None:
         batch_size = _checks.count(where, "batch_size", batch_size, least=1)
     lattice = _chebyshev.lattice(len(domains), max_degree)
-    axes = _axes(where, fn, list(_chebyshev.axes(lattice, intervals)))
+    axes = _axes(where, fn, list(map(jax.device_put, _chebyshev.axes(lattice, intervals))))
     batch = () if data is None else _data.opened(where, _data.readable_again(where, data)).specs
     program = _program.trace(where, fn, axes, devices, batch, most_points=_MOST_POINTS)
     is_real = all(dtype.kind not in "c" for dtype in program.dtypes)
@@ -307,9 +307,9 @@ def load(store: str | os.PathLike[str]) -> Surface:
         for block in np.flatnonzero(~finished).tolist():
             for leaf in values:
                 leaf[_grid.place(target.grid, block)] = np.nan
-    leaves = [jnp.asarray(leaf.reshape(target.grid.shape)) for leaf in values]
+    leaves = [jax.device_put(leaf.reshape(target.grid.shape)) for leaf in values]
     named = dict(zip(target.attributes["values"], leaves, strict=True))
-    axes = tuple(map(jnp.asarray, _store.coordinates(where, target)))
+    axes = tuple(map(jax.device_put, _store.coordinates(where, target)))
     return Surface(axes, _names.restored(target.attributes["structure"], named))
 
 
@@ -354,27 +354,27 @@ def _approximation(
     """A fit as what users get, its errors measured as they evaluate it."""
     structure = jax.tree.structure(program.outputs)
     leaves = [
-        jnp.asarray(leaf, jnp.promote_types(dtype, jnp.float32))
+        jax.device_put(leaf.astype(jnp.promote_types(dtype, jnp.float32)))
         for leaf, dtype in zip(fit.coefficients, program.dtypes, strict=True)
     ]
     status = Status.CONVERGED if fit.is_within else Status.MAX_STEPS
     approximation = Approximation(
-        domains=jnp.asarray(intervals, program.axes[0].dtype),
+        domains=jax.device_put(intervals.astype(program.axes[0].dtype)),
         coefficients=jax.tree.unflatten(structure, leaves),
         errors=None,
-        num_points=jnp.int32(fit.known.points.size),
-        status=jnp.int32(status if fit.is_finite else Status.NON_FINITE),
+        num_points=jax.device_put(np.int32(fit.known.points.size)),
+        status=jax.device_put(np.int32(status if fit.is_finite else Status.NON_FINITE)),
     )
     if not fit.is_finite:
         return approximation._replace(
-            errors=jax.tree.map(lambda _: jnp.array(jnp.nan), program.outputs)
+            errors=jax.tree.map(lambda _: jax.device_put(np.float64(np.nan)), program.outputs)
         )
     points = _chebyshev.off_grid(lattice, fit.known, fit.degrees)
     coordinates = _chebyshev.coordinates(lattice, program.axes, points)
     at_points = jax.jit(jax.vmap(lambda *point: evaluate(approximation, *point)))
     found = jax.tree.leaves(at_points(*coordinates))
     errors = [
-        jnp.asarray(_chebyshev.safety(fit) * np.abs(leaf - wanted).max())
+        jax.device_put(_chebyshev.safety(fit) * np.abs(np.asarray(leaf) - wanted).max())
         for leaf, wanted in zip(found, _chebyshev.at(fit.known, points), strict=True)
     ]
     return approximation._replace(errors=jax.tree.unflatten(structure, errors))

@@ -279,7 +279,7 @@ def _compile(
     # A loop over one slot is no loop to a compiler, which may then round otherwise.
     num_slots = max(2, -(-num_batches // (num_parts * num_devices)))
     num_slots = min(num_slots, max(2, most_points // batch_size))
-    outputs = jax.eval_shape(bound, *(axis[0] for axis in axes))
+    outputs = jax.eval_shape(bound, *(jax.ShapeDtypeStruct((), axis.dtype) for axis in axes))
 
     def of_device(bound: PyTree, axes: Any, points: Array, count: Array) -> list[Array]:
         def one_batch(slot: Array, values: list[Array]) -> list[Array]:
