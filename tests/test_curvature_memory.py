@@ -12,8 +12,6 @@ import pytest
 
 from jaxgd import curvature, losses
 
-pytestmark = pytest.mark.usefixtures("optimized")
-
 KEY = jax.random.key(3)
 
 
@@ -70,6 +68,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxgd import curvature
 
+jax.config.update("jax_disable_most_optimizations", True)  # to save time
 mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
 sharding = NamedSharding(mesh, PartitionSpec(None, "x")), NamedSharding(mesh, PartitionSpec("x"))
 ones = np.ones((48, 640), np.float32), np.ones((640, 56), np.float32)
@@ -86,7 +85,6 @@ program = jax.jit(find).lower(params, np.ones((3, 48), np.float32)).compile()
 share = 4 * 640 * (48 + 56) / 8
 print(program.memory_analysis().temp_size_in_bytes / share, "all-gather" in program.as_text())
 
-jax.config.update("jax_disable_most_optimizations", True)  # for what follows, to save time
 explicit = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Explicit,))
 by_rows = NamedSharding(explicit, PartitionSpec("x", None))
 rows = jax.device_put(np.eye(64, 48, dtype=np.float32), by_rows)
