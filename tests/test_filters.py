@@ -19,7 +19,7 @@ from haiku.experimental import layer_stack
 from jaxgd import planes, surfaces
 
 X = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
-NUM_LAYERS = 3
+NUM_LAYERS = 2
 
 
 def random_plane(params, seed=1):

@@ -26,6 +26,7 @@ class Row:
       draw: draws the arguments from a NumPy generator.
       moves: which arguments are differentiated.
       no_grad: why the row's gradient is not compared with differences, if so.
+      family: rows that do much the same, which one program computes: it compiles that once.
     """
 
     function: Callable[..., Any]
@@ -33,6 +34,7 @@ class Row:
     draw: Callable[[np.random.Generator], tuple[Any, ...]]
     moves: tuple[int, ...] = (0,)
     no_grad: str = ""
+    family: str = ""
 
 
 def normal(*shapes):
@@ -352,12 +354,14 @@ ROWS = [
         ),
         lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
         (1,),
+        family="Lanczos",
     ),
     Row(
         curvature.sharpness,
         lambda key, params: curvature.sharpness(key, bent, params, num_iterations=3),
         lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
         (1,),
+        family="Lanczos",
     ),
     Row(
         curvature.hessian_trace,
@@ -388,6 +392,7 @@ ROWS = [
         lambda key, params: curvature.stability(key, bent, params, num_iterations=3),
         lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
         (1,),
+        family="Lanczos",
     ),
     Row(
         curvature.gnvp,
@@ -404,6 +409,7 @@ ROWS = [
         ),
         lambda rng: (jax.random.key(rng.integers(9)), rng.normal(size=3)),
         (1,),
+        family="Lanczos",
     ),
     Row(
         curvature.hessian_diagonal,
@@ -424,6 +430,7 @@ ROWS = [
         ),
         lambda rng: (jax.random.key(rng.integers(9)), *normal((3,), (3,))(rng)),
         (1, 2),
+        family="Lanczos",
     ),
     Row(
         curvature.adam_preconditioner,
@@ -509,21 +516,35 @@ def lanes_of(row):
     return [row.draw(np.random.default_rng(seed)) for seed in range(2)]
 
 
+def outputs_and_gradient(row, args):
+    """What the call gives, and the gradient of its sum."""
+
+    def value(*args):
+        outputs = row.call(*args)
+        return summed(outputs), outputs
+
+    if row.no_grad:
+        return row.call(*args), None
+    gradient, outputs = jax.grad(value, row.moves, has_aux=True)(*args)
+    return outputs, gradient
+
+
 @functools.cache
+def program(rows):
+    """Of rows, outputs and gradients over two lanes, as one program; and arguments for each."""
+
+    def all_outputs_and_gradients(arguments):
+        return [outputs_and_gradient(*pair) for pair in zip(rows, arguments, strict=True)]
+
+    return jax.jit(jax.vmap(all_outputs_and_gradients)), [stack(lanes_of(row)) for row in rows]
+
+
 def compiled(row):
-    """Over two lanes, the outputs of the call and the gradient of their sum: one program a row."""
-
-    def outputs_and_gradient(*args):
-        def value(*args):
-            outputs = row.call(*args)
-            return summed(outputs), outputs
-
-        if row.no_grad:
-            return row.call(*args), None
-        gradient, outputs = jax.grad(value, row.moves, has_aux=True)(*args)
-        return outputs, gradient
-
-    return jax.jit(jax.vmap(outputs_and_gradient))
+    """Over two lanes, the outputs of the call and the gradient of their sum."""
+    rows = tuple(r for r in ROWS if r is row or (row.family and r.family == row.family))
+    call, arguments = program(rows)
+    place = rows.index(row)
+    return lambda *args: call([*arguments[:place], args, *arguments[place + 1 :]])[place]
 
 
 @rows

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxgd import curvature, descent, neurons, planes, surfaces
 
 # Structures of params. The i-th array of any has the i-th shape, so that many share a program.
-SHAPES = [(), (3, 2), (2, 1, 3), (2,)]
+SHAPES = [(3, 2), (), (2, 1, 3)]
 TREES = st.recursive(
     st.just(None),
     lambda children: (

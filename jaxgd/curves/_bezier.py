@@ -95,8 +95,12 @@ def _bezier(controls: Params, t: Array) -> Params:
         t = t.astype(jnp.result_type(jnp.float32, t))
     # Degree by degree, as de Casteljau does: a binomial coefficient may be too large a number.
     weights = jnp.zeros(degree + 1, t.dtype).at[0].set(1)
-    for _ in range(degree):
-        weights = (1 - t) * weights + t * jnp.pad(weights[:-1], (1, 0))
+    weights, _ = jax.lax.scan(
+        lambda weights, _: ((1 - t) * weights + t * jnp.pad(weights[:-1], (1, 0)), None),
+        weights,
+        length=degree,
+        unroll=min(degree, 8),
+    )
 
     def mixed(rows: Array) -> Array:
         wide = np.promote_types(rows.dtype, np.float32)
