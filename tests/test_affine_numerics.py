@@ -44,7 +44,7 @@ def by_steps(neuron):
 
 
 def fit(name):
-    x = {"ten thousand": np.arange(10_000.0), "a few": np.arange(3.0)}.get(name, np.arange(7.0))
+    x = np.arange(10_000.0 if name == "ten thousand" else 7.0)
     noise = np.random.default_rng(1).normal(size=x.size)
     match name:
         case "a few":
@@ -56,6 +56,11 @@ def fit(name):
         case "noise far away":
             return (0.0, 0.0), by_coordinate, x, 3e5 + x + noise, (1.0, 3e5)
     return (0.1, 0.2), by_steps, x, 2 * x + noise, (1.9, -0.2)
+
+
+def restricted(plane, data, points):
+    """The values of the restricted risk at some points."""
+    return jax.vmap(planes.restrict(RISK, plane, *data))(*points.T)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +82,7 @@ def test_squares_are_as_exact_as_the_loss_wherever_the_origin_is(name, is_traced
     offsets = np.array([(0, 0), (0, 1), (0.5, 0), (-1, 20), (100, -100)])
     points = (np.array(least) + offsets).astype(np.float32)
 
-    def restricted(plane, data):
-        return jax.vmap(lambda point: planes.restrict(RISK, plane, *data)(*point))(points)
-
-    values = (jax.jit(restricted) if is_traced else restricted)(plane, data)
+    values = (jax.jit(restricted) if is_traced else restricted)(plane, data, points)
 
     plain = [jax.jit(RISK)(planes.point(plane, *map(float, point)), *data) for point in points]
     shift = np.array(origin) if plane_of is by_steps else np.zeros(2)
@@ -91,7 +93,7 @@ def test_squares_are_as_exact_as_the_loss_wherever_the_origin_is(name, is_traced
 
 
 STILL = np.full(4, 1e9, np.float32)
-FAR_LOSSES = {
+FAR_PARTS = {
     "squares": lambda xp, r: {"squares": xp.mean(r**2)},
     "others": lambda xp, r: {
         "distances": xp.mean(abs(r)),
@@ -101,8 +103,13 @@ FAR_LOSSES = {
 }
 
 
+@functools.cache
+def far_loss(name):
+    return lambda params, x, y: FAR_PARTS[name](jnp, x @ params["w"] - y)
+
+
 @pytest.mark.parametrize("way", ["ends", "steps"])
-@pytest.mark.parametrize("name", FAR_LOSSES)
+@pytest.mark.parametrize("name", FAR_PARTS)
 def test_a_loss_is_as_exact_as_without_restrict_where_the_origin_is_far_from_all_that_is_seen(
     name, way
 ):
@@ -121,9 +128,7 @@ def test_a_loss_is_as_exact_as_without_restrict_where_the_origin_is_far_from_all
         plane = planes.Plane({"w": least + 65536 * away, "still": STILL}, tuple(steps))
         points = [(-65536, 0), (-65535, 1)]
 
-    def loss_fn(params, x, y):
-        return FAR_LOSSES[name](jnp, x @ params["w"] - y)
-
+    loss_fn = far_loss(name)
     phi = planes.restrict(loss_fn, plane, x, y)
     values = jax.vmap(phi)(*np.array(points, np.float32).T)
 
@@ -133,7 +138,7 @@ def test_a_loss_is_as_exact_as_without_restrict_where_the_origin_is_far_from_all
         params = planes.point(plane, *map(float, point))
         plain = plain_loss(params, x, y)
         residuals = np.dot(np.float64(x), np.float64(params["w"])) - np.float64(y)
-        for part, right in FAR_LOSSES[name](np, residuals).items():
+        for part, right in FAR_PARTS[name](np, residuals).items():
             slack = 2 * abs(float(plain[part]) - right) + 1e-3 * abs(right)
             assert abs(float(np.asarray(values[part])[place]) - right) <= slack
 
@@ -160,12 +165,10 @@ def test_half_a_million_rows_lose_nothing(is_traced):
     y = (3 * x[:, 0] + 1 + 0.01 * rng.normal(size=500_000)).astype(np.float32)
     plane, exact = line_of_fit((0.0, 0.0), by_coordinate, x[:, 0], y)
 
-    def restricted(plane, data):
-        return planes.restrict(RISK, plane, *data)(3.1, 0.9)
+    point = np.array([[3.1, 0.9]], np.float32)
+    values = (jax.jit(restricted) if is_traced else restricted)(plane, (x, y), point)
 
-    value = (jax.jit(restricted) if is_traced else restricted)(plane, (x, y))
-
-    np.testing.assert_allclose(value, exact(np.float32(3.1), np.float32(0.9)), rtol=1e-5)
+    np.testing.assert_allclose(values, exact(*point.T), rtol=1e-5)
 
 
 def test_the_square_of_a_mean_far_away_is_as_exact_as_a_mean_of_squares():
@@ -508,10 +511,6 @@ def test_an_unordered_effect_happens_at_every_point_of_a_jitted_restriction():
     np.testing.assert_allclose(sorted(seen), sorted(6 - 0.25 * c for c in range(3)), rtol=1e-6)
 
 
-SETTINGS = {
-    "jax_debug_nans": functools.partial(jax.debug_nans, True),
-    "strict promotion": functools.partial(jax.numpy_dtype_promotion, "strict"),
-}
 LABELS = np.arange(5, dtype=np.int32) % 3
 
 
@@ -526,11 +525,10 @@ def several_losses(w):
     }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_restrict_works_where_jax_is_strict(name):
+def test_restrict_works_where_jax_looks_for_nan_and_is_strict_about_dtypes():
     plane = planes.Plane(W, (D,))
 
-    with SETTINGS[name]():
+    with jax.debug_nans(True), jax.numpy_dtype_promotion("strict"):
         values = planes.restrict(several_losses, plane)(0.75)
 
     plain = jax.jit(several_losses)(W + np.float32(0.75) * D)
