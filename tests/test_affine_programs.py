@@ -177,15 +177,18 @@ def params_and_data(dtype):
     shapes = {"w": (2, 3), "b": (3,), "u": (3, 3), "s": (), "k": (1, 1, 2, 1)}
 
     def draw():
-        return {k: jnp.asarray(0.5 * rng.normal(size=s), dtype) for k, s in shapes.items()}
+        return {
+            k: jax.device_put(np.asarray(0.5 * rng.normal(size=s), dtype))
+            for k, s in shapes.items()
+        }
 
-    plane = planes.Plane(draw(), (draw(), {**draw(), "u": jnp.zeros((3, 3), dtype)}))
+    plane = planes.Plane(draw(), (draw(), {**draw(), "u": np.zeros((3, 3), dtype)}))
     data = {
-        "x": jnp.asarray(rng.normal(size=(4, 2)), dtype),
-        "y": jnp.asarray(rng.normal(size=(4, 3)), dtype),
-        "k": jnp.asarray(rng.normal(size=(3, 1, 2)), dtype),
-        "mask": jnp.asarray(rng.integers(0, 2, size=(4, 3)), bool),
-        "i": jnp.asarray(1),
+        "x": jax.device_put(rng.normal(size=(4, 2)).astype(dtype)),
+        "y": jax.device_put(rng.normal(size=(4, 3)).astype(dtype)),
+        "k": jax.device_put(rng.normal(size=(3, 1, 2)).astype(dtype)),
+        "mask": jax.device_put(rng.integers(0, 2, size=(4, 3)).astype(bool)),
+        "i": jax.device_put(np.asarray(1)),
     }
     return plane, data
 

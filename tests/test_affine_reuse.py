@@ -33,11 +33,14 @@ def compilations():
 
 def plane_and_data(seed, moves_last=True):
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    draw = lambda *shape: jax.device_put(np.float32(rng.normal(size=shape)))  # noqa: E731
     shapes = {"w": (3, 5), "b": (5,), "v": (5, 4)}
     origin, first, second = ({k: draw(*s) for k, s in shapes.items()} for _ in range(3))
-    second["v"] = second["v"] if moves_last else jnp.zeros((5, 4))
-    return planes.Plane(origin, (first, second)), (draw(7, 3), jnp.asarray(rng.integers(4, size=7)))
+    second["v"] = second["v"] if moves_last else np.zeros((5, 4), np.float32)
+    return planes.Plane(origin, (first, second)), (
+        draw(7, 3),
+        jax.device_put(rng.integers(4, size=7, dtype=np.int32)),
+    )
 
 
 def custom():
