@@ -1,6 +1,5 @@
 """What is turned and what is played is what was computed."""
 
-import subprocess
 import sys
 from typing import Any
 
@@ -259,23 +258,13 @@ def test_what_cannot_be_turned_or_played_is_refused_by_name(draw, error, message
         draw()
 
 
-def test_plotly_is_imported_when_it_is_needed_and_its_absence_says_what_to_install():
-    code = """
-import sys
-from jaxgd import plots, surfaces
-assert "plotly" not in sys.modules
-sys.modules["plotly"] = None
-import numpy as np
-surface = surfaces.Surface((np.arange(2.0), np.arange(2.0)), np.eye(2))
-try:
-    plots.interactive_surface(surface)
-except ModuleNotFoundError as error:
-    assert error.name == "plotly"
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+def test_without_plotly_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    with pytest.raises(ModuleNotFoundError) as error:
+        turned(GRID)
     said = "plots.interactive_surface: plotly is not installed. "
-    assert done.stdout == said + 'Run: pip install -e ".[interactive]".\n'
+    assert str(error.value) == said + 'Run: pip install -e ".[interactive]".'
+    assert error.value.name == "plotly"
 
 
 def spread(values):

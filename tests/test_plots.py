@@ -338,8 +338,14 @@ def test_what_cannot_be_drawn_is_refused_by_name(ax, draw, message):
         draw(ax)
 
 
-def test_drawing_needs_no_pyplot_and_opens_no_window():
-    code = "import sys, jaxgd.plots; assert 'matplotlib.pyplot' not in sys.modules"
+def test_drawing_needs_no_pyplot_and_no_plotly_opens_no_window_and_knows_double_precision():
+    code = """
+import sys, jax
+jax.config.update("jax_enable_x64", True)
+import jaxgd.plots
+assert "matplotlib.pyplot" not in sys.modules
+assert "plotly" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
@@ -357,11 +363,6 @@ def test_projected_paths_tell_their_true_loss_and_what_is_hidden(ax):
     np.testing.assert_allclose(np.concatenate([marks["s"], marks["*"]]), [[0, 1], [2, 3]])
     with pytest.raises(ValueError, match="projections and losses must have the same names"):
         plots.projected_paths(ax, {"SGD": projection}, {})
-
-
-def test_drawing_can_be_imported_in_double_precision():
-    code = "import jax; jax.config.update('jax_enable_x64', True); import jaxgd.plots"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 PAINTERS = [name for name in plots.__all__ if inspect.isfunction(getattr(plots, name))]
