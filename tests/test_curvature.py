@@ -185,18 +185,32 @@ def test_a_hessian_near_the_largest_number_has_a_sharpness_by_hand():
     assert float(sharpness) == pytest.approx(3e38, rel=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_params_of_low_precision_have_a_curvature_in_float32(dtype):
-    values, start = [1, -5, 3, 2, 8], jnp.ones(5, dtype)
-    eps = float(jnp.finfo(dtype).eps)
+LOW_PRECISIONS = ["bfloat16", "float16"]
+
+
+@pytest.fixture(scope="module")
+def in_low_precision():
+    """Two pairs and the trace of a diagonal, in each precision: one program."""
 
     @jax.jit
-    def find(start):
-        loss_fn = diagonal(values)
-        pairs = curvature.top_eigenpairs(KEY, loss_fn, start, num_pairs=2, num_iterations=5)
-        return pairs, curvature.hessian_trace(KEY, loss_fn, start, num_samples=2)
+    def find(starts):
+        loss_fn = diagonal([1, -5, 3, 2, 8])
+        return [
+            (
+                curvature.top_eigenpairs(KEY, loss_fn, start, num_pairs=2, num_iterations=5),
+                curvature.hessian_trace(KEY, loss_fn, start, num_samples=2),
+            )
+            for start in starts
+        ]
 
-    pairs, trace = find(start)
+    starts = [np.ones(5, jnp.dtype(dtype)) for dtype in LOW_PRECISIONS]
+    return dict(zip(LOW_PRECISIONS, find(starts), strict=True))
+
+
+@pytest.mark.parametrize("dtype", LOW_PRECISIONS)
+def test_params_of_low_precision_have_a_curvature_in_float32(in_low_precision, dtype):
+    pairs, trace = in_low_precision[dtype]
+    eps = float(jnp.finfo(dtype).eps)
 
     assert pairs.values.dtype == trace.value.dtype == jnp.float32
     assert pairs.vectors.dtype == dtype
@@ -484,16 +498,19 @@ def test_the_trace_of_a_diagonal_hessian_is_exact(num_samples):
 
 @pytest.fixture(scope="module")
 def traces():
-    """600 estimates of a network's trace, each from another key and 30 probes."""
+    """Estimates of a network's trace, each from another key: 600 of 30 probes, 2000 of two."""
 
-    def estimate(key):
-        return curvature.hessian_trace(key, loss, PARAMS, X, Y, num_samples=30)
+    def estimates(num_samples, keys):
+        return jax.vmap(
+            lambda key: curvature.hessian_trace(key, loss, PARAMS, X, Y, num_samples=num_samples)
+        )(keys)
 
-    return jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 600))
+    keys = jax.random.split(KEY, 2000)
+    return jax.jit(lambda keys: (estimates(30, keys[:600]), estimates(2, keys)))(keys)
 
 
 def test_the_trace_of_a_network_is_that_of_its_dense_hessian(traces):
-    wanted = np.trace(dense_hessian(PARAMS))
+    wanted, traces = np.trace(dense_hessian(PARAMS)), traces[0]
 
     assert (np.abs(traces.value - wanted) < 4 * np.asarray(traces.standard_error)).mean() > 0.99
     # The mean of all is as good as 18,000 probes.
@@ -502,16 +519,14 @@ def test_the_trace_of_a_network_is_that_of_its_dense_hessian(traces):
 
 
 def test_the_standard_error_is_the_spread_of_the_estimates(traces):
+    traces = traces[0]
     spread = np.std(traces.value, ddof=1)
 
     assert spread / float(traces.standard_error.mean()) == pytest.approx(1, abs=0.1)
 
 
-def test_the_standard_error_of_two_probes_is_right_on_average():
-    def estimate(key):
-        return curvature.hessian_trace(key, loss, PARAMS, X, Y, num_samples=2)
-
-    pairs = jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 2000))
+def test_the_standard_error_of_two_probes_is_right_on_average(traces):
+    pairs = traces[1]
 
     # Its square is an unbiased estimate of the variance; with n for n - 1 it would be half.
     ratio = np.mean(np.square(pairs.standard_error)) / np.var(pairs.value, ddof=1)
@@ -720,22 +735,38 @@ def test_a_density_of_all_nodes_is_the_spectrum_seen_by_its_probe(reorthogonaliz
 
 
 @pytest.fixture(scope="module")
-def densities(wide):
-    """40 probes of 12 iterations, with a basis and without."""
+def estimates(wide):
+    """What is estimated of its Hessian; one program compiles once what they have in common."""
     params, data, _ = wide
 
-    def find(reorthogonalize):
-        return curvature.spectral_density(
-            KEY, wide_loss, params, *data, num_iterations=12, num_samples=40,
-            reorthogonalize=reorthogonalize,
-        )  # fmt: skip
+    @jax.jit
+    def find(params, preconditioner, *data):
+        of_loss = KEY, wide_loss, params
+        options = {"num_iterations": 12, "num_samples": 40}
+        return {
+            "density": curvature.spectral_density(*of_loss, *data, **options),
+            "density without a basis": curvature.spectral_density(
+                *of_loss, *data, **options, reorthogonalize=False
+            ),
+            "sharpness without a basis": curvature.sharpness(
+                *of_loss, *data, num_iterations=40, reorthogonalize=False
+            ),
+            "diagonal": curvature.hessian_diagonal(*of_loss, *data, num_samples=60),
+            "preconditioned sharpness": curvature.preconditioned_sharpness(
+                *of_loss, preconditioner, *data, num_iterations=40
+            ),
+        }
 
-    return jax.device_get([jax.jit(find, static_argnums=0)(is_kept) for is_kept in (True, False)])
+    return jax.device_get(find(params, preconditioner_of(params), *data))
 
 
-@pytest.mark.parametrize("reorthogonalize", [True, False])
-def test_the_moments_of_a_density_are_those_of_the_dense_hessian(wide, densities, reorthogonalize):
-    matrix, density = wide[2], densities[0 if reorthogonalize else 1]
+def preconditioner_of(params):
+    return jax.tree.map(lambda leaf: 0.1 + leaf**2, params)
+
+
+@pytest.mark.parametrize("name", ["density", "density without a basis"])
+def test_the_moments_of_a_density_are_those_of_the_dense_hessian(wide, estimates, name):
+    matrix, density = wide[2], estimates[name]
 
     chex.assert_shape(density, (40, 12))
     assert (np.diff(density.nodes) >= 0).all()
@@ -747,7 +778,7 @@ def test_the_moments_of_a_density_are_those_of_the_dense_hessian(wide, densities
         assert abs(float(moments.mean()) - wanted / len(matrix)) < 3 * error
 
 
-def test_a_density_equals_that_of_matfree_at_equal_probes(wide, densities):
+def test_a_density_equals_that_of_matfree_at_equal_probes(wide, estimates):
     params, data, _ = wide
     flat, unravel = ravel_pytree(params)
     tridiagonalize = matfree.decomp.tridiag_sym(12)
@@ -763,20 +794,13 @@ def test_a_density_equals_that_of_matfree_at_equal_probes(wide, densities):
         matrices = [density(flat, key) for key in jax.random.split(KEY, 40)[:3]]
 
     values, vectors = np.linalg.eigh(np.asarray(matrices))
-    np.testing.assert_allclose(densities[0].nodes[:3], values, atol=1e-5)
-    np.testing.assert_allclose(densities[0].weights[:3], vectors[:, 0] ** 2, atol=1e-5)
+    np.testing.assert_allclose(estimates["density"].nodes[:3], values, atol=1e-5)
+    np.testing.assert_allclose(estimates["density"].weights[:3], vectors[:, 0] ** 2, atol=1e-5)
 
 
-def test_a_sharpness_needs_no_basis(wide):
-    params, data, matrix = wide
-
-    found = jax.jit(
-        lambda: curvature.sharpness(
-            KEY, wide_loss, params, *data, num_iterations=40, reorthogonalize=False
-        )
-    )()
-
-    assert float(found) == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=1e-4)
+def test_a_sharpness_needs_no_basis(wide, estimates):
+    largest = np.linalg.eigvalsh(wide[2])[-1]
+    assert float(estimates["sharpness without a basis"]) == pytest.approx(largest, rel=1e-4)
 
 
 def test_without_a_basis_an_invariant_space_adds_no_eigenvalue():
@@ -799,15 +823,12 @@ def test_without_a_basis_an_invariant_space_adds_no_eigenvalue():
 # The diagonal.
 
 
-def test_the_diagonal_of_a_network_is_that_of_its_dense_hessian(wide):
-    params, data, matrix = wide
-
-    found = jax.jit(
-        lambda: curvature.hessian_diagonal(KEY, wide_loss, params, *data, num_samples=60)
-    )()
+def test_the_diagonal_of_a_network_is_that_of_its_dense_hessian(wide, estimates):
+    params, _, matrix = wide
+    found = estimates["diagonal"]
 
     chex.assert_trees_all_equal_shapes(found.value, params)
-    value, error = (np.asarray(ravel_pytree(tree)[0]) for tree in found)
+    value, error = map(flattened, found)
     deviations = (value - np.diag(matrix)) / error
     assert np.abs(deviations).max() < 5
     assert np.square(deviations).mean() == pytest.approx(1, abs=0.4)
@@ -1015,19 +1036,12 @@ def test_the_critical_sharpness_takes_few_losses():
     assert len(calls) < 30
 
 
-def test_the_preconditioned_sharpness_is_that_of_the_dense_matrix(wide):
-    params, data, matrix = wide
-    preconditioner = jax.tree.map(lambda leaf: 0.1 + leaf**2, params)
-    roots = np.sqrt(np.asarray(ravel_pytree(preconditioner)[0], float))
-
-    found = jax.jit(
-        lambda: curvature.preconditioned_sharpness(
-            KEY, wide_loss, params, preconditioner, *data, num_iterations=40
-        )
-    )()
+def test_the_preconditioned_sharpness_is_that_of_the_dense_matrix(wide, estimates):
+    params, _, matrix = wide
+    roots = np.sqrt(flattened(preconditioner_of(params)).astype(float))
 
     wanted = np.linalg.eigvalsh(matrix / np.outer(roots, roots))[-1]
-    assert float(found) == pytest.approx(wanted, rel=1e-4)
+    assert float(estimates["preconditioned sharpness"]) == pytest.approx(wanted, rel=1e-4)
 
 
 ADAMS = {

@@ -414,77 +414,97 @@ def test_on_a_quadratic_the_mean_goes_with_the_trace_and_the_worst_with_the_shar
     )
 
 
-def test_quantiles_are_those_of_directions_spread_evenly_over_a_circle():
-    loss = lambda x: (1.0 * x[0] ** 2 + 3.0 * x[1] ** 2) / 2  # noqa: E731
-    levels = (0.1, 0.5, 0.8)
+@pytest.fixture(scope="module")
+def profiles():
+    """Of losses of two numbers, the start and the profile; one program for all."""
 
-    profile = jax.jit(
-        lambda: curves.basin_profile(
-            jax.random.key(1), loss, jnp.zeros(2), radii=jnp.ones(1), num_directions=5000,
-            num_iterations=1, levels=levels,
-        )
-    )()  # fmt: skip
+    def rises_within_a_ring(x):
+        return jnp.where(jnp.sum(x**2) > 4, jnp.nan, jnp.where(x[0] > 0.9, jnp.inf, x @ x))
+
+    def falls(params):
+        """Along x or y in turn, of which x is higher; farther out only x is."""
+        x = params[0] / jnp.sqrt(jnp.sum(params**2) + 1e-12)
+        near = jnp.where(x > 0.99, 10 + params[1], params[0])
+        return jnp.where(jnp.sum(params**2) < 2, near, jnp.where(x > 0.99, 1.0, 0.0))
+
+    rows = {
+        "quadratic": (
+            lambda x: (1.0 * x[0] ** 2 + 3.0 * x[1] ** 2) / 2,
+            [0, 0],
+            [1],
+            {"num_directions": 5000, "num_iterations": 1, "levels": (0.1, 0.5, 0.8)},
+        ),
+        "no quadratic": (
+            lambda x: jnp.sum(jnp.cosh(x) - x) + x[0] ** 3 - x[0] * x[1],
+            [0.3, -0.2],
+            [0.1, 0.5, 1.5],
+            {"num_directions": 4, "num_iterations": 40},
+        ),
+        "not finite": (
+            rises_within_a_ring,
+            [0, 0],
+            [0.5, 1, 3],
+            {"num_directions": 40, "levels": (0.2, 0.95)},
+        ),
+        "falls": (falls, [0, 0], [1, 2], {"num_directions": 1, "num_iterations": 3}),
+        "into what is not a number": (
+            lambda x: jnp.where(x[0] > 0.9, jnp.nan, x[0]),
+            [0, 0],
+            [1],
+            {"num_directions": 1, "num_iterations": 3},
+        ),
+    }
+
+    @jax.jit
+    def find(key):
+        return {
+            name: curves.basin_profile(
+                key, loss, np.array(start, np.float32), radii=np.array(radii, np.float32), **options
+            )
+            for name, (loss, start, radii, options) in rows.items()
+        }
+
+    return jax.device_get(find(jax.random.key(0)))
+
+
+def test_quantiles_are_those_of_directions_spread_evenly_over_a_circle(profiles):
+    found, levels = profiles["quadratic"], np.array([0.1, 0.5, 0.8])
 
     # 1/2 + sin^2 of the angle: a share q of all angles has a sine of at most sin(q pi / 2).
-    wanted = 0.5 + np.sin(np.array(levels) * np.pi / 2) ** 2
-    np.testing.assert_allclose(profile.quantiles[:, 0], wanted, atol=0.03)
-    np.testing.assert_allclose(profile.levels, levels)
+    wanted = 0.5 + np.sin(levels * np.pi / 2) ** 2
+    np.testing.assert_allclose(found.quantiles[:, 0], wanted, atol=0.03)
+    np.testing.assert_allclose(found.levels, levels)
 
 
-def profile_of(loss, start, radii, **options):
-    """A basin's profile, as one program."""
-    profile = jax.jit(lambda key: curves.basin_profile(key, loss, start, radii=radii, **options))(
-        jax.random.key(0)
-    )
-    return jax.device_get(profile)
-
-
-def test_the_worst_direction_of_a_loss_that_is_no_quadratic_is_found():
-    loss = lambda x: jnp.sum(jnp.cosh(x) - x) + x[0] ** 3 - x[0] * x[1]  # noqa: E731
-    start, radii = np.array([0.3, -0.2], np.float32), np.array([0.1, 0.5, 1.5], np.float32)
-
-    found = profile_of(loss, start, radii, num_directions=4, num_iterations=40)
+def test_the_worst_direction_of_a_loss_that_is_no_quadratic_is_found(profiles):
+    found = profiles["no quadratic"]
 
     angles = np.linspace(0, 2 * np.pi, 20_001)
     circle = np.stack([np.cos(angles), np.sin(angles)])
-    for radius, worst in zip(radii, found.worst, strict=True):
-        x, y = start[:, None] + radius * circle
+    assert found.radii.shape == (3,)
+    for radius, worst in zip(found.radii, found.worst, strict=True):
+        x, y = np.array([[0.3], [-0.2]]) + radius * circle
         values = np.cosh(x) - x + np.cosh(y) - y + x**3 - x * y
         np.testing.assert_allclose(worst, values.max(), rtol=1e-5)
 
 
-def test_a_loss_that_is_not_finite_shows_in_the_profile_and_stops_nothing():
-    def loss(x):
-        return jnp.where(jnp.sum(x**2) > 4, jnp.nan, jnp.where(x[0] > 0.9, jnp.inf, x @ x))
-
-    radii = np.array([0.5, 1, 3], np.float32)
-    levels = (0.2, 0.95)
-    found = profile_of(loss, np.zeros(2, np.float32), radii, num_directions=40, levels=levels)
+def test_a_loss_that_is_not_finite_shows_in_the_profile_and_stops_nothing(profiles):
+    found = profiles["not finite"]
 
     np.testing.assert_allclose(found.worst, [0.25, np.inf, np.nan], rtol=1e-6)
     np.testing.assert_allclose(found.quantiles[0], [0.25, 1, np.nan], rtol=1e-6)
     assert np.isinf(found.quantiles[1, 1])
 
 
-def test_an_ascent_that_falls_keeps_the_best_it_has_seen():
-    """Along x or y in turn, of which x is higher; farther out only x is."""
-
-    def loss(params):
-        x = params[0] / jnp.sqrt(jnp.sum(params**2) + 1e-12)
-        near = jnp.where(x > 0.99, 10 + params[1], params[0])
-        return jnp.where(jnp.sum(params**2) < 2, near, jnp.where(x > 0.99, 1.0, 0.0))
-
-    radii = np.array([1, 2], np.float32)
-    found = profile_of(loss, np.zeros(2, np.float32), radii, num_directions=1, num_iterations=3)
+def test_an_ascent_that_falls_keeps_the_best_it_has_seen(profiles):
+    found = profiles["falls"]
 
     assert (found.quantiles[:, 1] == 0).all()  # the one random direction is not near x
     np.testing.assert_allclose(found.worst, [10, 1], rtol=1e-6)
 
 
-def test_an_ascent_into_what_is_not_a_number_keeps_what_it_has_seen():
-    loss = lambda x: jnp.where(x[0] > 0.9, jnp.nan, x[0])  # noqa: E731
-    start, radii = np.zeros(2, np.float32), np.ones(1, np.float32)
-    found = profile_of(loss, start, radii, num_directions=1, num_iterations=3)
+def test_an_ascent_into_what_is_not_a_number_keeps_what_it_has_seen(profiles):
+    found = profiles["into what is not a number"]
 
     drawn = found.quantiles[0, 0]  # of the one random direction
     assert drawn <= 0.9
