@@ -742,11 +742,12 @@ def estimates(wide):
     @jax.jit
     def find(params, preconditioner, *data):
         of_loss = KEY, wide_loss, params
-        options = {"num_iterations": 12, "num_samples": 40}
         return {
-            "density": curvature.spectral_density(*of_loss, *data, **options),
+            "density": curvature.spectral_density(
+                *of_loss, *data, num_iterations=12, num_samples=40
+            ),
             "density without a basis": curvature.spectral_density(
-                *of_loss, *data, **options, reorthogonalize=False
+                *of_loss, *data, num_iterations=12, num_samples=40, reorthogonalize=False
             ),
             "sharpness without a basis": curvature.sharpness(
                 *of_loss, *data, num_iterations=40, reorthogonalize=False

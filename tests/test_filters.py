@@ -151,8 +151,13 @@ def test_a_network_gives_one_plane_whether_its_layers_are_stacked_or_not(make):
             "filter_axis": twins.axis_of_stacked,
             "is_vector": lambda path, leaf: leaf.ndim < 3,
         }
-        stacked = jax.jit(lambda plane: seen(plane, twins.run_stacked, options))(plane)
-        layered = jax.jit(lambda plane: seen(plane, run_layers, {"filter_axis": twins.axis}))(apart)
+
+        @jax.jit
+        def both(plane, apart):
+            layered = seen(apart, run_layers, {"filter_axis": twins.axis})
+            return seen(plane, twins.run_stacked, options), layered
+
+        stacked, layered = both(plane, apart)
 
         for ways, layered_ways in zip(stacked[0], layered[0], strict=True):
             for direction, layers in zip(ways, layered_ways, strict=True):
@@ -285,12 +290,12 @@ def test_orthonormal_directions_span_the_same_plane():
     q, r = np.linalg.qr(old.T)
     np.testing.assert_allclose(new.T, q * np.sign(np.diag(r)), atol=1e-5)
     chex.assert_trees_all_equal(orthonormal.origin, plane.origin)
-    again = planes.Plane(trees[0], (trees[1], trees[1]))
-    zeros = jax.tree.map(lambda leaf: np.zeros((1, *leaf.shape), np.float32), trees[0])
-    first, second = planes.orthonormalize(again).directions
+    again = planes.Plane(trees[0], (trees[1], trees[1], trees[1]))
+    zeros = jax.tree.map(lambda leaf: np.zeros((3, *leaf.shape), np.float32), trees[0])
+    first, *others = planes.orthonormalize(again).directions
     assert np.isfinite(flat(first)).all()
-    assert np.isnan(flat(second)).all()
-    (nowhere,) = planes.orthonormalize(planes.along(trees[0], zeros)).directions
+    assert np.isnan(flat(others)).all()
+    nowhere = planes.orthonormalize(planes.along(trees[0], zeros)).directions
     assert np.isnan(flat(nowhere)).all()
 
 
