@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 
 from jaxgd import _checks
 from jaxgd._repr import short_repr
@@ -323,11 +324,8 @@ def critical_sharpness(
     with _checks.differentiable(caller, "loss_fn"):
         start, slope = jax.value_and_grad(loss_after)(jnp.zeros((), dtype))
 
-    # Small beside the params, yet large enough that the loss falls by more than its rounding.
-    small = 2.0**-10 * _vectors.scale_of(origin) / _vectors.scale_of(along)
-    visible = 64 * jnp.finfo(dtype).eps * jnp.abs(start) / jnp.where(slope < 0, -slope, 1)
-    smallest, largest = jnp.finfo(dtype).tiny * 4, jnp.finfo(dtype).max / 4
-    first = jnp.clip(jnp.maximum(small, jnp.where(slope < 0, visible, 0)), smallest, largest)
+    first = _loader.compiled(_first_step)(origin, along, start, slope)
+    smallest, largest = _step_range(dtype)
 
     def measured(step: Array) -> _Step:
         # In units of the first step: the rise over a step of 1e20 would underflow.
@@ -344,9 +342,27 @@ def critical_sharpness(
         lambda pair: (measured(pair[0].step / 2), pair[0]),
         (doubled, doubled),
     )
-    value = 2 / _crossing(measured, *halved)
-    value = jnp.where(doubled.step >= largest, 0, value)
-    value = jnp.where((halved[0].step <= smallest) | (slope > 0), jnp.inf, value)
+    step = _crossing(measured, *halved)
+    return _loader.compiled(_sharpness_of)(step, start, slope, doubled.step, halved[0].step)
+
+
+def _step_range(dtype: DTypeLike) -> tuple[Any, Any]:
+    """The smallest and the largest step that is tried."""
+    return jnp.finfo(dtype).tiny * 4, jnp.finfo(dtype).max / 4
+
+
+def _first_step(origin: Vector, along: Vector, start: Array, slope: Array) -> Array:
+    """Small beside the params, yet large enough that the loss falls by more than its rounding."""
+    small = 2.0**-10 * _vectors.scale_of(origin) / _vectors.scale_of(along)
+    visible = 64 * jnp.finfo(start.dtype).eps * jnp.abs(start) / jnp.where(slope < 0, -slope, 1)
+    return jnp.clip(jnp.maximum(small, jnp.where(slope < 0, visible, 0)), *_step_range(start.dtype))
+
+
+def _sharpness_of(step: Array, start: Array, slope: Array, doubled: Array, halved: Array) -> Array:
+    """``2 / step``, or what is to be said where the steps found no parabola."""
+    smallest, largest = _step_range(start.dtype)
+    value = jnp.where(doubled >= largest, 0, 2 / step)
+    value = jnp.where((halved <= smallest) | (slope > 0), jnp.inf, value)
     return jnp.where(jnp.isnan(start), jnp.nan, value)
 
 
