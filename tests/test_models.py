@@ -135,7 +135,7 @@ def test_the_directions_of_a_model_have_the_lengths_of_its_filters(model):
 
 def test_a_model_has_a_principal_plane_and_a_sharpness(model, trained):
     params, predict, _ = model
-    risk = jax.jit(losses.empirical_risk(predict, cross_entropy))
+    risk = losses.empirical_risk(predict, cross_entropy)
     plane = planes.principal(trained.path)
     projection = planes.project_path(plane, trained.path)
     chex.assert_shape(projection.coordinates, (9, 2))
