@@ -319,7 +319,7 @@ ROWS = [
         jax.jit(  # compiled once for all calls
             lambda key, params, x: curves.basin_profile(
                 key,
-                without_squares,
+                lambda params, x: jnp.mean(jnp.sin(x @ params)),
                 params,
                 x,
                 radii=jnp.ones(1),
@@ -327,11 +327,7 @@ ROWS = [
                 num_iterations=1,
             )
         ),
-        lambda rng: (
-            jax.random.key(rng.integers(9)),
-            plane_of_two(rng).origin,
-            rng.normal(size=(5, 2)),
-        ),
+        lambda rng: (jax.random.key(rng.integers(9)), *normal((2, 3), (5, 2))(rng)),
         no_grad="a quantile and the worst go from one direction to another, with a kink",
     ),
     Row(

@@ -250,10 +250,10 @@ def test_the_sign_of_a_principal_direction_is_fixed():
 
 def test_a_path_within_a_plane_is_hidden_by_nothing_and_one_across_it_by_all():
     rng = np.random.default_rng(3)
-    drawn = [jax.tree.map(lambda leaf: rng.normal(size=leaf.shape[1:]), PATH) for _ in range(3)]
+    drawn = [jax.tree.map(lambda leaf: rng.normal(size=leaf.shape[1:]), PATH) for _ in range(4)]
     origin, *directions = jax.tree.map(np.float32, drawn)
     plane = planes.Plane(origin, tuple(directions))
-    coordinates = rng.normal(size=(6, 2)).astype(np.float32)
+    coordinates = rng.normal(size=(9, 3)).astype(np.float32)
     within = jax.jit(jax.vmap(lambda c: planes.point(plane, *c)))(coordinates)
 
     projection = planes.project_path(plane, within)
@@ -419,13 +419,13 @@ def test_a_principal_plane_needs_the_memory_of_a_few_paths():
 def test_a_run_may_stand_for_its_path():
     @jax.jit
     def descended(start):
-        loss_fn = lambda p: p["a"] ** 2 + jnp.sum(jnp.cosh(p["b"]))  # noqa: E731
-        return descent.gradient_descent(loss_fn, start, learning_rate=0.1, num_steps=4)
+        loss_fn = lambda p: jnp.sum(p["w"] ** 4) + jnp.sum(p["b"] ** 2)  # noqa: E731
+        return descent.gradient_descent(loss_fn, start, learning_rate=0.1, num_steps=8)
 
-    run = descended({"a": 2.0, "b": np.array([1, 3], np.float32)})
-    plane = planes.principal(run)
+    run = descended(jax.tree.map(lambda leaf: leaf[0], PATH))
+    plane = planes.principal(run, num_directions=3)
 
-    chex.assert_trees_all_equal(plane, planes.principal(run.path))
+    chex.assert_trees_all_equal(plane, planes.principal(run.path, num_directions=3))
     projection = planes.project_path(plane, run.path)
     chex.assert_trees_all_equal(planes.project_path(plane, run), projection)
 
