@@ -224,13 +224,15 @@ def main() -> None:
 class Launcher:
     """The same from outside: starts children and waits for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_optimized: bool) -> None:
         here = pathlib.Path(__file__)
+        hurry = "0" if is_optimized else "1"
         paths = os.pathsep.join([str(here.parent.parent), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", str(here)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "1"},
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "1",
+                 "JAX_DISABLE_MOST_OPTIMIZATIONS": hurry},
         )  # fmt: skip
 
     def _ask(self, told: object) -> int:

@@ -1476,7 +1476,7 @@ refuse(
 
 for coordinates, error, says in (
     ((), ValueError, r"expected at least one coordinate, a 1-D array, got none"),
-    ((jnp.array(1.0),), ValueError, r"coordinate 0 must be 1-D, got shape \(\)\."),
+    ((ones(),), ValueError, r"coordinate 0 must be 1-D, got shape \(\)\."),
     ((2.0,), ValueError, r"coordinate 0 must be 1-D, got shape \(\)"),
     (
         (ONES, ones(3, 1)),

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxgd import curvature
 
-KEY = jax.random.key(3)
+KEY = jax.random.wrap_key_data(jax.device_put(np.array([0, 3], np.uint32)))
 NOT_A_FUNCTION: Any = 3
 NOT_A_KEY: Any = 0
 PARAMS = {

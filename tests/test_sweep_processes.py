@@ -16,8 +16,8 @@ from jaxgd import sweeps
 
 
 @pytest.fixture(scope="module")
-def launcher():
-    launcher = sweeping.Launcher()
+def launcher(pytestconfig):
+    launcher = sweeping.Launcher(pytestconfig.getoption("--optimized"))  # as this process compiles
     yield launcher
     launcher.close()
 
@@ -109,8 +109,7 @@ def test_a_sweep_killed_at_random_moments_computes_each_block_once(
     assert num_stores >= 1
 
 
-# The other process optimizes, and what restrict computes once is part of what is recognized.
-@pytest.mark.usefixtures("optimized")
+# What restrict computes once is part of what is recognized.
 @pytest.mark.parametrize("name", ["restricted", "keyed"])
 def test_another_process_recognizes_the_function_and_goes_on(launcher, tmp_path, name):
     store = tmp_path / "store"
