@@ -584,8 +584,7 @@ def test_a_run_at_rest_at_its_minimum_has_not_stalled():
 RUN_DRY = optax.sgd(optax.piecewise_constant_schedule(0.1, {3: 0.0}))
 
 
-@pytest.mark.parametrize("tolerance", [None, 1e-3])
-@pytest.mark.parametrize("record", [None, jnp.abs])
+@pytest.mark.parametrize(("record", "tolerance"), [(None, None), (jnp.abs, None), (jnp.abs, 1e-3)])
 @pytest.mark.parametrize(("num_steps", "status"), [(5, Status.MAX_STEPS), (6, Status.STALLED)])
 def test_standing_still_for_the_second_half_of_a_run_is_stalling(
     num_steps, status, record, tolerance
