@@ -207,6 +207,16 @@ RANGES = {
         line(3e38, -1e38),
         2.99999,
     ),
+    "an origin that overflows, though it is near": (
+        lambda p: jnp.mean(jnp.tanh((LARGE @ p + 3e38) / 1e38 - 2.5)),
+        line(3e7, -3e7),
+        0.75,
+    ),
+    "a tangent that overflows": (
+        lambda p: jnp.mean(jnp.tanh(LARGE @ p / 1e31)),
+        line(1.0, 1e9),
+        1e-9,
+    ),
     "a tangent that underflows": (
         lambda p: jnp.mean(jnp.tanh(SMALL @ p * 1e24)),
         line(0.0, -1e-20),
