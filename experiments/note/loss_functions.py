@@ -237,7 +237,11 @@ def numbers(results: Results) -> dict[str, Any]:
 
 def _is_cut_at_s() -> bool:
     """Whether the ramp is level below s and the hinge above it, whatever s is."""
-    cuts = jnp.array([-2.0, -1.0, -0.5, 0.25])
-    level = [losses.ramp(jnp.array([cut - 5, cut]), cut) for cut in cuts]
-    sloped = [losses.ramp(x, cut) == losses.hinge(x) for cut in cuts for x in (cut, cut + 0.1)]
-    return bool(np.ptp(level, axis=1).max() == 0 and all(sloped))
+
+    @jax.jit
+    def is_cut(s: jax.Array) -> jax.Array:
+        below, above = jnp.stack([s - 5, s]), jnp.stack([s, s + 0.1])
+        is_level = jnp.ptp(losses.ramp(below, s)) == 0
+        return is_level & jnp.all(losses.ramp(above, s) == losses.hinge(above))
+
+    return all(map(is_cut, (-2.0, -1.0, -0.5, 0.25)))

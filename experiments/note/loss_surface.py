@@ -82,14 +82,14 @@ def compute(seed: int = 0) -> Results:
     def surface(plane: planes.Plane, x: Any, y: Any, *axes: Any) -> surfaces.Surface:
         return surfaces.sweep(lambda *c: COST(planes.point(plane, *c), x, y), *axes)
 
-    b = B - HALF_WIDTH + STEP * jnp.arange(COUNT)
-    w = W - HALF_WIDTH + STEP * jnp.arange(COUNT)
-    wide_w = W - WIDE_HALF_WIDTH + WIDE_STEP * jnp.arange(WIDE_COUNT)
-    wide_b = B - WIDE_HALF_WIDTH + WIDE_STEP * jnp.arange(WIDE_COUNT)
+    b = B - HALF_WIDTH + STEP * np.arange(COUNT)
+    w = W - HALF_WIDTH + STEP * np.arange(COUNT)
+    wide_w = W - WIDE_HALF_WIDTH + WIDE_STEP * np.arange(WIDE_COUNT)
+    wide_b = B - WIDE_HALF_WIDTH + WIDE_STEP * np.arange(WIDE_COUNT)
     wide = surface(over_wb, x, y, wide_w, wide_b)
 
     swept_formula = jax.jit(lambda x, y, *axes: surfaces.sweep(_formula(x, y), *axes))
-    looped, loop_seconds = _timed(lambda: double_loop(np.asarray(wide_w), np.asarray(wide_b)), 1)
+    looped, loop_seconds = _timed(lambda: double_loop(wide_w, wide_b), 1)
     swept, sweep_seconds = _timed(
         lambda: jax.block_until_ready(swept_formula(x[:, 0], y, wide_w, wide_b)), 20
     )
@@ -105,7 +105,7 @@ def compute(seed: int = 0) -> Results:
     results = Results(
         along_b=surface(over_b, x, y, b),
         along_w=surface(over_w, x, y, w),
-        near=surface(over_wb, x, y, jnp.linspace(0, 4, 200), jnp.linspace(1, 5, 200)),
+        near=surface(over_wb, x, y, np.linspace(0, 4, 200), np.linspace(1, 5, 200)),
         wide=wide,
         lines={bias: line(bias) for bias in PUBLISHED_LINES},
         least_squares=np.polyfit(X, Y, 1),

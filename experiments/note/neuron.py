@@ -92,18 +92,22 @@ def compute(seed: int = 0) -> Results:
     colours = named_colours.load()
     train, test = named_colours.split(colours, seed)
     risk = losses.empirical_risk(neurons.weighted_sum, losses.sigmoid_binary_cross_entropy)
-    trajectory = jax.jit(
-        lambda start, x, y: descent.gradient_descent(
+
+    @jax.jit
+    def trained(rgb: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[descent.Trajectory, Any]:
+        start = neurons.init(jax.random.key(seed), 3)
+        trajectory = descent.gradient_descent(
             risk, start, x, y, learning_rate=LEARNING_RATE, num_steps=NUM_STEPS
         )
-    )(neurons.init(jax.random.key(seed), 3), colours.rgb[train], colours.warm[train])
-    outputs = neurons.apply(trajectory.params, colours.rgb)
+        return trajectory, neurons.apply(trajectory.params, rgb)
+
+    trajectory, outputs = trained(colours.rgb, colours.rgb[train], colours.warm[train])
     right = (np.asarray(outputs) > 0.5) == (colours.warm > 0.5)
     results = Results(
         house=house,
         **judge(),
         activations=jax.jit(surfaces.sweep, static_argnums=0)(
-            lambda z: {name: fn(z) for name, fn in ACTIVATIONS.items()}, jnp.linspace(-4, 4, 401)
+            lambda z: {name: fn(z) for name, fn in ACTIVATIONS.items()}, np.linspace(-4, 4, 401)
         ),
         descent=trajectory,
         colours=colours,

@@ -188,7 +188,7 @@ def _few_colours(picture: pathlib.Path) -> tuple[bytes, tuple[int, int]]:
     with Image.open(picture) as image:
         small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     file = io.BytesIO()
-    small.save(file, "PNG", optimize=True)
+    small.save(file, "PNG")
     return file.getvalue(), small.size
 
 
