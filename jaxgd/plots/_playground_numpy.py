@@ -56,6 +56,14 @@ def padded(
     return result
 
 
+def _selected(which: np.ndarray, *cases: np.ndarray) -> np.ndarray:
+    """Of each place the case that a bool or a number chooses."""
+    chosen = cases[0]
+    for number, case in enumerate(cases[1:], 1):
+        chosen = np.where(which >= number, case, chosen)
+    return chosen
+
+
 MOVES: dict[Any, Callable[..., Any]] = {
     primitives.broadcast_in_dim_p: _broadcast,
     primitives.reshape_p: lambda x, *, new_sizes, **_: x.reshape(new_sizes),
@@ -77,5 +85,12 @@ KNOWN: dict[Any, Callable[..., Any]] = {
     primitives.sub_p: lambda x, y, **_: x - y,
     primitives.mul_p: lambda x, y, **_: x * y,
     primitives.neg_p: lambda x, **_: -x,
+    primitives.eq_p: lambda x, y, **_: x == y,
+    primitives.ne_p: lambda x, y, **_: x != y,
+    primitives.lt_p: lambda x, y, **_: x < y,
+    primitives.le_p: lambda x, y, **_: x <= y,
+    primitives.gt_p: lambda x, y, **_: x > y,
+    primitives.ge_p: lambda x, y, **_: x >= y,
+    primitives.select_n_p: _selected,
 }
 """Also what every machine rounds alike, or wraps."""

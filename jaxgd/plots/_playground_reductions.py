@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jax import lax
 from jax.extend.core import primitives
 
 from jaxgd._jaxprs import Eqn
+from jaxgd.plots import _playground_numpy as by_numpy
 from jaxgd.plots._playground_writer import Rule, Value, Writer, rounded
 
 
@@ -170,7 +170,7 @@ def convolved(w: Writer, eqn: Eqn, operands: Sequence[Value]) -> list[Value]:
     padding = [(0, 0, 0), (0, 0, 0), *((lo, hi, d - 1) for (lo, hi), d in
                zip(p["padding"], p["lhs_dilation"], strict=True))]  # fmt: skip
     indices = np.arange(left.size).reshape(left.shape).transpose(lhs_spec)
-    source = np.asarray(lax.pad(indices, np.asarray(-1, indices.dtype), padding))
+    source = by_numpy.padded(indices, -1, padding_config=padding)
     kernel = np.arange(right.size).reshape(right.shape).transpose(rhs_spec)
     aval = eqn.outvars[0].aval
     target = np.arange(math.prod(aval.shape)).reshape(aval.shape).transpose(out_spec)
@@ -212,7 +212,7 @@ def _windows(params: Any, shape: Sequence[int]) -> tuple[list[np.ndarray], tuple
     dilation = params.get("window_dilation", ones)
     padding = [(lo, hi, d - 1) for (lo, hi), d in zip(params["padding"], base, strict=True)]
     indices = np.arange(math.prod(shape), dtype=np.int64).reshape(shape)
-    padded = np.asarray(lax.pad(indices, np.int64(-1), padding))
+    padded = by_numpy.padded(indices, -1, padding_config=padding)
     window, strides = params["window_dimensions"], params["window_strides"]
     spans = [(n - 1) * d for n, d in zip(window, dilation, strict=True)]
     places = [
