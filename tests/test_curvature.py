@@ -657,9 +657,9 @@ def test_a_slice_may_be_a_key_beside_rows():
         return w * jax.random.normal(slice_["key"]) + w**2 * slice_["weight"]
 
     keys = jax.random.split(KEY, 5)
-    per_step = {"key": keys, "weight": jnp.arange(1.0, 6.0)}
+    per_step = {"key": keys, "weight": np.arange(1, 6, dtype=np.float32)}
 
-    estimate = curvature.batch_sharpness(noisy, 1.0, per_step=per_step)
+    estimate = jax.jit(lambda w: curvature.batch_sharpness(noisy, w, per_step=per_step))(1.0)
 
     assert float(estimate.value) == 6  # in one dimension it is the mean of the second derivatives
 
@@ -725,10 +725,12 @@ def wide():
 @pytest.mark.parametrize("reorthogonalize", [True, False])
 def test_a_density_of_all_nodes_is_the_spectrum_seen_by_its_probe(reorthogonalize):
     values = np.array([-5.0, 1, 3, 7])
-    density = curvature.spectral_density(
-        KEY, diagonal(values), jnp.zeros(4), num_iterations=9, num_samples=2,
-        reorthogonalize=reorthogonalize,
-    )  # fmt: skip
+    density = jax.jit(
+        lambda start: curvature.spectral_density(
+            KEY, diagonal(values), start, num_iterations=9, num_samples=2,
+            reorthogonalize=reorthogonalize,
+        )
+    )(np.zeros(4, np.float32))  # fmt: skip
 
     np.testing.assert_allclose(density.nodes, np.stack([values] * 2), rtol=1e-5)
     np.testing.assert_allclose(density.weights, np.full((2, 4), 0.25), rtol=1e-4)
@@ -805,17 +807,22 @@ def test_a_sharpness_needs_no_basis(wide, estimates):
 
 
 def test_without_a_basis_an_invariant_space_adds_no_eigenvalue():
+    @jax.jit
+    def find(matrix):
+        sharpness = curvature.sharpness(
+            KEY, diagonal([-2, -2, -2]), jnp.ones(3), num_iterations=3, reorthogonalize=False
+        )
+        density = curvature.spectral_density(
+            KEY, quadratic, jnp.zeros(6), matrix, num_iterations=6, num_samples=1,
+            reorthogonalize=False,
+        )  # fmt: skip
+        return sharpness, density
+
+    sharpness, density = find(symmetric([4, 4, 4, 4, -7, -7]))
     # Of rank one, and negative: a zero that is not there would be the largest.
-    sharpness = curvature.sharpness(
-        KEY, diagonal([-2, -2, -2]), jnp.ones(3), num_iterations=3, reorthogonalize=False
-    )
     assert float(sharpness) == pytest.approx(-2, rel=1e-5)
 
     # Of rank two: what rounding leaves is not taken for a third vector.
-    density = curvature.spectral_density(
-        KEY, quadratic, jnp.zeros(6), symmetric([4, 4, 4, 4, -7, -7]), num_iterations=6,
-        num_samples=1, reorthogonalize=False,
-    )  # fmt: skip
     nodes, weights = np.ravel(density.nodes), np.ravel(density.weights)
     first = nodes @ weights / weights.sum()  # the first entry of the diagonal, repeated
     np.testing.assert_allclose(np.sort(nodes), [-7, first, first, first, first, 4], rtol=1e-5)
