@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgd import _checks
 from jaxgd._repr import short_repr
-from jaxgd.curvature import _products, _vectors
+from jaxgd.curvature import _loader, _products, _vectors
 from jaxgd.curvature._products import Block, Where
 from jaxgd.curvature._traces import standard_error_of
 from jaxgd.curvature._vectors import Vector
@@ -77,7 +77,7 @@ def batch_sharpness(
     """
     caller = "curvature.batch_sharpness"
     _checks.function(caller, "loss_fn", loss_fn)
-    _slices(caller, per_step, least=2)
+    _check_slices(caller, per_step, least=2)
     block = _products.block_of(caller, _checks.params(caller, "params", params), where)
 
     data = _on_device(data)
@@ -92,6 +92,10 @@ def batch_sharpness(
         return _vectors.dot(direction, _vectors.widened(image))
 
     ratios = jax.lax.map(ratio, per_step)
+    return _loader.compiled(_mean_of)(ratios)
+
+
+def _mean_of(ratios: Array) -> Estimate:
     return Estimate(value=ratios.mean(), standard_error=standard_error_of(ratios))
 
 
@@ -145,7 +149,7 @@ def gradient_noise_scale(
     """
     caller = "curvature.gradient_noise_scale"
     _checks.function(caller, "loss_fn", loss_fn)
-    num_slices = _slices(caller, per_step, least=3)
+    _check_slices(caller, per_step, least=3)
     block = _products.block_of(caller, _checks.params(caller, "params", params), where)
 
     data = _on_device(data)
@@ -164,8 +168,13 @@ def gradient_noise_scale(
         return _vectors.dot(rest, rest), _vectors.dot(rest, near_one)
 
     squares, along = jax.lax.map(deviation, per_step)
+    return _loader.compiled(_noise_estimate)(squares, along, near_one)
+
+
+def _noise_estimate(squares: Array, along: Array, near_one: Vector) -> Estimate:
+    """The figure and its error, of what each slice's gradient adds to each sum."""
     total, mean_square = squares.sum(), _vectors.dot(near_one, near_one)
-    others = num_slices - 1
+    num_slices, others = len(squares), len(squares) - 1
     # The same figure without slice t, from what slice t adds to each sum.
     without = _noise_scale(
         total - squares * num_slices / others,
@@ -245,8 +254,8 @@ def _suspecting_list(
         yield
 
 
-def _slices(caller: str, per_step: PyTree, least: int) -> int:
-    """How many slices there are: the leading axis of all arrays."""
+def _check_slices(caller: str, per_step: PyTree, least: int) -> None:
+    """Refuses arrays without a leading axis that all share, or with too few slices."""
     leaves = jax.tree.leaves_with_path(per_step, is_leaf=_checks.is_numbers)
     shapes = [
         _checks.array(caller, f"per_step{jax.tree_util.keystr(path)}", leaf).shape
@@ -262,4 +271,3 @@ def _slices(caller: str, per_step: PyTree, least: int) -> int:
     num_slices = shapes[0][0]
     wanted = f"per_step must hold at least {least} slices"
     _checks.that(caller, num_slices >= least, wanted, str(num_slices), cure)
-    return num_slices
