@@ -404,12 +404,10 @@ def test_one_place_raises(path):
     [
         path
         for path in ROOMS
-        if room_of(path) not in {*WITH_OUTSIDE, "_affine", "planes"}
+        if room_of(path) not in {*WITH_OUTSIDE, "_affine", "planes", "curves"}
         and not path.as_posix().endswith(
             (
                 "curvature/_loader.py",
-                "curves/_alignment.py",
-                "curves/_bezier.py",
                 "descent/_judging.py",
                 "jaxgd/_iteration.py",
             )

@@ -1,6 +1,7 @@
 """How the loss rises around a point: for most directions, and for the worst."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -124,8 +125,7 @@ def basin_profile(
 
     num_at_once = None if batch_size == 1 else min(batch_size, num_directions)
     losses = jax.lax.map(losses_along, keys, batch_size=num_at_once)
-    heights = jnp.where(jnp.isnan(losses), -jnp.inf, losses)
-    steepest = keys[jnp.argmax(heights, axis=0)]  # at each radius
+    steepest, heights = _highest(keys, losses)
 
     def at(direction: Params, radius: Array) -> Array:
         point = jax.tree.map(lambda p, d: (p + radius * d).astype(p.dtype), params, direction)
@@ -148,16 +148,31 @@ def basin_profile(
         return climb, climb.highest
 
     nowhere = _Climb(_zeros(params), _zeros(params), jnp.full((), -jnp.inf, heights.dtype))
-    _, worst = jax.lax.scan(climbed, nowhere, (radii, steepest, heights.max(axis=0)))
+    _, worst = jax.lax.scan(climbed, nowhere, (radii, steepest, heights))
+    quantiles, mean, worst = _summary(losses, jnp.asarray(levels, losses.dtype), worst)
     return BasinProfile(
         radii=radii,
         center=loss(params, *data),
         levels=jnp.asarray(levels, radii.dtype),
-        # Losses that were met: between a finite one and inf there is none.
-        quantiles=jnp.quantile(losses, jnp.asarray(levels, losses.dtype), axis=0, method="higher"),
-        mean=losses.mean(axis=0),
-        worst=jnp.where(worst > -jnp.inf, worst, jnp.nan),
+        quantiles=quantiles,
+        mean=mean,
+        worst=worst,
     )
+
+
+@partial(jax.jit, inline=True)
+def _highest(keys: Array, losses: Array) -> tuple[Array, Array]:
+    """At each radius, the key of the direction of the highest loss, and that loss."""
+    heights = jnp.where(jnp.isnan(losses), -jnp.inf, losses)
+    return keys[jnp.argmax(heights, axis=0)], heights.max(axis=0)
+
+
+@partial(jax.jit, inline=True)
+def _summary(losses: Array, levels: Array, worst: Array) -> tuple[Array, Array, Array]:
+    """Quantiles and mean over the directions, and the worst, NaN where none was found."""
+    # Losses that were met: between a finite one and inf there is none.
+    quantiles = jnp.quantile(losses, levels, axis=0, method="higher")
+    return quantiles, losses.mean(axis=0), jnp.where(worst > -jnp.inf, worst, jnp.nan)
 
 
 def _zeros(params: Params) -> Params:
