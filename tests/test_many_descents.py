@@ -48,18 +48,21 @@ def test_a_sweep_over_momenta_equals_a_loop():
 
 
 def test_a_sweep_over_seeds_and_rates_equals_a_loop():
-    def train(key, rate):
-        return descent.gradient_descent(
-            net_loss, neurons.init_network(key, (1, 4, 1)), learning_rate=rate, num_steps=20
-        ).losses
+    def train(start, rate):
+        return descent.gradient_descent(net_loss, start, learning_rate=rate, num_steps=20).losses
 
-    keys, rates = jax.random.split(jax.random.key(0), 3), jnp.array([0.05, 0.2])
+    keys, rates = jax.random.split(jax.random.key(0), 3), np.array([0.05, 0.2], np.float32)
+    drawn = jax.jit(jax.vmap(lambda key: neurons.init_network(key, (1, 4, 1))))(keys)
+    starts = jax.device_get(drawn)
     over_rates = jax.vmap(train, in_axes=(None, 0))
 
-    losses = jax.jit(jax.vmap(over_rates, in_axes=(0, None)))(keys, rates)
+    losses = jax.device_get(jax.jit(jax.vmap(over_rates, in_axes=(0, None)))(starts, rates))
 
-    alone = jax.jit(train)
-    expected = [[alone(key, rate) for rate in rates] for key in keys]
+    alone, each = (
+        jax.jit(train),
+        [jax.tree.map(lambda leaf, i=i: leaf[i], starts) for i in range(3)],
+    )
+    expected = [[alone(start, rate) for rate in rates] for start in each]
     chex.assert_shape(losses, (3, 2, 21))
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     assert np.unique(losses[:, 0, 0]).size == 3  # three seeds, three starts
