@@ -15,20 +15,22 @@ BATCH_SIZES = [None, 1, 4, 15, 100]
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 def test_a_value_stands_at_the_indices_of_its_coordinates(batch_size):
-    alphas, betas = jnp.arange(3.0), jnp.arange(5.0)
+    alphas, betas = np.arange(3, dtype=np.float32), np.arange(5, dtype=np.float32)
 
     surface = surfaces.sweep(lambda a, b: 10 * a + b, alphas, betas, batch_size=batch_size)
 
     chex.assert_shape(surface.values, (3, 5))
+    values = np.asarray(surface.values)
     for i in range(3):
         for j in range(5):
-            assert surface.values[i, j] == 10 * i + j
+            assert values[i, j] == 10 * i + j
     chex.assert_trees_all_equal(surface.coordinates, (alphas, betas))
 
 
 @pytest.mark.parametrize("batch_size", [None, 7])
 def test_one_coordinate_gives_a_line_and_three_a_block(batch_size):
-    x, y, z = jnp.linspace(-1, 1, 2), jnp.linspace(0, 2, 3), jnp.linspace(3, 4, 5)
+    ends = (-1, 1, 2), (0, 2, 3), (3, 4, 5)
+    x, y, z = (np.linspace(*numbers, dtype=np.float32) for numbers in ends)
 
     line = surfaces.sweep(jnp.square, z, batch_size=batch_size)
     block = surfaces.sweep(lambda x, y, z: x - y * z**2, x, y, z, batch_size=batch_size)
