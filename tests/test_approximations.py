@@ -162,7 +162,7 @@ def test_a_place_may_be_an_integer_of_few_bits():
     square = surfaces.Approximation(  # 100^2 (1 + x)^2, x from -1 to 1
         jnp.array([[0.0, 200.0]]), jnp.array([15e3, 2e4, 5e3]), 0.0, jnp.int32(3), jnp.int32(0)
     )
-    places = np.int8(100), np.uint8(200), np.int32(7)
+    places = np.int8(100), np.uint8(200), np.int32(7), True
 
     found = jax.jit(lambda places: [surfaces.evaluate(square, place) for place in places])(places)
 

@@ -104,12 +104,10 @@ def integers(where: str, name: str, value: object, cure: str = "") -> Array:
 
 def scalar(where: str, name: str, value: object, cure: str = "") -> Array:
     """One real number; it may be traced."""
-    number = real(where, name, value, "a number")
-    if number.shape != ():
-        raise ValueError(say(where, f"{name} must be a scalar", f"shape {number.shape}", cure))
-    if number.dtype == jnp.bool_:
-        raise TypeError(say(where, f"{name} must be a number", kind(value)))
-    return number
+    value = real(where, name, value, "a number")
+    if value.shape != ():
+        raise ValueError(say(where, f"{name} must be a scalar", f"shape {value.shape}", cure))
+    return value
 
 
 def at_least(where: str, name: str, value: object, bound: float) -> None:

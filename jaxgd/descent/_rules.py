@@ -229,4 +229,8 @@ def _learning_rate(where: str, value: Any) -> Array:
     else:
         cure = "For several rates use jax.vmap."
     _checks.that(where, not callable(value), "learning_rate must be a scalar", "a function", cure)
+    is_switch = isinstance(value, bool)
+    _checks.that(
+        where, not is_switch, "learning_rate must be a number", str(value), error=TypeError
+    )
     return _checks.scalar(where, "learning_rate", value, cure)
