@@ -1,6 +1,6 @@
 """Two experiments at the limit of the learning rate: what they compute, held against witnesses."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -104,7 +104,6 @@ def test_the_labels_are_chebyshev_polynomials_at_20_even_points():
 # The trainability map
 
 
-@partial(jax.jit, static_argnums=1)
 def drawn(key, shapes):
     keys = jax.random.split(key, len(shapes))
     return [jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)]
@@ -129,22 +128,13 @@ def outcome_in_numpy(key, width, num_steps, log_rate_1, log_rate_2):
     return -v.sum() if v[-20:].mean() < 1 else (1 / v).sum()
 
 
-def outcome(key, **options):
-    """``outcome_of``, its draws a part of the program that calls it: less to compile."""
-
-    def drawn_inside(*log_rates):
-        return trainability.outcome_of(key, **options)(*log_rates)
-
-    return drawn_inside
-
-
 RATES = [(-3, -3), (-1, 0.5), (1, 0), (0.5, 1), (-2, 2.5), (1, 3), (6, 6), (-3, 6), (150, 150)]
 
 
 @pytest.fixture(scope="module")
 def outcomes():
     with jax.enable_x64(True):
-        fn = jax.vmap(outcome(jax.random.key(2), width=3, num_steps=23))
+        fn = jax.vmap(trainability.outcome_of(jax.random.key(2), width=3, num_steps=23))
         return np.asarray(jax.jit(fn)(*jnp.array(RATES, float).T))
 
 
@@ -165,7 +155,7 @@ def test_small_rates_converge_and_large_ones_diverge(outcomes):
 @cache
 def compiled(num_steps):
     """16 runs, in two programs that differ in their number of steps."""
-    fn = jax.vmap(outcome(jax.random.key(0), width=2, num_steps=num_steps))
+    fn = jax.vmap(trainability.outcome_of(jax.random.key(0), width=3, num_steps=num_steps))
     return jax.jit(fn).lower(jnp.zeros(16), jnp.zeros(16)).compile()
 
 
@@ -177,7 +167,7 @@ def test_a_run_that_stands_still_has_not_converged_and_a_burst_is_clipped():
 
 
 def test_the_map_has_the_first_rate_along_its_first_axis():
-    fn = outcome(jax.random.key(0), width=3, num_steps=12)
+    fn = trainability.outcome_of(jax.random.key(0), width=3, num_steps=12)
     first, second = np.array([-2.0, 0.3]), np.array([-1.0, 0.5, 0.9])
 
     surface = jax.jit(lambda *axes: surfaces.sweep(fn, *axes, batch_size=4))(first, second)
