@@ -710,9 +710,11 @@ def test_any_number_of_directions_may_move_any_of_the_params(moved):
     plane, data, loss_fn = drawn_plane(*MOVED[moved]), drawn_data(), together(SAMPLE)
     point = [0.3, -1.2, 0.8][: len(plane.directions)]
 
-    values = planes.restrict(loss_fn, plane, data)(*point)
+    @jax.jit
+    def both(phi, plane, data):
+        return phi(*point), restricted_plainly(loss_fn, plane, data)(*point)
 
-    plain = jax.jit(restricted_plainly(loss_fn, plane, data))(*point)
+    values, plain = both(planes.restrict(loss_fn, plane, data), plane, data)
     chex.assert_trees_all_close(values, plain, rtol=1e-5, atol=1e-5)
 
 
@@ -752,18 +754,14 @@ NOT_FINITE = {
 def test_infinities_and_nans_are_those_of_the_loss():
     plane, data = drawn_plane(), drawn_data()
 
-    def restricted(plane, data):
-        fns = NOT_FINITE.items()
-        return {name: planes.restrict(fn, plane, data)(0.6, -1.1) for name, fn in fns}
-
-    values = jax.jit(restricted)(plane, data)
-
     @jax.jit
-    def plainly(plane, data):
-        fns = NOT_FINITE.items()
-        return {name: restricted_plainly(fn, plane, data)(0.6, -1.1) for name, fn in fns}
+    def both(plane, data):
+        return [
+            {name: way(fn, plane, data)(0.6, -1.1) for name, fn in NOT_FINITE.items()}
+            for way in (planes.restrict, restricted_plainly)
+        ]
 
-    plain = plainly(plane, data)
+    values, plain = both(plane, data)
     chex.assert_trees_all_close(values, plain, rtol=1e-5)
 
 
