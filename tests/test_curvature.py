@@ -147,6 +147,25 @@ def test_a_basis_is_orthogonal_where_a_random_vector_all_but_lies_in_it():
     np.testing.assert_allclose(products, np.broadcast_to(np.eye(2), products.shape), atol=1e-6)
 
 
+def test_the_first_vectors_of_many_keys_have_no_pattern():
+    # After one iteration the vector found is the first one.
+    def first(key):
+        start = {"a": jnp.zeros(17), "b": jnp.zeros((2, 9)), "c": jnp.zeros(17)}
+        return curvature.top_eigenpairs(
+            key, lambda x: jnp.sum(x["a"] ** 2), start, num_pairs=1, num_iterations=1
+        ).vectors
+
+    found = jax.jit(jax.vmap(first))(jax.random.split(KEY, 900))
+    rows = np.concatenate([np.reshape(leaf, (900, -1)) for leaf in found.values()], axis=1)
+
+    # Entries are as independent as 900 draws can show, of each other and from key to key.
+    np.testing.assert_allclose(rows.mean(axis=0) * 52**0.5, np.zeros(52), atol=5 / 30)
+    np.testing.assert_allclose(rows.T @ rows / 900 * 52, np.eye(52), atol=5 / 30)
+    cosines = rows @ rows.T - np.eye(900)
+    assert np.abs(cosines).max() < 6 / 52**0.5
+    assert cosines.std() == pytest.approx(1 / 52**0.5, rel=0.05)
+
+
 def test_a_flat_loss_has_no_curvature():
     np.testing.assert_array_equal(six_pairs(np.zeros((6, 6), np.float32)).values, np.zeros(6))
 
