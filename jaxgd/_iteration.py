@@ -184,39 +184,43 @@ def iterate_and_judge_later(
         run = run._replace(position=_where(t < num_steps, moved, run.position))
         return _Carry(t + 1, run, rows, mark), None
 
+    def travel(start: _Carry) -> tuple[Run, Rows]:
+        (_, run, rows, _), _ = jax.lax.scan(visit, start, length=num_steps + 1)
+
+        indices = jnp.arange(num_steps + 1, dtype=jnp.int32)
+        first = jax.tree.map(lambda leaf: leaf[0], rows.each)
+
+        def set_back(rows: Rows) -> tuple[Array, Array, Rows]:
+            judge = jax.vmap(lambda row, kept: rule.judge(first, row, None, kept))
+            statuses = judge(rows.each, rows.kept)
+            end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, num_steps, indices))
+            rows = jax.tree.map(lambda leaf: leaf[jnp.minimum(indices, end)], rows)
+            return statuses[end], end, rows
+
+        # A position that has overflown does not come back: the last one tells.
+        statuses = jax.vmap(lambda row: rule.judge(first, row, None, run.position))(rows.each)
+        went_bad = _in_any_lane(jnp.any(statuses != Status.MAX_STEPS))
+        status, end, rows = jax.lax.cond(
+            went_bad, set_back, lambda rows: (run.status, jnp.int32(num_steps), rows), rows
+        )
+        last, end_position = jax.tree.map(lambda leaf: leaf[end], (rows.each, rows.kept))
+
+        def is_at_end(kept: PyTree) -> Array:
+            late = jax.tree.map(lambda leaf: leaf[num_steps // 2 :], kept)
+            return jax.vmap(same, in_axes=(0, None))(late, end_position).all()
+
+        before_last = jax.tree.map(lambda leaf: leaf[max(num_steps - 1, 0)], rows.kept)
+        is_still = jax.lax.cond(
+            _in_any_lane(same(before_last, end_position)),
+            is_at_end,
+            lambda _: jnp.bool_(False),
+            jax.lax.stop_gradient(rows.kept),
+        )
+        return Run(end_position, memory, end, is_still, first, last, status), rows
+
+    # Looking back takes many operations: one program where no caller jits them.
     start = _start(rule, position, memory, num_steps, 1)
-    (_, run, rows, _), _ = jax.lax.scan(visit, start, length=num_steps + 1)
-
-    indices = jnp.arange(num_steps + 1, dtype=jnp.int32)
-    first = jax.tree.map(lambda leaf: leaf[0], rows.each)
-
-    def set_back(rows: Rows) -> tuple[Array, Array, Rows]:
-        judge = jax.vmap(lambda row, kept: rule.judge(first, row, None, kept))
-        statuses = judge(rows.each, rows.kept)
-        end = jnp.min(jnp.where(statuses == Status.MAX_STEPS, num_steps, indices))
-        rows = jax.tree.map(lambda leaf: leaf[jnp.minimum(indices, end)], rows)
-        return statuses[end], end, rows
-
-    # A position that has overflown does not come back: the last one tells.
-    statuses = jax.vmap(lambda row: rule.judge(first, row, None, run.position))(rows.each)
-    went_bad = _in_any_lane(jnp.any(statuses != Status.MAX_STEPS))
-    status, end, rows = jax.lax.cond(
-        went_bad, set_back, lambda rows: (run.status, jnp.int32(num_steps), rows), rows
-    )
-    last, end_position = jax.tree.map(lambda leaf: leaf[end], (rows.each, rows.kept))
-
-    def is_at_end(kept: PyTree) -> Array:
-        late = jax.tree.map(lambda leaf: leaf[num_steps // 2 :], kept)
-        return jax.vmap(same, in_axes=(0, None))(late, end_position).all()
-
-    before_last = jax.tree.map(lambda leaf: leaf[max(num_steps - 1, 0)], rows.kept)
-    is_still = jax.lax.cond(
-        _in_any_lane(same(before_last, end_position)),
-        is_at_end,
-        lambda _: jnp.bool_(False),
-        jax.lax.stop_gradient(rows.kept),
-    )
-    return Run(end_position, memory, end, is_still, first, last, status), rows
+    return jax.jit(travel, inline=True)(start)
 
 
 def _start(rule: Rule, position: PyTree, memory: PyTree, num_steps: int, keep_every: int) -> _Carry:
