@@ -36,7 +36,7 @@ def test_one_coordinate_gives_a_line_and_three_a_block(batch_size):
     block = surfaces.sweep(lambda x, y, z: x - y * z**2, x, y, z, batch_size=batch_size)
 
     np.testing.assert_array_equal(line.values, z**2)
-    looped = [[[a - b * c**2 for c in z] for b in y] for a in x]
+    looped = np.array([[[a - b * c**2 for c in z] for b in y] for a in x])
     chex.assert_shape(block.values, (2, 3, 5))
     np.testing.assert_allclose(block.values, looped, rtol=1e-5)
 
