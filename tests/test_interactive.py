@@ -337,6 +337,14 @@ def test_equal_aspect_gives_both_axes_one_unit():
     assert played(GRID, {"r": PATH}, aspect="equal").layout.yaxis.scaleanchor == "x"
 
 
+@pytest.mark.parametrize("losses", [(0.9, 0.6, 0.53), (9.5, 3.0, 2.1), (3.0, 0.2, 0.1)])
+def test_the_losses_of_a_run_have_ticks_however_little_they_fall(losses):
+    axis = played(GRID, {"run": (POINTS, np.array(losses))}).layout.yaxis2
+    assert axis.type == "log"
+    marks = np.array([0.1, 0.2, 0.5, 1, 2] if axis.dtick == "D2" else axis.tickvals)
+    assert sum((min(losses) <= marks) & (marks <= max(losses))) >= 3
+
+
 def test_ticks_of_logarithmic_colours_differ():
     wide = GRID._replace(values=10.0 ** np.linspace(0, 9, 24).reshape(4, 6))
     near = GRID._replace(values=np.linspace(100, 104, 24).reshape(4, 6))

@@ -177,7 +177,7 @@ def descent(
                 "range": [0, 1.04 * max(int(steps[-1]), 1)]},
         yaxis2={"title": {"text": value_name}, "anchor": "x2", "nticks": 6,
                 "type": "log" if is_log else "linear", "exponentformat": "power",
-                "dtick": parts.log_step(*ends) if is_log else None,
+                **(parts.log_marks(*ends) if is_log else {}),
                 "range": [ends[0] - margin, ends[1] + margin]},
         coloraxis=parts.log_colours(shades, value_name, x=0.51) if log
         else parts.colours(parts.finite(grid.values), value_name, middle, x=0.51),

@@ -278,9 +278,14 @@ def log_ticks(low: float, high: float, base: float = 0.0) -> dict[str, Any]:
     return {"tickmode": "array", "tickvals": places, "ticktext": _words.labels(marks)}
 
 
-def log_step(low: float, high: float) -> float | str:
-    """Between two powers of ten: a tick at each or every so many; at 1, 2 and 5 where few."""
-    return max(1.0, np.ceil((high - low) / 6)) if high - low >= 2 else "D2"
+def log_marks(low: float, high: float) -> dict[str, Any]:
+    """Between two powers of ten: a tick at each or every so many; at 1, 2 and 5 where few.
+
+    Within less than one decade there may be none of these: round numbers.
+    """
+    if high - low < 1:
+        return log_ticks(low, high, base=10.0)
+    return {"dtick": max(1.0, np.ceil((high - low) / 6)) if high - low >= 2 else "D2"}
 
 
 def menu(buttons: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
