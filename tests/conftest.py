@@ -81,12 +81,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=is_short)
 
 
-def pytest_collection_finish() -> None:
-    """Hides what was imported from the garbage collector, which would walk it again and again."""
-    gc.collect()
-    gc.freeze()
-
-
 def leave_out(config: pytest.Config, reason: str) -> NoReturn:
     """Skips a test that this machine cannot run, or fails it where all must run."""
     if config.getoption("--require-all"):
