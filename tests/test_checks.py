@@ -2081,6 +2081,33 @@ def test_what_a_loss_raises_of_its_own_is_noted_with_what_it_was_called_with():
     assert "called with params: float32[3], data[0]: float32[" in note
 
 
+class Odd:
+    """Data that looks like a named tuple and is none."""
+
+    _fields = ("x",)
+
+
+def test_no_note_or_cure_hides_what_a_loss_raises():
+    def reads_too_far(p, odd):
+        return p[0] ** 2 + p[2] ** 2
+
+    with pytest.raises(IndexError) as error:
+        descent.gradient_descent(reads_too_far, [1.0, 2.0], Odd(), learning_rate=0.1, num_steps=2)
+    assert any("data[0]: Odd" in note for note in error.value.__notes__)
+    with pytest.raises(
+        TypeError, match=r"record must take 1 argument \(params\), got a function of"
+    ):
+        descent.gradient_descent(
+            total, ONES, learning_rate=0.1, num_steps=2, record=lambda p, loss: p
+        )
+
+
+def test_params_whose_paths_read_alike_are_not_aligned():
+    params = {"a/b": ONES, "a": {"b": ONES}}
+    with pytest.raises(ValueError, match=r"paths of params must differ, got 'a/b'\. Leave '/' out"):
+        curves.align(params, params, [[("a/b", 0)]])
+
+
 def test_a_plane_of_another_model_is_seen_from_what_its_loss_raises():
     with pytest.raises(KeyError) as error:
         planes.restrict(lambda params: params["v"], PLANE)

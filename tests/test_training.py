@@ -621,6 +621,9 @@ for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
     ):
         for leaf in jax.tree.leaves((plane, planes.point(plane, 1.0, 2.0))):
             assert not leaf.is_fully_replicated, plane
+    mixed = {"w": start["w"], "s": jnp.ones(3)}  # of which one lies on no mesh
+    unit = planes.orthonormalize(planes.Plane(mixed, (mixed,))).directions[0]
+    np.testing.assert_allclose(unit["s"], 1 / np.sqrt(64 * 24 + 3), rtol=1e-5)
     coordinates = planes.project_path(across, run).coordinates[-1]
     np.testing.assert_allclose(coordinates, planes.project(across, run.params), rtol=1e-3)
     assert coordinates.is_fully_replicated and planes.geometry(across).norms.is_fully_replicated

@@ -119,11 +119,23 @@ def taking(
             raise
         if isinstance(error, TypeError):
             _refuse_signature(where, name, fn, arguments, described, names, cure)
-        _refuse_no_arrays(where, fn, arguments, names)
+        if not isinstance(error, LookupError):
+            _refuse_no_arrays(where, fn, arguments, names)
         if names and not any(map(_is_refusal, getattr(error, "__notes__", []))):
-            got = ", ".join(f"{own}: {shown(x)}" for own, x in zip(names, arguments, strict=True))
+            got = ", ".join(f"{own}: {_told(x)}" for own, x in zip(names, arguments, strict=True))
             error.add_note(f"{where}: {name} raised this, called with {got}.")
         raise
+
+
+def _told(argument: PyTree) -> str:
+    """An argument in a few words, of which none may hide what a function raised."""
+    try:
+        return shown(argument)[:_LONGEST_TOLD]
+    except Exception:  # a class that is shown in its own way
+        return type(argument).__name__
+
+
+_LONGEST_TOLD = 200  # characters
 
 
 def _refuse_signature(
@@ -148,7 +160,10 @@ def _refuse_signature(
         has_slice = "per_step" in names
         if names and takes_data and lacks_some:
             cure = "Pass the data that the loss takes after the params."
-            if type(arguments[0]) in (list, tuple) and _binds(signature, _spread(arguments)):
+            are_numbers = type(arguments[0]) in (list, tuple) and all(
+                jnp.shape(leaf) == () for leaf in jax.tree.leaves(arguments[0])
+            )
+            if are_numbers and _binds(signature, _spread(arguments)):
                 data = ", *data" * (len(arguments) > 1)
                 cure = f"The params are one argument: lambda params{data}: {name}(*params{data})."
             elif _binds(signature, _unpacked(names, arguments)):
@@ -283,4 +298,8 @@ def named(where: str, caller: str) -> Iterator[None]:
 
 def _is_refusal(error: Exception | str) -> bool:
     """Whether an error says by name what is wrong."""
-    return re.match(r"[a-z]+\.[a-z_0-9]+: ", str(error)) is not None
+    try:
+        text = str(error)
+    except Exception:  # of a user's own class
+        return False
+    return re.match(r"[a-z]+\.[a-z_0-9]+: ", text) is not None

@@ -41,7 +41,8 @@ def trained(where: str, name: str, tree: PyTree) -> Params:
     nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_batch_stat)
     own = [name + jax.tree_util.keystr(path) for path, node in nodes if _is_batch_stat(node)]
     cure = "Leave them out: graph, params, averages = flax.nnx.split(model, flax.nnx.Param, ...)."
-    if isinstance(tree, Mapping) and {"params", "batch_stats"} <= tree.keys():
+    is_linen = isinstance(tree, Mapping) and {"params", "batch_stats"} <= tree.keys()
+    if is_linen and jax.tree.leaves(tree["batch_stats"]):
         own = [f"{name}['batch_stats']"]
         cure = f"Pass {expression(name)}['params'], and the others as data."
     got = f"running averages of a batch norm ({', '.join(own)})"
@@ -52,7 +53,7 @@ def trained(where: str, name: str, tree: PyTree) -> Params:
 def _is_batch_stat(node: object) -> bool:
     """Whether a node of a pytree is what Flax NNX marks as the running average of a batch norm."""
     kinds = type(node).__mro__
-    return any(k.__name__ == "BatchStat" and k.__module__.startswith("flax.") for k in kinds)
+    return any(k.__name__ == "BatchStat" and f"{k.__module__}".startswith("flax.") for k in kinds)
 
 
 def _beside_params_cure(name: str, leaf: object) -> str:

@@ -302,6 +302,9 @@ def _places(
     """The groups as places, and how many units each has."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     paths = [_checks.place(path) for path, _ in leaves]
+    twice = sorted({path for path in paths if paths.count(path) > 1})
+    wanted, cure = "the paths of params must differ", "Leave '/' out of the keys."
+    _checks.that(where, not twice, wanted, ", ".join(map(repr, twice)), cure)
     cure = 'Write [[("0/weights", 1), ("0/bias", 0), ("1/weights", 0)]]: a list of lists.'
     _checks.instance(where, "groups", groups, Sequence, cure)
     places, sizes, seen = [], [], set()

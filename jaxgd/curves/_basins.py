@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxgd import _checks, planes
@@ -113,8 +114,11 @@ def basin_profile(
     num_directions = _checks.count(where, "num_directions", num_directions, least=1)
     num_iterations = _checks.count(where, "num_iterations", num_iterations, least=1)
     batch_size = _checks.count(where, "batch_size", batch_size, least=1)
-    are_shares = len(levels) > 0 and all(0 <= level <= 1 for level in levels)
-    _checks.that(where, are_shares, "levels must be numbers from 0 to 1", str(levels))
+    shares = np.asarray(levels)
+    are_shares = shares.ndim == 1 and shares.size > 0 and shares.dtype.kind in "iuf"
+    are_shares = are_shares and bool(((shares >= 0) & (shares <= 1)).all())
+    cure = "Write (0.5,) for one level." if shares.ndim == 0 else ""
+    _checks.that(where, are_shares, "levels must be numbers from 0 to 1", str(levels), cure)
     loss = _checks.trainable(where, "loss_fn", loss_fn)
     radii = radii.astype(_numbers.wide(params))
     keys = jax.random.split(key, num_directions)

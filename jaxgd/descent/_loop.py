@@ -17,7 +17,7 @@ from jaxgd.types import Array, ArrayLike, LossFn, Params, PyTree
 
 _Loss: TypeAlias = LossFn | Callable[..., tuple[Array, PyTree]]  # the second with has_aux
 
-_FEW_STEPS = 500  # up to these, judging each point costs less than looking back at all of them
+_FEW_STEPS = 64  # up to these, looking back at all points takes longer to compile than it saves
 
 
 class Options(NamedTuple):
@@ -89,7 +89,9 @@ def descend(
     def keep(params: Params) -> PyTree:
         if record is None:
             return params
-        return _arrays(where, "record", record(params))
+        with _checks.calling(where, "record", record, (params,), "params"):
+            recorded = record(params)
+        return _arrays(where, "record", recorded)
 
     rule = _iteration.Rule(
         look=lambda params, _, t: look(params, *pieces_at(t)),

@@ -74,5 +74,10 @@ def on_any_mesh(fn: Callable[..., PyTree], *args: PyTree, like: PyTree = None) -
     if not explicit:
         return fn(*args)
     everywhere = NamedSharding(explicit[0], PartitionSpec())
-    places = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, like)
-    return jax.sharding.auto_axes(fn, out_sharding=everywhere if like is None else places)(*args)
+
+    def place_of(leaf: Array) -> NamedSharding:
+        place = jax.typeof(leaf).sharding
+        return place if place.mesh.explicit_axes else everywhere
+
+    places = everywhere if like is None else jax.tree.map(place_of, like)
+    return jax.sharding.auto_axes(fn, out_sharding=places)(*args)
