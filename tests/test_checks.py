@@ -2097,9 +2097,7 @@ def test_no_note_or_cure_hides_what_a_loss_raises():
     with pytest.raises(
         TypeError, match=r"record must take 1 argument \(params\), got a function of"
     ):
-        descent.gradient_descent(
-            total, ONES, learning_rate=0.1, num_steps=2, record=lambda p, loss: p
-        )
+        descended(record=lambda p, loss: p)(descent.gradient_descent)
 
 
 def test_params_whose_paths_read_alike_are_not_aligned():
