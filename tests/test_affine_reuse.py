@@ -198,7 +198,7 @@ def test_the_functions_of_planes_compile_few_programs_when_called_by_hand():
         planes.coordinate(plane.origin, ("w", 1, 2), ("b", 0))
         planes.through(plane.origin, *plane.directions)
 
-    assert len(compiled) <= 18
+    assert len(compiled) <= 15
 
 
 # What is worth computing once.

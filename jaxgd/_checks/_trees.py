@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import KeyPath, SequenceKey
 
-from jaxgd._checks._values import array, array_cure, floating, instance, real, text_cure
+from jaxgd._checks._values import array, array_cure, floating, instance, real
 from jaxgd._checks._words import LEAVE_OUT, expression, kind, place, say, that
 from jaxgd.types import Array, Params, PyTree
 
@@ -24,8 +24,7 @@ def params(where: str, name: str, tree: PyTree) -> Params:
     def leaf_array(path: KeyPath, leaf: object) -> Array:
         full_name = name + jax.tree_util.keystr(path)
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
-            cure = array_cure(full_name, leaf) or text_cure(leaf)
-            cure = cure or f"Keep functions and settings out: {LEAVE_OUT}"
+            cure = array_cure(full_name, leaf) or f"Keep functions and settings out: {LEAVE_OUT}"
             if not path and inspect.isroutine(leaf):
                 cure = "The function comes first, then its params."
             raise TypeError(say(where, f"{full_name} must be an array", kind(leaf), cure))
@@ -112,16 +111,9 @@ def scalar_output(
     where: str, name: str, value: object, cure: str = "Return the loss alone."
 ) -> Array:
     """What a function to be minimized returned: one floating-point number."""
-    if isinstance(value, (tuple, list, dict)):
+    if value is None or isinstance(value, (tuple, list, dict)):
+        cure = _NO_RETURN if value is None else cure
         raise TypeError(say(where, f"{name} must return a scalar", kind(value), cure))
-    that(
-        where,
-        value is not None,
-        f"{name} must return a scalar",
-        "None",
-        _NO_RETURN,
-        error=TypeError,
-    )
     value = array(where, f"the output of {name}", value)
     if value.shape != ():
         cure = "Take the mean of the losses of the examples: jnp.mean."

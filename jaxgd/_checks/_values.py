@@ -1,5 +1,6 @@
 """What is asked of one value: an array, a number, a count, a key, a function."""
 
+import contextlib
 import importlib
 import operator
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from jaxgd.types import Array, PyTree
 
 def array_cure(name: str, value: object) -> str:
     """How something that holds numbers but is no array becomes one."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):  # of a text that is no number
+            return f"Write {float(value)}."
     if isinstance(value, (list, tuple, range)):
         return f"Write jnp.array({expression(name)})."
     if hasattr(value, "to_numpy"):  # a table of pandas or polars
@@ -31,7 +35,7 @@ def array_cure(name: str, value: object) -> str:
 def array(where: str, name: str, value: object, noun: str = "an array") -> Array:
     """An array, or a scalar that can be one."""
     if not isinstance(value, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
-        cure = text_cure(value) or array_cure(name, value)
+        cure = array_cure(name, value)
         raise TypeError(say(where, f"{name} must be {noun}", kind(value), cure))
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind not in "biufcV":
         has_numbers = value.dtype.kind in "OSTU"  # objects and texts may be some
@@ -46,14 +50,6 @@ def array(where: str, name: str, value: object, noun: str = "an array") -> Array
     except OverflowError:
         got = f"one of {len(str(value))} digits"
     raise ValueError(say(where, f"{name} must fit an int", got, "Write it as a float."))
-
-
-def text_cure(value: object) -> str:
-    """How a number that came as a text is written."""
-    try:
-        return f"Write {float(value)}." if isinstance(value, str) else ""
-    except ValueError:
-        return ""
 
 
 def real(where: str, name: str, value: object, noun: str = "an array") -> Array:

@@ -104,7 +104,7 @@ def align(params: Params, reference: Params, groups: Sequence[Sequence[Any]]) ->
     leaves, structure = jax.tree.flatten(params)
     aligned = partial(_aligned, places, sizes)
     return structure.unflatten(
-        _numbers.on_any_mesh(aligned, leaves, jax.tree.leaves(reference), like=leaves)
+        _numbers.on_any_mesh(aligned, leaves, jax.tree.leaves(reference), like=lambda: leaves)
     )
 
 

@@ -57,8 +57,9 @@ def coordinate(params: Params, *entries: Sequence[Any]) -> Plane:
     positions = tuple(list(arrays).index(path) for path, _ in places)
     zeros = jax.tree.map(jnp.zeros_like, origin)  # made here: on the devices of the params
     along = functools.partial(_along_entries, positions)
-    like = Plane(origin=origin, directions=(origin,) * len(places))
-    return _numbers.on_any_mesh(along, [index for _, index in places], origin, zeros, like=like)
+    indices = [index for _, index in places]
+    like = lambda: Plane(origin=origin, directions=(origin,) * len(places))  # noqa: E731
+    return _numbers.on_any_mesh(along, indices, origin, zeros, like=like)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -273,10 +274,13 @@ def principal(path: Params, *, num_directions: int = 2) -> Plane:
     _checks.that(where, length > num_directions, wanted, str(length))
 
     leaves, structure = jax.tree.flatten(path)
-    last = [leaf[-1] for leaf in leaves]
-    origin, directions = _numbers.on_any_mesh(
-        functools.partial(_principal, num_directions), leaves, like=(last, [last] * num_directions)
-    )
+
+    def like() -> tuple[list[Array], list[list[Array]]]:
+        last = [leaf[-1] for leaf in leaves]
+        return last, [last] * num_directions
+
+    components = functools.partial(_principal, num_directions)
+    origin, directions = _numbers.on_any_mesh(components, leaves, like=like)
     return Plane(
         origin=structure.unflatten(origin), directions=tuple(map(structure.unflatten, directions))
     )

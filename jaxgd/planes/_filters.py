@@ -297,7 +297,7 @@ def orthonormalize(plane: Plane) -> Plane:
     """
     origin, directions = _points.checked("planes.orthonormalize", plane)
     orthonormal = functools.partial(_orthonormal, _numbers.wide(origin, directions))
-    directions = _numbers.on_any_mesh(orthonormal, directions, like=directions)
+    directions = _numbers.on_any_mesh(orthonormal, directions, like=lambda: directions)
     return Plane(origin=origin, directions=tuple(directions))
 
 

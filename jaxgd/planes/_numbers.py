@@ -63,11 +63,13 @@ def total(arrays: Iterable[Array]) -> Array:
     return functools.reduce(jnp.add, arrays)
 
 
-def on_any_mesh(fn: Callable[..., PyTree], *args: PyTree, like: PyTree = None) -> PyTree:
+def on_any_mesh(
+    fn: Callable[..., PyTree], *args: PyTree, like: Callable[[], PyTree] | None = None
+) -> PyTree:
     """``fn(*args)``, where what an array is joined with may lie in other shards, or in none.
 
     On a mesh of explicit axes JAX asks each operation of ``fn`` where its result is to lie. It is
-    told of the results alone: as the arrays of ``like`` do, or on every device without it.
+    told of the results alone: as the arrays of ``like()`` do, or on every device without it.
     """
     meshes = [jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(args)]
     explicit = [mesh for mesh in meshes if mesh.explicit_axes]
@@ -79,5 +81,5 @@ def on_any_mesh(fn: Callable[..., PyTree], *args: PyTree, like: PyTree = None) -
         place = jax.typeof(leaf).sharding
         return place if place.mesh.explicit_axes else everywhere
 
-    places = everywhere if like is None else jax.tree.map(place_of, like)
+    places = everywhere if like is None else jax.tree.map(place_of, like())
     return jax.sharding.auto_axes(fn, out_sharding=places)(*args)
